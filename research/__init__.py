@@ -1,0 +1,29 @@
+"""onestep: train neural networks with JAX and Flax, and see why they train.
+
+Importing the package imports nothing heavy. It only sets, before jax starts, the one XLA flag
+without which jaxlib on CPU computes wrong numbers (see `_safe_xla_flags`).
+"""
+
+import os
+import re
+from importlib import metadata
+
+
+def _safe_xla_flags(flags: str, jaxlib_version: str) -> str:
+    """Adds the flag that turns off XLA's YNNPACK fusions on CPU, where jaxlib has them.
+
+    Since jaxlib 0.10.2 these fusions are on by default: a jitted vmap of a reduction over more
+    than 32,768 rows returns wrong sums, silently (jax issue 39103), and convolution gradients are
+    several times slower. Earlier versions abort on the unknown flag. A user's own choice stands.
+    `tests/test_xla_flags.py` holds the reproducer, to tell when this can go.
+    """
+    flag = "--xla_cpu_experimental_ynn_fusion_type"
+    version = tuple(int(number) for number in re.findall(r"\d+", jaxlib_version)[:3])
+    if flag in flags or version < (0, 10, 2):
+        return flags
+    return f"{flags} {flag}=".strip()
+
+
+os.environ["XLA_FLAGS"] = _safe_xla_flags(
+    os.environ.get("XLA_FLAGS", ""), metadata.version("jaxlib")
+)

@@ -1,0 +1,49 @@
+"""How every command starts and ends: flags in, exit code out, one line for a mistake."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+
+from research.errors import UserError, unknown_name
+
+
+def run(main: Callable[[list[str]], int | None]) -> None:
+    """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
+    app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse_flags)
+
+
+def _guarded(main: Callable, argv: list[str]) -> int:
+    try:
+        return main(argv) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parse_flags(argv: list[str]) -> list[str]:
+    # Config files are imported while flags are parsed: what goes wrong there is the user's too.
+    try:
+        return flags.FLAGS(argv)
+    except UserError as error:
+        message = str(error)
+    except AttributeError as error:
+        message = _unknown_key(argv, error)
+    except (flags.Error, OSError, ValueError, TypeError, KeyError, SyntaxError, ImportError) as error:
+        message = " ".join(str(error).split())
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _unknown_key(argv: list[str], error: AttributeError) -> str:
+    """The line for `--config.optimiser.x=1`: ml_collections says only that something is missing."""
+    from research.config import default_config, flatten
+
+    known = flatten(default_config())
+    for argument in argv[1:]:
+        key = argument.lstrip("-").removeprefix("config.").partition("=")[0]
+        if argument.lstrip("-").startswith("config.") and key not in known:
+            return str(unknown_name("config", key, known))
+    return " ".join(str(error).split())

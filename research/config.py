@@ -1,0 +1,243 @@
+"""The configuration: every key with its default and meaning, the checks, durations.
+
+A config file starts from `default_config()` and assigns what differs; the command line overrides
+any key (`--config.optimizer.learning_rate=0.01`). Names stand for functions (`model.activation =
+'relu'` is `research.models.activations.relu`), durations are words (`'10 epochs'`, `'500 steps'`,
+`'5 percent'`, `'20000 examples'`; a bare number means steps).
+
+Keys are of two kinds. Those in `TRACED` are numbers of the mathematics: they live as traced
+scalars in `TrainState.hyperparameters`, so changing one never recompiles, and a resumed run may
+change them. All others decide shapes or code. A traced number whose 0 means "off" (a rate, a
+penalty) and which *is* 0 in the config is left out of the compiled program altogether.
+"""
+
+import dataclasses
+import json
+import math
+import re
+from typing import Any
+
+from ml_collections import ConfigDict, config_dict
+
+from research.errors import UserError, unknown_name
+
+
+def default_config() -> ConfigDict:
+    """All keys with their defaults: a small MLP with batch norm and Adam on the digits data."""
+    config = ConfigDict()
+    config.seed = 0  # of initial weights, shuffling, dropout and augmentation
+    config.batch_size = 128
+    config.duration = "20 epochs"
+    config.log_every = "1 epochs"
+    config.evaluate_every = "1 epochs"  # on the validation split (training never sees the test split)
+    config.checkpoint_every = "5 epochs"
+
+    config.data = data = ConfigDict()
+    data.name = "digits"  # digits, any image classification set of TFDS, npz, folder, or a toy set
+    data.data_dir = config_dict.placeholder(str)  # of TFDS; default: TFDS_DATA_DIR or TFDS's own
+    data.path = config_dict.placeholder(str)  # of the .npz file or the folder of images
+    data.download = False  # let TFDS fetch and prepare a set that is not there
+    data.validation = 0.1  # share of train that is cut off for validation, class by class
+    data.split_seed = 0  # of that cut: apart from `seed`, so that seeds compare on equal splits
+    data.image_size = 0  # resize images of unequal sizes to this; 0: they must be equal
+    data.memory_mb = 4096  # larger data are streamed from disk by Grain instead
+    data.toy_examples = 1000  # toy sets: examples in train, and again half as many in test
+    data.toy_noise = 0.1  # toy sets: standard deviation of the noise
+
+    config.preprocessing = "per_channel"  # research/data/preprocessing.py; fitted on train only
+    config.augmentation = ()  # research/data/augmentation.py, in this order: ('flip', 'crop')
+
+    config.model = model = ConfigDict()
+    model.name = "mlp"  # mlp, cnn, resnet: a file of research/models/
+    model.hidden = (64, 64)  # mlp: units of each hidden layer
+    model.channels = (32, 64)  # cnn: channels of each conv-norm-activation-pool stage
+    model.depth = 20  # resnet: 20, 32, 44, 56, 110 (CIFAR), 18, 50 (ImageNet)
+    model.activation = "relu"  # research/models/activations.py
+    model.normalization = "batch_norm"  # research/models/normalization.py
+    model.initializer = "he_normal"  # research/models/initializers.py
+    model.initializer_scale = 1.0  # multiplies the initialiser's standard deviation
+    model.batch_norm_decay = 0.9  # of the *old* running statistics at each step
+    model.dropout_rate = 0.0
+
+    config.loss = loss = ConfigDict()
+    loss.label_smoothing = 0.0
+    loss.l2 = 0.0  # adds l2 / 2 * sum(w ** 2) over kernels to the loss: goes through the optimiser
+
+    config.optimizer = optimizer = ConfigDict()
+    optimizer.name = "adam"  # research/optimizers/algorithms.py
+    optimizer.learning_rate = 1e-3
+    optimizer.weight_decay = 0.0  # decoupled: kernels shrink by learning_rate * weight_decay a step
+    optimizer.clip_norm = 0.0  # rescales gradients whose global norm is larger; 0: off
+    optimizer.momentum = 0.9  # momentum, nesterov
+    optimizer.beta1 = 0.9  # adam
+    optimizer.beta2 = 0.999  # adam
+    optimizer.epsilon = 1e-8  # adam
+
+    config.schedule = schedule = ConfigDict()
+    schedule.name = "cosine"  # research/optimizers/schedules.py; multiplies the learning rate
+    schedule.warmup = "0 percent"  # linear, from 0
+    schedule.final = 0.0  # where cosine and linear end, as a share of the learning rate
+    schedule.milestones = ("50 percent", "75 percent")  # piecewise: where the rate drops
+    schedule.factor = 0.1  # piecewise: what it is multiplied by at each
+
+    config.compute = compute = ConfigDict()
+    compute.steps_per_dispatch = 0  # steps in one call of the compiled program; 0: ~half a second
+    compute.evaluation_batch_size = 1024
+    return config
+
+
+# Traced hyper-parameters and where they must lie: low <= value < high.
+TRACED: dict[str, tuple[float, float]] = {
+    "seed": (0, 2**32),
+    "model.initializer_scale": (0, math.inf),
+    "model.batch_norm_decay": (0, 1),
+    "model.dropout_rate": (0, 1),
+    "loss.label_smoothing": (0, 1),
+    "loss.l2": (0, math.inf),
+    "optimizer.learning_rate": (0, math.inf),
+    "optimizer.weight_decay": (0, math.inf),
+    "optimizer.clip_norm": (0, math.inf),
+    "optimizer.momentum": (0, 1),
+    "optimizer.beta1": (0, 1),
+    "optimizer.beta2": (0, 1),
+    "optimizer.epsilon": (0, math.inf),
+    "schedule.final": (0, math.inf),
+    "schedule.factor": (0, math.inf),
+}
+# Durations that the mathematics uses: traced too, as numbers of steps.
+TRACED_DURATIONS = ("duration", "schedule.warmup", "schedule.milestones")
+# The rest of the numbers: low <= value < high.
+LIMITS: dict[str, tuple[float, float]] = {
+    "batch_size": (1, 2**31),
+    "data.validation": (0, 1),
+    "data.split_seed": (0, 2**32),
+    "data.image_size": (0, 2**15),
+    "data.memory_mb": (0, math.inf),
+    "data.toy_examples": (2, 10**8),
+    "data.toy_noise": (0, math.inf),
+    "model.hidden": (1, 2**31),
+    "model.channels": (1, 2**31),
+    "compute.steps_per_dispatch": (0, 2**31),
+    "compute.evaluation_batch_size": (1, 2**31),
+}
+DURATIONS = ("duration", "log_every", "evaluate_every", "checkpoint_every", "schedule.warmup")
+
+
+@dataclasses.dataclass(frozen=True)
+class Duration:
+    """A length of training as the user wrote it: a number and its unit."""
+
+    amount: float
+    unit: str  # steps, epochs, examples or percent
+
+    _PATTERN = re.compile(
+        r"\s*([0-9.]+(?:[eE][+-]?[0-9]+)?)\s*(steps?|epochs?|examples?|percent|%)?\s*"
+    )
+
+    @classmethod
+    def parse(cls, text: str, key: str) -> "Duration":
+        """Reads '10 epochs', '500 steps', '500', '20000 examples', '5 percent' or '5%'."""
+        match = cls._PATTERN.fullmatch(str(text))
+        try:
+            amount = float(match[1])
+        except (TypeError, ValueError):
+            raise UserError(
+                f"config.{key} = {text!r} is not a duration (allowed: a number and one of "
+                "steps, epochs, examples, percent, as in '10 epochs')"
+            ) from None
+        unit = (match[2] or "steps").replace("%", "percent").rstrip("s")
+        return cls(amount, unit if unit == "percent" else unit + "s")
+
+    def steps(self, *, batch_size: int, examples: int, total_steps: int | None = None) -> int:
+        """As a number of steps, rounded to the nearest."""
+        steps_of = {
+            "steps": 1.0,
+            "epochs": examples / batch_size,
+            "examples": 1 / batch_size,
+            "percent": (total_steps or 0) / 100,
+        }
+        return round(self.amount * steps_of[self.unit])
+
+
+def flatten(config: ConfigDict) -> dict[str, Any]:
+    """All leaves by dotted key, in the config's order: {'optimizer.learning_rate': 0.001, ...}."""
+    flat = {}
+    for key in config:
+        value = config[key]
+        if isinstance(value, ConfigDict):
+            flat.update({f"{key}.{inner}": leaf for inner, leaf in flatten(value).items()})
+        else:
+            flat[key] = value
+    return flat
+
+
+def differences(ours: ConfigDict, theirs: ConfigDict) -> dict[str, tuple[Any, Any]]:
+    """The keys in which two configs differ, with both values."""
+    a, b = flatten(ours), flatten(theirs)
+    return {k: (a.get(k), b.get(k)) for k in {**a, **b} if _plain(a.get(k)) != _plain(b.get(k))}
+
+
+def to_json(config: ConfigDict) -> str:
+    """The complete config as JSON text."""
+    return json.dumps(config.to_dict(), indent=2)
+
+
+def from_json(text: str, origin: str) -> ConfigDict:
+    """Reads back `to_json`, or part of it, over the defaults.
+
+    Raises:
+      UserError: not JSON, or a key or type that the defaults do not have.
+    """
+    try:
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise UserError(f"{origin}: not a configuration in JSON ({error})") from None
+    config = default_config()
+    _update(config, values, origin)
+    return config
+
+
+def check_config(config: ConfigDict) -> None:
+    """Refuses what can be refused before any work is done.
+
+    Raises:
+      UserError: a key that does not exist, a wrong type, or a value out of its range.
+    """
+    defaults, values = flatten(default_config()), flatten(config)
+    for key, value in values.items():
+        if key not in defaults:
+            raise unknown_name("config", key, defaults)
+    for key, (low, high) in {**LIMITS, **TRACED}.items():
+        value = values[key]
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, (int, float)) or not low <= number < high:
+                raise UserError(
+                    f"config.{key} = {value!r} is out of range (allowed: {_interval(low, high)})"
+                )
+    for key in DURATIONS:
+        Duration.parse(values[key], key)
+    for text in values["schedule.milestones"]:
+        Duration.parse(text, "schedule.milestones")
+
+
+def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> None:
+    for key, value in values.items():
+        if key not in config:
+            raise unknown_name(origin, prefix + key, flatten(default_config()))
+        if isinstance(config[key], ConfigDict) and isinstance(value, dict):
+            _update(config[key], value, origin, f"{prefix}{key}.")
+            continue
+        try:
+            config[key] = tuple(value) if isinstance(value, list) else value
+        except TypeError as error:
+            raise UserError(f"{origin}: {prefix}{key} = {value!r}: {error}") from None
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _interval(low: float, high: float) -> str:
+    return f"at least {low:g}" if high == math.inf else f"at least {low:g} and below {high:g}"

@@ -1,0 +1,1 @@
+"""Data: sources, splits, preprocessing, augmentation, and the order in which examples come."""

@@ -1,0 +1,137 @@
+"""A user's own data: an .npz of arrays, or a folder of images by class."""
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.data.images import read_image, stack
+from research.data.sources import Arrays, Dataset, check_arrays
+from research.data.splits import train_validation
+from research.errors import UserError
+
+_TEST_SHARE = 0.2  # where the user's data have no test split of their own
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
+
+
+def load_npz(data: ConfigDict) -> Dataset:
+    """Arrays `train_inputs`, `train_labels`, `test_inputs`, `test_labels` of an .npz file.
+
+    `x_train`, `y_train`, `x_test`, `y_test` do as well; with only `inputs` and `labels` (or `x` and
+    `y`) a fifth of each class becomes the test split, by `data.split_seed`. Inputs are uint8 images
+    (N, H, W) or (N, H, W, C), or floats of any shape (N, ...); labels are integers from 0.
+
+    Raises:
+      UserError: no such file, not an .npz, missing or unfit arrays.
+    """
+    path = Path(data.path)
+    key = f"config.data.path = {str(path)!r}"
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise UserError(f"{key}: no such file") from None
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+        raise UserError(f"{key}: not a readable .npz of plain arrays ({error})") from None
+    for names in (
+        ("train_inputs", "train_labels", "test_inputs", "test_labels"),
+        ("x_train", "y_train", "x_test", "y_test"),
+    ):
+        if set(names) <= set(arrays):
+            train = _arrays(arrays[names[0]], arrays[names[1]], f"{key}: {names[0]}")
+            test = _arrays(arrays[names[2]], arrays[names[3]], f"{key}: {names[2]}")
+            break
+    else:
+        for names in (("inputs", "labels"), ("x", "y")):
+            if set(names) <= set(arrays):
+                both = _arrays(arrays[names[0]], arrays[names[1]], f"{key}: {names[0]}")
+                train, test = _cut_test(both, data.split_seed)
+                break
+        else:
+            raise UserError(
+                f"{key} holds {', '.join(sorted(arrays)) or 'nothing'} (allowed: train_inputs, "
+                "train_labels, test_inputs, test_labels; or inputs, labels)"
+            )
+    if train.inputs.shape[1:] != test.inputs.shape[1:]:
+        raise UserError(
+            f"{key}: train inputs have shape {train.inputs.shape[1:]}, test inputs "
+            f"{test.inputs.shape[1:]}"
+        )
+    classes = int(max(train.labels.max(), test.labels.max())) + 1
+    return Dataset("npz", train, test, tuple(map(str, range(classes))))
+
+
+def load_folder(data: ConfigDict) -> Dataset:
+    """Images in PATH/train/CLASS/ and PATH/test/CLASS/, or in PATH/CLASS/ alone.
+
+    Without a test folder a fifth of each class becomes the test split, by `data.split_seed`.
+    Class names are the folders', sorted. Images of unequal sizes need `data.image_size`.
+
+    Raises:
+      UserError: no such folder, no classes, an empty class, an image that cannot be read.
+    """
+    path = Path(data.path)
+    if not path.is_dir():
+        raise UserError(f"config.data.path = {str(path)!r}: no such folder")
+    if (path / "train").is_dir() and (path / "test").is_dir():
+        names = _classes(path / "train")
+        extra = sorted(set(_classes(path / "test")) - set(names))
+        if extra:
+            raise UserError(f"{path / 'test'}: class {extra[0]!r} is not in {path / 'train'}")
+        train = _read_classes(path / "train", names, data.image_size)
+        test = _read_classes(path / "test", names, data.image_size)
+    else:
+        names = _classes(path)
+        both = _read_classes(path, names, data.image_size)
+        train, test = _cut_test(both, data.split_seed)
+    return Dataset(path.name, train, test, tuple(names))
+
+
+def _arrays(inputs: np.ndarray, labels: np.ndarray, what: str) -> Arrays:
+    if inputs.dtype.kind not in "uif" or labels.dtype.kind not in "ui":
+        raise UserError(
+            f"{what} are {inputs.dtype}, their labels {labels.dtype} "
+            "(allowed: uint8 or float inputs, integer labels)"
+        )
+    if labels.ndim != 1:
+        raise UserError(f"{what}: labels have shape {labels.shape} (allowed: (N,))")
+    if inputs.ndim < 2:
+        raise UserError(f"{what}: inputs have shape {inputs.shape} (allowed: (N, ...))")
+    if inputs.dtype == np.uint8 and inputs.ndim == 3:
+        inputs = inputs[..., None]
+    if inputs.dtype != np.uint8:
+        inputs = inputs.astype(np.float32)
+    largest = int(labels.max(initial=0))
+    if largest > len(labels):
+        raise UserError(f"{what}: label {largest} among {len(labels)} examples is out of range")
+    arrays = Arrays(inputs, labels.astype(np.int32))
+    check_arrays(arrays, largest + 1, what)
+    return arrays
+
+
+def _cut_test(both: Arrays, seed: int) -> tuple[Arrays, Arrays]:
+    train, test = train_validation(both.labels, _TEST_SHARE, seed)
+    return (
+        Arrays(both.inputs[train], both.labels[train]),
+        Arrays(both.inputs[test], both.labels[test]),
+    )
+
+
+def _classes(path: Path) -> list[str]:
+    names = sorted(folder.name for folder in path.iterdir() if folder.is_dir())
+    if len(names) < 2:
+        raise UserError(f"{path}: {len(names)} class folders (allowed: at least 2)")
+    return names
+
+
+def _read_classes(path: Path, names: list[str], image_size: int) -> Arrays:
+    images, labels = [], []
+    for label, name in enumerate(names):
+        folder = path / name
+        files = sorted(file for file in folder.glob("*") if file.suffix.lower() in _SUFFIXES)
+        if not files:
+            raise UserError(f"{folder}: no images (allowed: {', '.join(_SUFFIXES)})")
+        images += [read_image(file, str(file), image_size) for file in files]
+        labels += [label] * len(files)
+    return Arrays(stack(images, str(path)), np.array(labels, np.int32))

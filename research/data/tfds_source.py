@@ -1,0 +1,223 @@
+"""Any image classification set of TensorFlow Datasets, without TensorFlow.
+
+A prepared set is a folder DATA_DIR/NAME/VERSION. Its images are decoded once and kept as one array
+in a cache file, so that later starts neither decode nor import TFDS.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import tempfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.data.sources import Arrays, Dataset
+from research.errors import UserError
+
+_EMBEDDED = "digits"
+
+
+def load(data: ConfigDict) -> Dataset:
+    """Reads a set by its TFDS name ('mnist', 'cifar10:3.0.2'); prepares the embedded 'digits'.
+
+    Raises:
+      UserError: not prepared (where it was looked for, how to prepare it), no image or no label
+        among its features, or a damaged image.
+    """
+    name, _, version = data.name.partition(":")
+    if not re.fullmatch(r"\w+(/[\w.\-]+)?", name):
+        raise UserError(f"config.data.name = {data.name!r} is not a name of a data set")
+    folder = _find(name, version, _data_dirs(data)) or _prepare(data, name, version)
+    return _cached(folder, name, data.image_size)
+
+
+def _data_dirs(data: ConfigDict) -> list[Path]:
+    """Where prepared sets may lie; digits, which anyone can write, also in the default place."""
+    default = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    if not data.data_dir:
+        return [default]
+    given = Path(data.data_dir).expanduser()
+    if not given.is_dir() and data.name != _EMBEDDED:
+        raise UserError(f"config.data.data_dir = {data.data_dir!r}: no such folder")
+    return [given, default] if data.name == _EMBEDDED else [given]
+
+
+def _find(name: str, version: str, roots: list[Path]) -> Path | None:
+    """The newest prepared version of a set."""
+    found = []
+    for root in roots:
+        for info in (root / name).glob(f"{version or '*'}/dataset_info.json"):
+            numbers = tuple(int(number) for number in re.findall(r"\d+", info.parent.name))
+            found.append((numbers, info.parent))
+    return max(found)[1] if found else None
+
+
+def _prepare(data: ConfigDict, name: str, version: str) -> Path:
+    roots = _data_dirs(data)
+    if name == _EMBEDDED:
+        from research.data import digits
+
+        root = next((root for root in roots if _writable(root)), None)
+        if root is None:
+            raise UserError(f"digits: cannot write to {roots[-1]}; set config.data.data_dir")
+        digits.prepare(str(root))
+    elif data.download:
+        import tensorflow_datasets as tfds
+
+        try:
+            builder = tfds.builder(
+                data.name, data_dir=str(roots[0]), file_format="array_record", try_gcs=False
+            )
+            builder.download_and_prepare()
+        # Whatever a download, an unknown name or a missing parser raises.
+        except Exception as error:
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise UserError(f"config.data.name = {data.name!r}: {reason}") from None
+    folder = _find(name, version, roots)
+    if folder is None:
+        prepared = sorted({info.parent.parent.name for info in roots[0].glob("*/*/dataset_info.json")})
+        known = [*prepared, _EMBEDDED, "npz", "folder", "blobs", "moons", "spirals", "rings"]
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close and close[0] != name else ""
+        raise UserError(
+            f"config.data.name = {data.name!r} is not prepared in {roots[0]} ({hint}there: "
+            f"{', '.join(prepared) or 'nothing'}; set config.data.data_dir to where it is, or "
+            "config.data.download=true to fetch and prepare it)"
+        )
+    return folder
+
+
+def _writable(root: Path) -> bool:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(root, os.W_OK)
+
+
+def _cached(folder: Path, name: str, image_size: int) -> Dataset:
+    """Reads the decoded arrays, decoding them first where there is no valid cache."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    key = hashlib.sha256(repr((str(folder.resolve()), state, image_size, 1)).encode()).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "onestep" / "data"
+    path = cache / f"{name.replace('/', '-')}-{key[:16]}.npy"
+    dataset = _read_cache(path, name)
+    if dataset is None:
+        dataset = _decode(folder, name, image_size)
+        _write_cache(path, dataset)
+    return dataset
+
+
+def _read_cache(path: Path, name: str) -> Dataset | None:
+    """A cache is a JSON header line, then the four arrays, raw; None where it is not whole."""
+    try:
+        raw = path.read_bytes()
+        end = raw.index(b"\n")
+        header = json.loads(raw[:end])
+        if zlib.crc32(memoryview(raw)[end + 1 :]) != header["crc32"]:
+            return None
+        offset, arrays = end + 1, []
+        for dtype, shape in header["arrays"]:
+            array = np.frombuffer(raw, dtype, int(np.prod(shape)), offset).reshape(shape)
+            offset += array.nbytes
+            arrays.append(array)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    train, test = Arrays(*arrays[:2]), Arrays(*arrays[2:])
+    return Dataset(name, train, test, tuple(header["class_names"]))
+
+
+def _write_cache(path: Path, dataset: Dataset) -> None:
+    arrays = [
+        dataset.train.inputs,
+        dataset.train.labels,
+        dataset.test.inputs,
+        dataset.test.labels,
+    ]
+    body = b"".join(array.tobytes() for array in arrays)
+    header = {
+        "class_names": dataset.class_names,
+        "arrays": [(array.dtype.str, array.shape) for array in arrays],
+        "crc32": zlib.crc32(body),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(json.dumps(header).encode() + b"\n" + body)
+        os.replace(file.name, path)
+    except OSError:
+        return  # no cache, then: the next start decodes again
+
+
+def _decode(folder: Path, name: str, image_size: int) -> Dataset:
+    import tensorflow_datasets as tfds
+
+    builder = tfds.builder_from_directory(folder)
+    features = builder.info.features
+    image_key, label_key = _keys(features, name)
+    missing = [split for split in ("train", "test") if split not in builder.info.splits]
+    test_split = "test"
+    if missing == ["test"] and "validation" in builder.info.splits:
+        test_split = "validation"  # ImageNet's test labels are not public
+    elif missing:
+        raise UserError(f"config.data.name = {name!r} has no split {missing[0]!r}")
+    splits = []
+    for split in ("train", test_split):
+        splits.append(_decode_split(builder, split, image_key, label_key, image_size))
+    names = features[label_key].names
+    if not names:
+        names = map(str, range(features[label_key].num_classes))
+    return Dataset(name, *splits, tuple(names))
+
+
+def _keys(features, name: str) -> tuple[str, str]:
+    """The names of the image and of the label among a set's features."""
+    kinds = {key: type(feature).__name__ for key, feature in features.items()}
+    images = [
+        key
+        for key, kind in kinds.items()
+        if kind == "Image" or (kind == "Tensor" and len(features[key].shape) == 3)
+    ]
+    labels = [key for key, kind in kinds.items() if kind == "ClassLabel"]
+    labels = ["label"] if "label" in labels else labels
+    if len(images) != 1 or len(labels) != 1:
+        raise UserError(
+            f"config.data.name = {name!r} is not an image classification set: it needs one image "
+            f"and one class label, its features are "
+            f"{', '.join(f'{key} ({kind})' for key, kind in kinds.items())}"
+        )
+    return images[0], labels[0]
+
+
+def _decode_split(builder, split: str, image_key: str, label_key: str, image_size: int) -> Arrays:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from research.data.images import read_image, stack
+
+    import tensorflow_datasets as tfds
+
+    what = f"{builder.info.name} {split}"
+    feature = builder.info.features[image_key]
+    if type(feature).__name__ == "Tensor":
+        examples = list(builder.as_data_source(split=split))
+        images = [np.asarray(example[image_key]) for example in examples]
+    else:
+        # Raw bytes, decoded here: in threads, with errors that name the example.
+        decoders = {image_key: tfds.decode.SkipDecoding()}
+        examples = list(builder.as_data_source(split=split, decoders=decoders))
+        channels = feature.shape[-1] or 3
+
+        def read(number):
+            source = bytes(examples[number][image_key])
+            return read_image(source, f"{what}: image {number}", image_size, channels)
+
+        with ThreadPoolExecutor() as pool:
+            images = list(pool.map(read, range(len(examples)), chunksize=256))
+    labels = np.array([example[label_key] for example in examples], np.int32)
+    return Arrays(stack(images, what), labels)

@@ -1,0 +1,42 @@
+"""Models: `config.model.name` is a file of this folder with a `build` function."""
+
+import importlib
+import pkgutil
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from research.errors import unknown_name
+from research.models.layers import Layers
+
+
+def build(config: ConfigDict, hyperparameters, classes: int) -> nn.Module:
+    """The model of a config, with traced numbers inside: built anew in every trace.
+
+    Args:
+      config: the whole config; `config.model` names the parts and gives the sizes.
+      hyperparameters: `TrainState.hyperparameters`, traced.
+      classes: number of logits.
+
+    Returns:
+      A module to be called as `model.apply(variables, inputs, train=...)`.
+
+    Raises:
+      UserError: an unknown name, or sizes that the model does not have.
+    """
+    layers = Layers.from_config(config.model, hyperparameters["model"])
+    name = config.model.name
+    if name not in names():
+        raise unknown_name("config.model.name", name, names())
+    module = importlib.import_module(f"{__name__}.{name}")
+    return module.build(config.model, layers, classes)
+
+
+def names() -> list[str]:
+    """The models there are: the files of this folder that define `build`."""
+    files = (info.name for info in pkgutil.iter_modules(__path__))
+    return [
+        name
+        for name in files
+        if hasattr(importlib.import_module(f"{__name__}.{name}"), "build")
+    ]

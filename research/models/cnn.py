@@ -1,0 +1,42 @@
+"""A small convolutional net: stages of conv, normalise, activate, 2 x 2 max pool; a linear head."""
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from research.errors import UserError
+from research.models.layers import Layers
+from research.models.pooling import max_pool
+
+
+class CNN(nn.Module):
+    """Images (B, H, W, C) to logits (B, classes); each stage halves height and width."""
+
+    layers: Layers
+    channels: tuple[int, ...]
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        """Float images (B, H, W, C) -> logits (B, classes)."""
+        _check_images(x, "cnn", smallest=2 ** len(self.channels))
+        for channels in self.channels:
+            x = self.layers.conv(channels)(x)
+            x = self.layers.norm()(x, train)
+            x = self.layers.activation(x)
+            x = max_pool(x)
+        x = x.reshape(x.shape[0], -1)
+        x = self.layers.dropout()(x, train)
+        return self.layers.head(self.classes)(x)
+
+
+def build(model: ConfigDict, layers: Layers, classes: int) -> CNN:
+    """The model of `config.model`."""
+    return CNN(layers, tuple(model.channels), classes)
+
+
+def _check_images(x, name: str, smallest: int) -> None:
+    if x.ndim != 4 or min(x.shape[1:3]) < smallest:
+        raise UserError(
+            f"config.model.name = {name!r} takes images of at least {smallest} x {smallest} "
+            f"pixels, the data have shape {x.shape[1:]} (allowed here: mlp, which takes any shape)"
+        )

@@ -1,0 +1,30 @@
+"""A multi-layer perceptron: affine, normalise, activate, drop out; then a linear head."""
+
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from research.models.layers import Layers
+
+
+class MLP(nn.Module):
+    """Inputs of any shape (B, ...) are flattened; returns logits (B, classes)."""
+
+    layers: Layers
+    hidden: tuple[int, ...]
+    classes: int
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        """Float inputs (B, ...) -> logits (B, classes)."""
+        x = x.reshape(x.shape[0], -1)
+        for features in self.hidden:
+            x = self.layers.dense(features)(x)
+            x = self.layers.norm()(x, train)
+            x = self.layers.activation(x)
+            x = self.layers.dropout()(x, train)
+        return self.layers.head(self.classes)(x)
+
+
+def build(model: ConfigDict, layers: Layers, classes: int) -> MLP:
+    """The model of `config.model`."""
+    return MLP(layers, tuple(model.hidden), classes)

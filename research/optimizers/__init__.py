@@ -1,0 +1,48 @@
+"""Optimisers: optax chains built from static names and traced numbers."""
+
+import optax
+from ml_collections import ConfigDict
+
+from research.errors import resolve
+from research.optimizers import algorithms, schedules
+from research.optimizers.masks import is_kernel
+from research.optimizers.warmup import with_warmup
+
+
+def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformation:
+    """The chain of a config: clip, update rule, decoupled weight decay, scheduled learning rate.
+
+    It is built anew inside the traced step, so that every number in it may be a tracer and the
+    count of steps is kept once, in the train state.
+
+    Args:
+      config: the whole config; read for names and for what is switched off (0).
+      hyperparameters: `TrainState.hyperparameters`, traced.
+      step: integer scalar, the number of updates made so far.
+
+    Raises:
+      UserError: unknown optimizer or schedule name.
+    """
+    numbers = hyperparameters["optimizer"]
+    algorithm = resolve("config.optimizer.name", config.optimizer.name, algorithms)
+    clip = optax.identity()
+    if config.optimizer.clip_norm:
+        clip = optax.clip_by_global_norm(numbers["clip_norm"])
+    decay = optax.identity()
+    if config.optimizer.weight_decay:
+        decay = optax.add_decayed_weights(numbers["weight_decay"], mask=is_kernel)
+    # Always four links, so that a resumed run may switch a number on or off: the structure of the
+    # optimizer's state stays.
+    return optax.chain(
+        clip,
+        algorithm(numbers),
+        decay,
+        optax.scale(-learning_rate(config, hyperparameters, step)),
+    )
+
+
+def learning_rate(config: ConfigDict, hyperparameters, step):
+    """The learning rate of the update that follows `step` earlier ones: float32 scalar."""
+    schedule = resolve("config.schedule.name", config.schedule.name, schedules)
+    factor = with_warmup(schedule, step, hyperparameters["schedule"])
+    return hyperparameters["optimizer"]["learning_rate"] * factor

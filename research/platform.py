@@ -1,0 +1,18 @@
+"""What has to be set before jax compiles anything."""
+
+import os
+from pathlib import Path
+
+
+def enable_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the second start of anything is quick.
+
+    A user's own JAX_COMPILATION_CACHE_DIR stands.
+    """
+    import jax
+
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+        jax.config.update("jax_compilation_cache_dir", str(root / "onestep" / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

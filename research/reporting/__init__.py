@@ -1,0 +1,1 @@
+"""Reporting: the progress bar, the files of a run folder, the pictures."""

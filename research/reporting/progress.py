@@ -1,0 +1,80 @@
+"""What a user watches: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+import time
+from datetime import timedelta
+
+
+class Progress:
+    """Shows where training stands: epoch, loss, accuracy, examples a second, time left."""
+
+    def __init__(self, total_steps: int, steps_per_epoch: float, first_step: int = 0):
+        self._total, self._steps_per_epoch = total_steps, steps_per_epoch
+        self._first, self._started, self._shown = first_step, time.perf_counter(), {}
+        self._last_line = 0.0
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar, self._task = _terminal_bar(total_steps, first_step)
+
+    def __enter__(self) -> "Progress":
+        if self._bar:
+            self._bar.start()
+        self._started = time.perf_counter()
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, step: int, metrics: dict) -> None:
+        """Tells of a finished dispatch.
+
+        On a terminal the bar moves. Elsewhere a line is printed where there is a new validation
+        accuracy, every ten seconds, and at the end.
+        """
+        self._shown.update(metrics)
+        if self._bar:
+            self._bar.update(self._task, completed=step, text=self._text(step))
+            return
+        now = time.perf_counter()
+        news = "validation_accuracy" in metrics or now - self._last_line > 10
+        if news or step == self._total:
+            self._last_line = now
+            print(f"{self._text(step)}  {self._left(step)} left", file=sys.stderr, flush=True)
+
+    def message(self, text: str) -> None:
+        """Prints a line, above the bar where there is one."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def _text(self, step: int) -> str:
+        shown = self._shown
+        epochs = self._total / self._steps_per_epoch
+        parts = [f"epoch {step / self._steps_per_epoch:.1f}/{epochs:.4g}", f"step {step}"]
+        parts.append(f"loss {shown['loss']:.4f}")
+        parts.append(f"accuracy {shown['accuracy']:.2%}")
+        if "validation_accuracy" in shown:
+            parts.append(f"validation {shown['validation_accuracy']:.2%}")
+        parts.append(f"{shown['examples_per_second']:,.0f} examples/s")
+        return "  ".join(parts)
+
+    def _left(self, step: int) -> str:
+        elapsed = time.perf_counter() - self._started
+        seconds = elapsed / max(step - self._first, 1) * (self._total - step)
+        return str(timedelta(seconds=round(seconds)))
+
+
+def _terminal_bar(total: int, first: int):
+    from rich import progress
+    from rich.console import Console
+
+    bar = progress.Progress(
+        progress.BarColumn(bar_width=24),
+        progress.TaskProgressColumn(),
+        progress.TextColumn("{task.fields[text]}", markup=False),
+        progress.TimeRemainingColumn(compact=True),
+        console=Console(stderr=True),
+    )
+    return bar, bar.add_task("", total=total, completed=first, text="compiling")

@@ -1,0 +1,88 @@
+"""The run folder: new, to be resumed, finished, or of another config."""
+
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from research import config as configuration
+from research.errors import UserError
+from research.reporting.writers import append_history, read_json, write_json, write_text
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+
+
+def open_run(workdir: Path, config: ConfigDict) -> dict | None:
+    """Makes the folder ready for a run of this config.
+
+    A folder that holds the same config, up to traced hyper-parameters, is taken over; changed
+    values are recorded in `history.jsonl`.
+
+    Returns:
+      The summary of a run that is finished already; None where there is training to do.
+
+    Raises:
+      UserError: the folder holds a run of another config, or cannot be written.
+    """
+    path = workdir / "config.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            write_text(path, configuration.to_json(config))
+            return None
+    except OSError as error:
+        raise UserError(f"--workdir = {str(workdir)!r}: {error.strerror}") from None
+    earlier = configuration.from_json(path.read_text(), str(path))
+    changed = configuration.differences(earlier, config)
+    traced = {*configuration.TRACED, *configuration.TRACED_DURATIONS}
+    refused = {key: values for key, values in changed.items() if key not in traced}
+    if refused:
+        keys = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in refused.items())
+        raise UserError(
+            f"--workdir = {str(workdir)!r} holds a run of another config ({keys}); "
+            "choose another --workdir, or take these back"
+        )
+    summary = workdir / "summary.json"
+    if changed:
+        changes = {key: list(values) for key, values in changed.items()}
+        append_history(workdir, "hyperparameters changed", -1, changes=changes)
+        write_text(path, configuration.to_json(config))
+        summary.unlink(missing_ok=True)  # there is something to do again
+    return read_json(summary) if summary.exists() else None
+
+
+def write_environment(workdir: Path) -> None:
+    """Records what the numbers of a run depend on: versions, devices, cores, commit."""
+    import jax
+
+    write_json(
+        workdir / "environment.json",
+        {
+            "python": platform.python_version(),
+            **{name: metadata.version(name) for name in _PACKAGES},
+            "platform": platform.platform(),
+            "devices": json.dumps([str(device) for device in jax.devices()]),
+            "device_kind": jax.devices()[0].device_kind,
+            "cpu_cores": len(os.sched_getaffinity(0)),
+            "xla_flags": os.environ.get("XLA_FLAGS", ""),
+            "git_commit": _git_commit(),
+        },
+    )
+
+
+def _git_commit() -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

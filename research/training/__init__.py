@@ -1,0 +1,1 @@
+"""Training: state, step, executors, loop, evaluation, checkpoints."""

@@ -1,0 +1,197 @@
+"""Checkpoints: Orbax, asynchronous, the newest two and the best, checked when read.
+
+One checkpoint is a folder `checkpoints/STEP` with two items (three when data are streamed):
+
+- `state`: the arrays of the train state, all but the hyper-parameters;
+- `metadata`: JSON with the complete config (which holds the hyper-parameters), the class names, a
+  digest of `state` and the metrics at that step;
+- `iterator`: where the stream of data stood.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from ml_collections import ConfigDict
+
+from research import config as configuration
+from research.errors import UserError
+from research.training.digest import tree_sha256
+from research.training.state import TrainState
+
+FORMAT = 1
+_SCORE = "validation_accuracy"
+
+
+class Checkpoints:
+    """The checkpoints of one run folder: a context manager that waits for the last save."""
+
+    def __init__(self, workdir: Path):
+        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at INFO
+        policies = ocp.checkpoint_managers
+        self._folder = Path(workdir).absolute() / "checkpoints"
+        self._manager = ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                # `best_fn` with `max_to_keep` would delete the newest.
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [
+                        policies.LatestN(2),
+                        policies.BestN(
+                            get_metric_fn=lambda metrics: metrics[_SCORE],
+                            n=1,
+                            keep_checkpoints_without_metrics=False,
+                        ),
+                    ]
+                ),
+                cleanup_tmp_directories=True,
+            ),
+        )
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def steps(self) -> list[int]:
+        """The steps that have a checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def best_step(self) -> int | None:
+        """The kept step with the highest validation accuracy; None where none was measured."""
+        scored = {}
+        for step in self.steps():
+            score = self._metadata(step).get("metrics", {}).get(_SCORE)
+            if score is not None:
+                scored[step] = score
+        return max(scored, key=lambda step: (scored[step], step)) if scored else None
+
+    def save(
+        self,
+        config: ConfigDict,
+        state: TrainState,
+        metadata: dict[str, Any],
+        metrics: dict[str, float] | None = None,
+        iterator: Any = None,
+    ) -> None:
+        """Starts to save; returns when the arrays are copied from the device.
+
+        Args:
+          config: kept whole in the metadata.
+          state: what to save; `state.step` names the checkpoint.
+          metadata: JSON values to keep along.
+          metrics: {'validation_accuracy': ...} decides which checkpoint is the best.
+          iterator: a Grain iterator, where data are streamed.
+        """
+        arrays = _arrays(state)
+        items = {
+            "state": ocp.args.StandardSave(arrays),
+            "metadata": ocp.args.JsonSave(
+                {
+                    **metadata,
+                    "format": FORMAT,
+                    "config": json.loads(configuration.to_json(config)),
+                    "sha256": tree_sha256(arrays),
+                    "metrics": metrics or {},
+                }
+            ),
+        }
+        if iterator is not None:
+            import grain
+
+            items["iterator"] = grain.checkpoint.CheckpointSave(iterator)
+        self._manager.save(
+            int(state.step), args=ocp.args.Composite(**items), metrics=metrics or None
+        )
+
+    def restore(
+        self,
+        template: Callable[[ConfigDict, dict], TrainState],
+        step: int | None = None,
+        iterator: Any = None,
+        warn: Callable[[str], None] = print,
+    ) -> tuple[TrainState, dict] | None:
+        """Reads a checkpoint and checks its digest.
+
+        Args:
+          template: (config, metadata) -> a state of the right shapes (`jax.eval_shape` will do),
+            whose hyper-parameters the restored state takes over.
+          step: which; None takes the newest that is whole, and says which ones are not.
+          iterator: a Grain iterator to be put where it stood.
+          warn: is told of every damaged checkpoint, in one line.
+
+        Returns:
+          The state and the metadata; None where there is no whole checkpoint.
+
+        Raises:
+          UserError: the step asked for is not there, or damaged.
+        """
+        if step is not None:
+            if step not in self.steps():
+                kept = ", ".join(map(str, self.steps())) or "none"
+                raise UserError(f"{self._folder}: no checkpoint of step {step} (there: {kept})")
+            try:
+                return self._restore(template, step, iterator)
+            except Exception as error:
+                raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
+        for candidate in reversed(self.steps()):
+            try:
+                return self._restore(template, candidate, iterator)
+            except UserError:
+                raise  # not the checkpoint's fault
+            # Whatever a damaged file makes Orbax, tensorstore or JSON raise: tell, and go on with
+            # the one before.
+            except Exception as error:
+                warn(f"checkpoint {self._folder / str(candidate)} is damaged: {_brief(error)}")
+                self._set_aside(candidate)
+        return None
+
+    def _restore(self, template, step, iterator) -> tuple[TrainState, dict]:
+        metadata = self._metadata(step)
+        if metadata["format"] != FORMAT:
+            raise ValueError(f"format {metadata['format']} (this version reads {FORMAT})")
+        origin = f"{self._folder / str(step)}: config"
+        config = configuration.from_json(json.dumps(metadata["config"]), origin)
+        state = template(config, metadata)
+        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(state))
+        items = {"state": ocp.args.StandardRestore(target)}
+        if iterator is not None:
+            import grain
+
+            items["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
+        arrays = self._manager.restore(step, args=ocp.args.Composite(**items))["state"]
+        if tree_sha256(arrays) != metadata["sha256"]:
+            raise ValueError("its arrays do not match their digest")
+        return state.replace(**arrays), metadata
+
+    def _set_aside(self, step: int) -> None:
+        """Moves a damaged checkpoint out of the way, for the step may be saved again."""
+        aside = self._folder.parent / "damaged_checkpoints"
+        aside.mkdir(exist_ok=True)
+        target = aside / f"{step}-{time.time_ns()}"
+        (self._folder / str(step)).rename(target)
+        self._manager.reload()
+
+    def _metadata(self, step: int) -> dict:
+        items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
+        return self._manager.restore(step, args=items)["metadata"]
+
+
+def _arrays(state: TrainState) -> dict:
+    """The fields that are saved: hyper-parameters come from the config."""
+    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    del fields["hyperparameters"]
+    return fields
+
+
+def _brief(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

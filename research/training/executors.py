@@ -1,0 +1,81 @@
+"""Executors: how the one step is run many times per call of a compiled program."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from research.data.shuffle import batch_indices
+
+# In the metrics of a dispatch: no step had a loss that is not finite.
+NEVER = 2**31 - 1
+_ZERO_SUMS = {"loss": 0.0, "correct": 0, "count": 0}
+
+
+def resident(train_step: Callable, batch_size: int) -> Callable:
+    """Runs n steps in one dispatch over data that live on the device.
+
+    The batch of a step is gathered by `batch_indices(seed, step)`. The number of steps is a traced
+    argument, so that one compilation serves dispatches of every length.
+
+    Returns:
+      `run(state, data, steps) -> (state, metrics)`: data is {'inputs': (N, ...), 'labels': (N,)};
+      metrics are the step's sums added up, and 'first_nonfinite_step' (`NEVER` where there is
+      none), counted from 1.
+    """
+
+    def run(state, data, steps):
+        examples = data["labels"].shape[0]
+
+        def body(_, carry):
+            state, metrics = carry
+            seed = state.hyperparameters["seed"]
+            indices = batch_indices(seed, state.step, batch_size, examples)
+            batch = {name: array[indices] for name, array in data.items()}
+            state, sums = train_step(state, batch)
+            return state, add(metrics, with_finite_check(sums, state.step))
+
+        zero = {**_ZERO_SUMS, "first_nonfinite_step": NEVER}
+        return jax.lax.fori_loop(0, steps, body, (state, jax.tree.map(jnp.asarray, zero)))
+
+    return run
+
+
+def streamed(train_step: Callable) -> Callable:
+    """Runs one step on a batch that came from outside: `run(state, batch) -> (state, metrics)`."""
+
+    def run(state, batch):
+        state, sums = train_step(state, batch)
+        return state, with_finite_check(sums, state.step)
+
+    return run
+
+
+def evaluator(eval_step: Callable) -> Callable:
+    """Adds up `eval_step` over all padded batches in one dispatch.
+
+    Returns:
+      `run(state, batches) -> metrics`: batches is {'inputs': (K, B, ...), 'labels': (K, B),
+      'mask': (K, B)}.
+    """
+
+    def run(state, batches):
+        def body(metrics, batch):
+            return jax.tree.map(jnp.add, metrics, eval_step(state, batch)), None
+
+        return jax.lax.scan(body, jax.tree.map(jnp.asarray, _ZERO_SUMS), batches)[0]
+
+    return run
+
+
+def with_finite_check(sums: dict, step) -> dict:
+    """Adds 'first_nonfinite_step': this step where its loss is not finite, else `NEVER`."""
+    return {**sums, "first_nonfinite_step": jnp.where(jnp.isfinite(sums["loss"]), NEVER, step)}
+
+
+def add(a: dict, b: dict) -> dict:
+    """Joins the metrics of two parts of a run: sums add, the first bad step is the smaller."""
+    return {
+        name: jnp.minimum(a[name], b[name]) if name == "first_nonfinite_step" else a[name] + b[name]
+        for name in a
+    }

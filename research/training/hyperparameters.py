@@ -1,0 +1,65 @@
+"""The traced numbers of a config: a pytree of scalars that mirrors its sections."""
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.config import TRACED, Duration, flatten
+from research.errors import UserError
+
+
+def from_config(config: ConfigDict, examples: int) -> dict:
+    """Collects the traced numbers, durations turned into steps.
+
+    Args:
+      config: the whole config.
+      examples: number of training examples, which an epoch is counted by.
+
+    Returns:
+      {'seed': uint32, 'model': {...}, 'loss': {...}, 'optimizer': {...}, 'schedule': {...}} with
+      float32 scalars, named as in the config; 'schedule' also holds 'duration', all in steps.
+    """
+    values = flatten(config)
+    tree: dict = {"seed": np.uint32(config.seed)}
+    for key in TRACED:
+        if key != "seed":
+            section, name = key.split(".")
+            tree.setdefault(section, {})[name] = np.float32(values[key])
+    total = total_steps(config, examples)
+    tree["schedule"] |= {
+        "duration": np.float32(total),
+        "warmup": np.float32(in_steps(config, "schedule.warmup", examples)),
+        "milestones": np.array(
+            [
+                Duration.parse(text, "schedule.milestones").steps(
+                    batch_size=config.batch_size, examples=examples, total_steps=total
+                )
+                for text in config.schedule.milestones
+            ],
+            np.float32,
+        ),
+    }
+    return tree
+
+
+def total_steps(config: ConfigDict, examples: int) -> int:
+    """The length of the training in steps.
+
+    Raises:
+      UserError: a share of itself, or less than one step.
+    """
+    duration = Duration.parse(config.duration, "duration")
+    if duration.unit == "percent":
+        raise UserError(f"config.duration = {config.duration!r} is a share of itself")
+    steps = duration.steps(batch_size=config.batch_size, examples=examples)
+    if steps < 1:
+        raise UserError(f"config.duration = {config.duration!r} is less than one step")
+    return steps
+
+
+def in_steps(config: ConfigDict, key: str, examples: int) -> int:
+    """The duration that stands at a key of the config, in steps."""
+    return Duration.parse(flatten(config)[key], key).steps(
+        batch_size=config.batch_size,
+        examples=examples,
+        total_steps=total_steps(config, examples),
+    )

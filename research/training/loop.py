@@ -1,0 +1,173 @@
+"""The training loop: dispatches steps, looks at their results one dispatch later, saves."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+
+from research.training import executors
+from research.training.state import TrainState
+
+_DISPATCH_SECONDS = 0.5  # long enough to hide the dispatch, short enough for a live progress bar
+
+
+class Diverged(Exception):
+    """The loss is no longer finite. Entry points exit with code 3."""
+
+    def __init__(self, step: int, what: str):
+        super().__init__(f"{what} is not finite at step {step}")
+        self.step = step
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """When what happens, all in steps: at each multiple of an interval, and at the end."""
+
+    total_steps: int
+    log_every: int
+    evaluate_every: int
+    checkpoint_every: int
+
+    def next_stop(self, step: int) -> int:
+        """The first step after this one at which anything happens."""
+        intervals = (self.log_every, self.evaluate_every, self.checkpoint_every)
+        return min(self.total_steps, *(step + every - step % every for every in intervals))
+
+    def logs_at(self, step: int) -> bool:
+        """Whether the training metrics since the last such point are written."""
+        return self._due(step, self.log_every)
+
+    def saves_at(self, step: int) -> bool:
+        """Whether a checkpoint is saved."""
+        return self._due(step, self.checkpoint_every)
+
+    def evaluates_at(self, step: int) -> bool:
+        """Whether the validation split is evaluated: at every checkpoint too, to know the best."""
+        return self._due(step, self.evaluate_every) or self.saves_at(step)
+
+    def _due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step == self.total_steps
+
+
+@dataclasses.dataclass
+class Pace:
+    """How many steps to dispatch at once."""
+
+    fixed: int  # 0: as many as take half a second
+    steps: int = 1
+
+    def __post_init__(self):
+        self.steps = self.fixed or self.steps
+
+    def update(self, steps: int, seconds: float) -> None:
+        """Learns from a finished dispatch; grows at most fourfold at a time."""
+        if not self.fixed:
+            wanted = _DISPATCH_SECONDS * steps / max(seconds, 1e-6)
+            self.steps = max(1, min(int(wanted), 4 * self.steps))
+
+
+@dataclasses.dataclass
+class _Dispatch:
+    """A dispatch whose results may still be on their way."""
+
+    step: int  # after it
+    steps: int
+    metrics: Any
+    validation: Any
+
+
+def fit(
+    state: TrainState,
+    plan: Plan,
+    *,
+    advance: Callable[[TrainState, int], tuple[TrainState, dict]],
+    evaluate: Callable[[TrainState], dict] | None,
+    save: Callable[[TrainState, dict | None], None],
+    write: Callable[[dict], None],
+    progress: Callable[[int, dict], None],
+    interrupted: Callable[[], bool],
+    pace: Pace,
+) -> TrainState:
+    """Trains from the state's step to the plan's end.
+
+    While the device works on one dispatch the results of the one before are fetched, so that the
+    device never waits for Python but at a checkpoint.
+
+    Args:
+      state: where to start; its buffers are donated.
+      plan: when to log, evaluate, save and stop.
+      advance: runs some steps in one dispatch; returns sums as `executors.resident` does.
+      evaluate: sums over the validation split; None where there is none.
+      save: starts to save a checkpoint, with the validation record of that step.
+      write: takes a finished record of metrics: {'step', 'split', 'loss', 'accuracy', ...}.
+      progress: is told (step, metrics) after every dispatch.
+      interrupted: asked between dispatches; True ends the loop after a checkpoint.
+      pace: how many steps to dispatch at once.
+
+    Returns:
+      The last state.
+
+    Raises:
+      Diverged: a loss was not finite; nothing was saved since.
+    """
+    step = int(state.step)
+    window: dict | None = None  # sums since the last log point
+    window_seconds = 0.0
+    started = last = time.perf_counter()
+
+    def finish(dispatch: _Dispatch) -> dict | None:
+        """Waits for a dispatch and tells of it; returns the validation record, if any."""
+        nonlocal window, window_seconds, last
+        metrics = jax.device_get(dispatch.metrics)
+        now = time.perf_counter()
+        seconds, last = now - last, now
+        pace.update(dispatch.steps, seconds)
+        if metrics["first_nonfinite_step"] != executors.NEVER:
+            raise Diverged(int(metrics["first_nonfinite_step"]), "the training loss")
+        window = executors.add(window, metrics) if window else metrics
+        window_seconds += seconds
+        shown = mean(metrics)
+        shown["examples_per_second"] = int(metrics["count"]) / seconds
+        if plan.logs_at(dispatch.step):
+            record = {"step": dispatch.step, "split": "train", **mean(window)}
+            record["examples_per_second"] = int(window["count"]) / window_seconds
+            record["seconds"] = now - started
+            write(record)
+            window, window_seconds = None, 0.0
+        record = None
+        if dispatch.validation is not None:
+            validation = mean(jax.device_get(dispatch.validation))
+            last = time.perf_counter()
+            record = {"step": dispatch.step, "split": "validation", **validation}
+            write(record)
+            shown["validation_accuracy"] = validation["accuracy"]
+        progress(dispatch.step, shown)
+        return record
+
+    previous = None
+    while step < plan.total_steps and not interrupted():
+        steps = min(plan.next_stop(step) - step, pace.steps)
+        state, metrics = advance(state, steps)
+        step += steps
+        validation = evaluate(state) if evaluate and plan.evaluates_at(step) else None
+        if previous:
+            finish(previous)
+        previous = _Dispatch(step, steps, metrics, validation)
+        if plan.saves_at(step):
+            record = finish(previous)  # first: a state that diverged must not be saved
+            previous = None
+            save(state, record)
+            last = time.perf_counter()
+    if previous:
+        finish(previous)
+    if step < plan.total_steps and not plan.saves_at(step):
+        save(state, None)
+    return state
+
+
+def mean(sums: dict) -> dict[str, float]:
+    """Sums over examples -> {'loss', 'accuracy'} per example."""
+    count = int(sums["count"])
+    return {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}

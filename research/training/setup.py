@@ -1,0 +1,100 @@
+"""From a config to the things a run is made of: data in splits, and the shape of the state."""
+
+import dataclasses
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.config import check_config
+from research.data import augmentation, preprocessing, sources, splits
+from research.data.shuffle import MAX_POSITIONS
+from research.data.sources import Arrays
+from research.errors import UserError, resolve
+from research.training import hyperparameters
+from research.training.loop import Plan
+from research.training.state import TrainState, init_state
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """What a config stands for, before any training."""
+
+    config: ConfigDict
+    train: Arrays
+    validation: Arrays
+    test: Arrays
+    class_names: tuple[str, ...]
+    statistics: dict  # of preprocessing, fitted on `train` alone
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    def init(self) -> TrainState:
+        """The state before the first step; works under `jax.eval_shape`."""
+        example = jax.ShapeDtypeStruct(self.train.inputs.shape[1:], self.train.inputs.dtype)
+        numbers = hyperparameters.from_config(self.config, len(self.train.labels))
+
+        def init(numbers, statistics):
+            return init_state(self.config, numbers, statistics, example, self.classes)
+
+        return jax.jit(init)(numbers, self.statistics)
+
+    def plan(self) -> Plan:
+        """When what happens."""
+        examples = len(self.train.labels)
+        every = {
+            key: max(1, hyperparameters.in_steps(self.config, key, examples))
+            for key in ("log_every", "evaluate_every", "checkpoint_every")
+        }
+        return Plan(hyperparameters.total_steps(self.config, examples), **every)
+
+
+def from_config(config: ConfigDict) -> Setup:
+    """Checks the config, loads its data, cuts the validation split, fits the preprocessing.
+
+    Raises:
+      UserError: anything in the config, or in the data, that cannot be trained on.
+    """
+    check_config(config)
+    fit = resolve("config.preprocessing", config.preprocessing, preprocessing)
+    for name in config.augmentation:
+        resolve("config.augmentation", name, augmentation)
+    dataset = sources.load(config.data)
+    if config.augmentation and dataset.train.inputs.ndim != 4:
+        raise UserError(
+            f"config.augmentation = {config.augmentation!r} works on images, the data have shape "
+            f"{dataset.train.inputs.shape[1:]} (allowed here: ())"
+        )
+    train, validation = splits.train_validation(
+        dataset.train.labels, config.data.validation, config.data.split_seed
+    )
+
+    def part(indices: np.ndarray) -> Arrays:
+        return Arrays(dataset.train.inputs[indices], dataset.train.labels[indices])
+
+    setup = Setup(
+        config=config,
+        train=part(train),
+        validation=part(validation),
+        test=dataset.test,
+        class_names=dataset.class_names,
+        statistics=fit(dataset.train.inputs[train]),
+    )
+    _check_sizes(config, len(train))
+    return setup
+
+
+def _check_sizes(config: ConfigDict, examples: int) -> None:
+    if config.batch_size > examples:
+        raise UserError(
+            f"config.batch_size = {config.batch_size} is larger than the {examples} training "
+            f"examples (allowed: 1 to {examples})"
+        )
+    seen = (hyperparameters.total_steps(config, examples) + 1) * config.batch_size
+    if seen > MAX_POSITIONS:
+        raise UserError(
+            f"config.duration = {config.duration!r} is {seen} examples (allowed: {MAX_POSITIONS})"
+        )

@@ -1,0 +1,55 @@
+"""The train state: all that a step reads and changes, as one pytree."""
+
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from research import models, optimizers
+from research.data import preprocessing
+from research.training.randomness import INITIALIZATION, stream_key
+
+
+@flax.struct.dataclass
+class TrainState:
+    """What a checkpoint holds and a step maps to its successor."""
+
+    step: jax.Array  # int32 scalar: updates made so far; also the cursor of all randomness
+    params: Any
+    batch_stats: Any  # running statistics of batch norm; {} where there are none
+    opt_state: Any
+    preprocessing: Any  # fitted on the training split: {'shift', 'scale'}
+    hyperparameters: Any  # traced scalars: see training/hyperparameters.py
+
+
+def init_state(
+    config: ConfigDict, hyperparameters, statistics, example: jax.ShapeDtypeStruct, classes: int
+) -> TrainState:
+    """The state before the first step: a pure function of the seed, jittable and vmappable.
+
+    Args:
+      config: static choices.
+      hyperparameters: traced numbers; the seed decides the initial weights.
+      statistics: what preprocessing was fitted to.
+      example: shape and dtype of one input, without batch axis.
+      classes: number of classes.
+
+    Raises:
+      UserError: an unknown name in the config, or a model that cannot take such inputs.
+    """
+    model = models.build(config, hyperparameters, classes)
+    inputs = preprocessing.apply(statistics, jnp.zeros((1, *example.shape), example.dtype))
+    key = stream_key(hyperparameters["seed"], INITIALIZATION)
+    variables = model.init(key, inputs, train=False)
+    params = variables["params"]
+    optimizer = optimizers.build(config, hyperparameters, step=0)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        preprocessing=jax.tree.map(jnp.asarray, statistics),
+        hyperparameters=jax.tree.map(jnp.asarray, hyperparameters),
+    )

@@ -1,0 +1,91 @@
+"""The one train step and the one evaluation step; executors decide how they are run."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from ml_collections import ConfigDict
+
+from research import models, optimizers
+from research.data import augmentation, preprocessing
+from research.errors import resolve
+from research.training import loss
+from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
+from research.training.state import TrainState
+
+
+def make_train_step(config: ConfigDict, classes: int) -> Callable:
+    """The pure function `train_step(state, batch) -> (state, metrics)` of a config.
+
+    `batch` is {'inputs': (B, ...) raw, 'labels': int (B,)}; `metrics` are sums over the batch
+    ({'loss', 'correct', 'count'}), taken before the update. It may be jitted, scanned, vmapped over
+    states and sharded over batches.
+    """
+
+    def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
+        numbers = state.hyperparameters
+        model = models.build(config, numbers, classes)
+        inputs = _augment(config, state, batch["inputs"])
+        inputs = preprocessing.apply(state.preprocessing, inputs)
+        targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)
+
+        def objective(params):
+            logits, updates = model.apply(
+                {"params": params, "batch_stats": state.batch_stats},
+                inputs,
+                train=True,
+                rngs={"dropout": stream_key(numbers["seed"], DROPOUT, state.step)},
+                mutable=["batch_stats"],
+            )
+            sums = loss.sums(logits, targets)
+            value = sums["loss"] / sums["count"] + loss.penalty(config, numbers, params)
+            sums["loss"] = value * sums["count"]
+            return value, (sums, updates.get("batch_stats", {}))
+
+        gradients, (metrics, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
+        optimizer = optimizers.build(config, numbers, state.step)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        state = state.replace(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+        )
+        return state, metrics
+
+    return train_step
+
+
+def make_predict(config: ConfigDict, classes: int) -> Callable:
+    """The pure function `predict(state, inputs) -> logits (B, classes)`, running statistics used."""
+
+    def predict(state: TrainState, inputs) -> jax.Array:
+        model = models.build(config, state.hyperparameters, classes)
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        return model.apply(variables, preprocessing.apply(state.preprocessing, inputs), train=False)
+
+    return predict
+
+
+def make_eval_step(config: ConfigDict, classes: int) -> Callable:
+    """The pure function `eval_step(state, batch) -> metrics`: sums over the unmasked examples.
+
+    `batch` is {'inputs', 'labels', 'mask': bool (B,)}; the loss is the plain cross-entropy, without
+    smoothing or penalties, so that it compares between runs.
+    """
+    predict = make_predict(config, classes)
+
+    def eval_step(state: TrainState, batch) -> dict:
+        logits = predict(state, batch["inputs"])
+        return loss.sums(logits, jax.nn.one_hot(batch["labels"], classes), batch["mask"])
+
+    return eval_step
+
+
+def _augment(config: ConfigDict, state: TrainState, inputs: jax.Array) -> jax.Array:
+    for number, name in enumerate(config.augmentation):
+        function = resolve("config.augmentation", name, augmentation)
+        key = stream_key(state.hyperparameters["seed"], AUGMENTATION, state.step)
+        inputs = function(jax.random.fold_in(key, jnp.uint32(number)), inputs)
+    return inputs
