@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from research.models.fusion import apart
+
 
 class BatchNorm(nn.Module):
     """Normalises each channel by the statistics of the batch, or in evaluation by running ones.
@@ -68,8 +70,14 @@ def _batch_norm_fwd(x, scale, bias, epsilon):
 
 
 def _batch_norm_bwd(epsilon, residuals, cotangents):
-    x, scale, mean, var = residuals
-    dy, dmean, dvar = cotangents
+    gradients = partial(_gradients, epsilon)
+    if residuals[0].ndim == 2:
+        return gradients(*residuals, *cotangents)
+    # Images apart, for dy is read three times: the gradients of the layers behind come once.
+    return apart(gradients, *residuals, *cotangents)
+
+
+def _gradients(epsilon, x, scale, mean, var, dy, dmean, dvar):
     count = x.size // x.shape[-1]
     rstd = lax.rsqrt(var + epsilon)
     dbias = _channel_sum(lambda dy: dy, dy)

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from research.models.fusion import apart
+
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -81,7 +83,9 @@ def _conv_bwd(stride, padding, residuals, dy):
 
     def canonical(x, kernel, dy):
         dx = _input_gradient(dy, kernel, x.shape, stride, padding)
-        return dx, _kernel_gradient(x, dy, kernel.shape, stride, padding)
+        # The transposes in it must not drag the layers before into their loops.
+        gradient = partial(_kernel_gradient, shape=kernel.shape, stride=stride, padding=padding)
+        return dx, apart(gradient, x, dy)
 
     def native(x, kernel, dy):
         return jax.vjp(partial(_forward, stride=stride, padding=padding), x, kernel)[1](dy)

@@ -1,0 +1,17 @@
+"""A small convolutional net with batch norm on CIFAR-10 (Krizhevsky, 2009).
+
+python -m research.main --config=configs/cifar10_cnn.py --config.data.data_dir=DIR
+"""
+
+from research.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "cifar10"
+    config.duration = "10 epochs"
+    config.checkpoint_every = "1 epochs"
+    config.augmentation = ("flip", "crop")
+    config.model.name = "cnn"
+    config.model.channels = (32, 64, 128)
+    return config

@@ -1,0 +1,16 @@
+"""A small convolutional net with batch norm on MNIST (LeCun et al., 1998, in today's dress).
+
+python -m research.main --config=configs/mnist_cnn.py --config.data.data_dir=DIR
+"""
+
+from research.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "mnist"
+    config.duration = "6 epochs"
+    config.checkpoint_every = "1 epochs"
+    config.model.name = "cnn"
+    config.model.channels = (32, 64)
+    return config
