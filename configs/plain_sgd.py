@@ -3,11 +3,12 @@
 python -m research.main --config=configs/plain_sgd.py
 """
 
-from configs import bn_adam
+from research.config import default_config
 
 
 def get_config():
-    config = bn_adam.get_config()
+    config = default_config()
+    config.duration = "30 epochs"
     config.model.normalization = "none"
     config.optimizer.name = "sgd"
     config.optimizer.learning_rate = 0.1

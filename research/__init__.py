@@ -15,7 +15,7 @@ def _safe_xla_flags(flags: str, jaxlib_version: str) -> str:
     Since jaxlib 0.10.2 these fusions are on by default: a jitted vmap of a reduction over more
     than 32,768 rows returns wrong sums, silently (jax issue 39103), and convolution gradients are
     several times slower. Earlier versions abort on the unknown flag. A user's own choice stands.
-    `tests/test_xla_flags.py` holds the reproducer, to tell when this can go.
+    `tests/test_package.py` holds the reproducer, to tell when this can go.
     """
     flag = "--xla_cpu_experimental_ynn_fusion_type"
     version = tuple(int(number) for number in re.findall(r"\d+", jaxlib_version)[:3])
@@ -24,6 +24,9 @@ def _safe_xla_flags(flags: str, jaxlib_version: str) -> str:
     return f"{flags} {flag}=".strip()
 
 
-os.environ["XLA_FLAGS"] = _safe_xla_flags(
-    os.environ.get("XLA_FLAGS", ""), metadata.version("jaxlib")
-)
+try:
+    os.environ["XLA_FLAGS"] = _safe_xla_flags(
+        os.environ.get("XLA_FLAGS", ""), metadata.version("jaxlib")
+    )
+except metadata.PackageNotFoundError:
+    raise SystemExit("error: jaxlib is not installed here; is the environment active?") from None

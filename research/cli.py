@@ -1,16 +1,33 @@
 """How every command starts and ends: flags in, exit code out, one line for a mistake."""
 
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from research.errors import UserError, unknown_name
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
+    # A polite kill is a Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # Chatter of the libraries (backends looked for, checkpoints committed) is not for the user.
+    flags.FLAGS.set_default("verbosity", logging.ERROR)
+    flags.FLAGS["verbosity"].using_default_value = False  # or absl makes it INFO
     app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse_flags)
+
+
+def refuse_arguments(argv: list[str]) -> None:
+    """For commands that take flags alone.
+
+    Raises:
+      UserError: there are other arguments.
+    """
+    if argv[1:]:
+        raise UserError(f"unexpected argument {argv[1]!r} (flags start with --)")
 
 
 def _guarded(main: Callable, argv: list[str]) -> int:
@@ -31,8 +48,12 @@ def _parse_flags(argv: list[str]) -> list[str]:
         message = str(error)
     except AttributeError as error:
         message = _unknown_key(argv, error)
-    except (flags.Error, OSError, ValueError, TypeError, KeyError, SyntaxError, ImportError) as error:
+    except flags.Error as error:
         message = " ".join(str(error).split())
+    except Exception as error:  # whatever a config file raises
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        what = " ".join(f"{type(error).__name__}: {error}".split())
+        message = f"{what} ({where.filename}, line {where.lineno})"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
 

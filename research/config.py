@@ -29,7 +29,7 @@ def default_config() -> ConfigDict:
     config.batch_size = 128
     config.duration = "20 epochs"
     config.log_every = "1 epochs"
-    config.evaluate_every = "1 epochs"  # on the validation split (training never sees the test split)
+    config.evaluate_every = "1 epochs"  # on validation; training never sees the test split
     config.checkpoint_every = "5 epochs"
 
     config.data = data = ConfigDict()
@@ -148,15 +148,15 @@ class Duration:
         unit = (match[2] or "steps").replace("%", "percent").rstrip("s")
         return cls(amount, unit if unit == "percent" else unit + "s")
 
-    def steps(self, *, batch_size: int, examples: int, total_steps: int | None = None) -> int:
-        """As a number of steps, rounded to the nearest."""
+    def steps(self, *, batch_size: int, examples: int, total_steps: int | None = None) -> float:
+        """As a number of steps, exact: an epoch need not be a whole number of them."""
         steps_of = {
             "steps": 1.0,
             "epochs": examples / batch_size,
             "examples": 1 / batch_size,
             "percent": (total_steps or 0) / 100,
         }
-        return round(self.amount * steps_of[self.unit])
+        return self.amount * steps_of[self.unit]
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 def differences(ours: ConfigDict, theirs: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """The keys in which two configs differ, with both values."""
     a, b = flatten(ours), flatten(theirs)
-    return {k: (a.get(k), b.get(k)) for k in {**a, **b} if _plain(a.get(k)) != _plain(b.get(k))}
+    return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
 
 
 def to_json(config: ConfigDict) -> str:
@@ -206,20 +206,24 @@ def check_config(config: ConfigDict) -> None:
       UserError: a key that does not exist, a wrong type, or a value out of its range.
     """
     defaults, values = flatten(default_config()), flatten(config)
-    for key, value in values.items():
+    for key in values:
         if key not in defaults:
             raise unknown_name("config", key, defaults)
     for key, (low, high) in {**LIMITS, **TRACED}.items():
-        value = values[key]
+        value, default = values[key], defaults[key]
+        sample = default[0] if isinstance(default, tuple) else default
+        kinds = (int,) if isinstance(sample, int) else (int, float)
         for number in value if isinstance(value, tuple) else (value,):
-            if not isinstance(number, (int, float)) or not low <= number < high:
+            if not isinstance(number, kinds) or isinstance(number, bool):
+                wanted = "a whole number" if kinds == (int,) else "a number"
+                raise UserError(f"config.{key} = {value!r} is not {wanted}")
+            if not low <= number < high:
                 raise UserError(
                     f"config.{key} = {value!r} is out of range (allowed: {_interval(low, high)})"
                 )
-    for key in DURATIONS:
-        Duration.parse(values[key], key)
-    for text in values["schedule.milestones"]:
-        Duration.parse(text, "schedule.milestones")
+    for key in (*DURATIONS, "schedule.milestones"):
+        for text in values[key] if isinstance(values[key], tuple) else (values[key],):
+            Duration.parse(text, key)
 
 
 def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> None:
@@ -233,10 +237,6 @@ def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> 
             config[key] = tuple(value) if isinstance(value, list) else value
         except TypeError as error:
             raise UserError(f"{origin}: {prefix}{key} = {value!r}: {error}") from None
-
-
-def _plain(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _interval(low: float, high: float) -> str:

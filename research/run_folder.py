@@ -1,9 +1,12 @@
 """The run folder: new, to be resumed, finished, or of another config."""
 
+import contextlib
+import fcntl
 import json
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -11,31 +14,51 @@ from ml_collections import ConfigDict
 
 from research import config as configuration
 from research.errors import UserError
+from research.reporting import page
 from research.reporting.writers import append_history, read_json, write_json, write_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
-def open_run(workdir: Path, config: ConfigDict) -> dict | None:
-    """Makes the folder ready for a run of this config.
+@contextlib.contextmanager
+def opened(workdir: Path, config: ConfigDict) -> Iterator[dict | None]:
+    """Holds the folder for a run of this config, against other processes too.
 
     A folder that holds the same config, up to traced hyper-parameters, is taken over; changed
     values are recorded in `history.jsonl`.
 
-    Returns:
+    Yields:
       The summary of a run that is finished already; None where there is training to do.
 
     Raises:
-      UserError: the folder holds a run of another config, or cannot be written.
+      UserError: the folder holds a run of another config, is in use, or cannot be written.
     """
-    path = workdir / "config.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_text(path, configuration.to_json(config))
-            return None
+        lock = open(workdir / ".lock", "w")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"--workdir = {str(workdir)!r}: {error.strerror}") from None
+    with lock:  # closing it, or dying, gives the folder free
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"--workdir = {str(workdir)!r} is in use by another process") from None
+        yield _take_over(workdir, config)
+
+
+def finish(workdir: Path, summary: dict) -> None:
+    """Writes what a finished run leaves: `summary.json` and `report.html`."""
+    write_json(workdir / "summary.json", summary)
+    append_history(workdir, "finish", summary["steps"])
+    page.write_report([workdir], workdir / "report.html")
+
+
+def _take_over(workdir: Path, config: ConfigDict) -> dict | None:
+    path = workdir / "config.json"
+    if not path.exists():
+        write_text(path, configuration.to_json(config))
+        _write_environment(workdir)
+        return None
     earlier = configuration.from_json(path.read_text(), str(path))
     changed = configuration.differences(earlier, config)
     traced = {*configuration.TRACED, *configuration.TRACED_DURATIONS}
@@ -52,10 +75,13 @@ def open_run(workdir: Path, config: ConfigDict) -> dict | None:
         append_history(workdir, "hyperparameters changed", -1, changes=changes)
         write_text(path, configuration.to_json(config))
         summary.unlink(missing_ok=True)  # there is something to do again
-    return read_json(summary) if summary.exists() else None
+    if summary.exists():
+        return read_json(summary)
+    _write_environment(workdir)
+    return None
 
 
-def write_environment(workdir: Path) -> None:
+def _write_environment(workdir: Path) -> None:
     """Records what the numbers of a run depend on: versions, devices, cores, commit."""
     import jax
 

@@ -1,5 +1,8 @@
 """The 8 x 8 digits that ship with scikit-learn, as a TFDS builder: real data without a network."""
 
+import contextlib
+import io
+
 import numpy as np
 import tensorflow_datasets as tfds
 
@@ -49,4 +52,5 @@ def prepare(data_dir: str) -> None:
     """Writes the set into a TFDS data folder, quietly; once there, does nothing."""
     tfds.disable_progress_bar()
     builder = Digits(data_dir=data_dir, file_format="array_record")
-    builder.download_and_prepare()
+    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
+        builder.download_and_prepare()

@@ -16,9 +16,12 @@ def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
     return {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(labels, jnp.int32)}
 
 
-def padded_batches(
-    inputs: np.ndarray, labels: np.ndarray, batch_size: int
-) -> dict[str, jax.Array]:
+def preprocess(statistics, inputs: jax.Array) -> jax.Array:
+    """(inputs - shift) * scale, float32 (B, ...), by statistics of data/preprocessing.py."""
+    return (inputs.astype(jnp.float32) - statistics["shift"]) * statistics["scale"]
+
+
+def padded_batches(inputs: np.ndarray, labels: np.ndarray, batch_size: int) -> dict[str, jax.Array]:
     """Cuts a split into equal batches for evaluation; the last is padded with masked examples.
 
     Args:

@@ -5,8 +5,6 @@ broadcast against one example; the network then sees (x - shift) * scale. The st
 the train state, so a checkpoint always carries those its weights were trained with.
 """
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 Statistics = dict[str, np.ndarray]
@@ -14,11 +12,6 @@ Statistics = dict[str, np.ndarray]
 # Below this standard deviation (in input units) a feature counts as constant and is only centred.
 _CONSTANT = 1e-6
 _CHUNK = 4096  # examples in float64 at a time
-
-
-def apply(statistics: Statistics, inputs: jax.Array) -> jax.Array:
-    """(inputs - shift) * scale, as float32 of the same shape."""
-    return (inputs.astype(jnp.float32) - statistics["shift"]) * statistics["scale"]
 
 
 def none(inputs: np.ndarray) -> Statistics:

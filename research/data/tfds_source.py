@@ -80,7 +80,9 @@ def _prepare(data: ConfigDict, name: str, version: str) -> Path:
             raise UserError(f"config.data.name = {data.name!r}: {reason}") from None
     folder = _find(name, version, roots)
     if folder is None:
-        prepared = sorted({info.parent.parent.name for info in roots[0].glob("*/*/dataset_info.json")})
+        prepared = sorted(
+            {info.parent.parent.name for info in roots[0].glob("*/*/dataset_info.json")}
+        )
         known = [*prepared, _EMBEDDED, "npz", "folder", "blobs", "moons", "spirals", "rings"]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close and close[0] != name else ""
@@ -198,9 +200,9 @@ def _keys(features, name: str) -> tuple[str, str]:
 def _decode_split(builder, split: str, image_key: str, label_key: str, image_size: int) -> Arrays:
     from concurrent.futures import ThreadPoolExecutor
 
-    from research.data.images import read_image, stack
-
     import tensorflow_datasets as tfds
+
+    from research.data.images import read_image, stack
 
     what = f"{builder.info.name} {split}"
     feature = builder.info.features[image_key]

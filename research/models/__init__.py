@@ -36,7 +36,5 @@ def names() -> list[str]:
     """The models there are: the files of this folder that define `build`."""
     files = (info.name for info in pkgutil.iter_modules(__path__))
     return [
-        name
-        for name in files
-        if hasattr(importlib.import_module(f"{__name__}.{name}"), "build")
+        name for name in files if hasattr(importlib.import_module(f"{__name__}.{name}"), "build")
     ]

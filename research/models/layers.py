@@ -45,9 +45,9 @@ class Layers:
 
         return cls(
             activation=resolve("config.model.activation", model.activation, activations),
-            normalization=resolve(
-                "config.model.normalization", model.normalization, normalization
-            )(numbers),
+            normalization=resolve("config.model.normalization", model.normalization, normalization)(
+                numbers
+            ),
             kernel_init=kernel_init,
             dropout_rate=numbers["dropout_rate"] if model.dropout_rate else 0.0,
             use_bias=model.normalization == "none",

@@ -72,9 +72,11 @@ class ResNet(nn.Module):
                 "(allowed here: mlp, which takes any shape)"
             )
         layers = self.layers
-        x = layers.conv(self.channels, 7, strides=2)(x) if self.imagenet else layers.conv(
-            self.channels
-        )(x)
+        x = (
+            layers.conv(self.channels, 7, strides=2)(x)
+            if self.imagenet
+            else layers.conv(self.channels)(x)
+        )
         x = layers.activation(layers.norm()(x, train))
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))

@@ -1,5 +1,6 @@
 """What a user watches: a live bar on a terminal, plain lines elsewhere."""
 
+import math
 import sys
 import time
 from datetime import timedelta
@@ -11,7 +12,7 @@ class Progress:
     def __init__(self, total_steps: int, steps_per_epoch: float, first_step: int = 0):
         self._total, self._steps_per_epoch = total_steps, steps_per_epoch
         self._first, self._started, self._shown = first_step, time.perf_counter(), {}
-        self._last_line = 0.0
+        self._last_line = -math.inf
         self._bar = None
         if sys.stderr.isatty():
             self._bar, self._task = _terminal_bar(total_steps, first_step)
@@ -30,15 +31,15 @@ class Progress:
         """Tells of a finished dispatch.
 
         On a terminal the bar moves. Elsewhere a line is printed where there is a new validation
-        accuracy, every ten seconds, and at the end.
+        accuracy (but not more than one a second), every ten seconds, and at the end.
         """
         self._shown.update(metrics)
         if self._bar:
             self._bar.update(self._task, completed=step, text=self._text(step))
             return
         now = time.perf_counter()
-        news = "validation_accuracy" in metrics or now - self._last_line > 10
-        if news or step == self._total:
+        pause = 1 if "validation_accuracy" in metrics else 10
+        if now - self._last_line > pause or step == self._total:
             self._last_line = now
             print(f"{self._text(step)}  {self._left(step)} left", file=sys.stderr, flush=True)
 
@@ -52,7 +53,8 @@ class Progress:
     def _text(self, step: int) -> str:
         shown = self._shown
         epochs = self._total / self._steps_per_epoch
-        parts = [f"epoch {step / self._steps_per_epoch:.1f}/{epochs:.4g}", f"step {step}"]
+        epoch = step / self._steps_per_epoch
+        parts = [f"epoch {epoch:.1f}/{epochs:.1f}", f"step {step}/{self._total}"]
         parts.append(f"loss {shown['loss']:.4f}")
         parts.append(f"accuracy {shown['accuracy']:.2%}")
         if "validation_accuracy" in shown:

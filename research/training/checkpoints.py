@@ -11,7 +11,6 @@ One checkpoint is a folder `checkpoints/STEP` with two items (three when data ar
 from __future__ import annotations
 
 import json
-import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -31,10 +30,14 @@ _SCORE = "validation_accuracy"
 
 
 class Checkpoints:
-    """The checkpoints of one run folder: a context manager that waits for the last save."""
+    """The checkpoints of one run folder: a context manager that waits for the last save.
 
-    def __init__(self, workdir: Path):
-        logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax tells every save at INFO
+    Args:
+      workdir: the run folder.
+      read_only: leave all as it is, for another process may be writing.
+    """
+
+    def __init__(self, workdir: Path, read_only: bool = False):
         policies = ocp.checkpoint_managers
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._manager = ocp.CheckpointManager(
@@ -51,7 +54,9 @@ class Checkpoints:
                         ),
                     ]
                 ),
-                cleanup_tmp_directories=True,
+                cleanup_tmp_directories=not read_only,
+                read_only=read_only,
+                create=not read_only,
             ),
         )
 
@@ -66,14 +71,25 @@ class Checkpoints:
         """The steps that have a checkpoint, oldest first."""
         return sorted(self._manager.all_steps())
 
-    def best_step(self) -> int | None:
-        """The kept step with the highest validation accuracy; None where none was measured."""
-        scored = {}
-        for step in self.steps():
-            score = self._metadata(step).get("metrics", {}).get(_SCORE)
-            if score is not None:
-                scored[step] = score
-        return max(scored, key=lambda step: (scored[step], step)) if scored else None
+    def find(self, wanted: str) -> int:
+        """The step that 'last', 'best' (highest validation accuracy, the later of equals) or a
+        number stands for.
+
+        Raises:
+          UserError: there is none.
+        """  # noqa: D205
+        steps = self.steps()
+        if wanted == "best":
+            scores = {step: self._metadata(step)["metrics"].get(_SCORE) for step in steps}
+            steps = [step for step in steps if scores[step] is not None]
+            steps.sort(key=lambda step: scores[step])
+        elif wanted != "last":
+            if not wanted.isdecimal():
+                raise UserError(f"--step = {wanted!r} is unknown (allowed: last, best, a number)")
+            steps = [int(wanted)]
+        if not steps:
+            raise UserError(f"{self._folder}: no checkpoint to be the {wanted} one")
+        return steps[-1]
 
     def save(
         self,

@@ -1,5 +1,7 @@
 """Evaluation of a trained state: metrics over a split, and material for pictures of its errors."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 from scipy.special import softmax
@@ -7,11 +9,14 @@ from scipy.special import softmax
 from research.data.feed import padded_batches
 from research.data.sources import Arrays
 from research.training import executors
+from research.training.digest import parameters_sha256
 from research.training.loop import mean
+from research.training.setup import Setup
 from research.training.step import make_eval_step, make_predict
 
 _MISTAKES = 24
 _FILTERS = 64
+_GRID = 160  # points along each side of a plane
 
 
 def compiled_evaluator(config, classes: int, arrays: Arrays):
@@ -36,6 +41,26 @@ def predict(config, classes: int, state, arrays: Arrays) -> np.ndarray:
     run = jax.jit(lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs))
     logits = np.asarray(run(state, batches["inputs"]))
     return softmax(logits.reshape(-1, classes)[: len(arrays.labels)], axis=-1)
+
+
+def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int | str]:
+    """The end of a run: the test split, looked at once, and `evaluation.npz` for the report.
+
+    Returns:
+      'test_accuracy', 'test_loss', 'parameter_count' and 'parameters_sha256'.
+    """
+    test = evaluate(run.config, run.classes, state, run.test)
+    probabilities = predict(run.config, run.classes, state, run.test)
+    found = pictures(probabilities, run.test, run.class_names, state.params)
+    if run.test.inputs.shape[1:] == (2,):
+        found |= plane(run, state)
+    np.savez(workdir / "evaluation.npz", **found)
+    return {
+        "test_accuracy": test["accuracy"],
+        "test_loss": test["loss"],
+        "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "parameters_sha256": parameters_sha256(state),
+    }
 
 
 def pictures(probabilities: np.ndarray, arrays: Arrays, class_names, params) -> dict:
@@ -66,6 +91,25 @@ def pictures(probabilities: np.ndarray, arrays: Arrays, class_names, params) -> 
     if filters is not None:
         found["filters"] = filters
     return found
+
+
+def plane(run: Setup, state) -> dict[str, np.ndarray]:
+    """For data in two dimensions: which class wins at each point of a grid, and the test points."""
+    points = run.test.inputs
+    low, high = points.min(0), points.max(0)
+    margin = 0.1 * (high - low)
+    x, y = np.linspace(low - margin, high + margin, _GRID, dtype=np.float32).T
+    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    probabilities = predict(
+        run.config, run.classes, state, Arrays(grid, np.zeros(len(grid), np.int32))
+    )
+    return {
+        "plane_x": x,
+        "plane_y": y,
+        "plane_classes": probabilities.argmax(-1).reshape(_GRID, _GRID),
+        "plane_points": points,
+        "plane_labels": run.test.labels,
+    }
 
 
 def _first_filters(params, shape) -> np.ndarray | None:

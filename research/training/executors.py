@@ -10,6 +10,8 @@ from research.data.shuffle import batch_indices
 # In the metrics of a dispatch: no step had a loss that is not finite.
 NEVER = 2**31 - 1
 _ZERO_SUMS = {"loss": 0.0, "correct": 0, "count": 0}
+# How two parts of a run join, where that is not a sum.
+_JOINS = {"first_nonfinite_step": jnp.minimum, "learning_rate": lambda earlier, later: later}
 
 
 def resident(train_step: Callable, batch_size: int) -> Callable:
@@ -20,8 +22,8 @@ def resident(train_step: Callable, batch_size: int) -> Callable:
 
     Returns:
       `run(state, data, steps) -> (state, metrics)`: data is {'inputs': (N, ...), 'labels': (N,)};
-      metrics are the step's sums added up, and 'first_nonfinite_step' (`NEVER` where there is
-      none), counted from 1.
+      metrics are the step's sums added up, 'learning_rate' of the last step, and
+      'first_nonfinite_step' (`NEVER` where there is none), counted from 1.
     """
 
     def run(state, data, steps):
@@ -35,7 +37,7 @@ def resident(train_step: Callable, batch_size: int) -> Callable:
             state, sums = train_step(state, batch)
             return state, add(metrics, with_finite_check(sums, state.step))
 
-        zero = {**_ZERO_SUMS, "first_nonfinite_step": NEVER}
+        zero = {**_ZERO_SUMS, "learning_rate": 0.0, "first_nonfinite_step": NEVER}
         return jax.lax.fori_loop(0, steps, body, (state, jax.tree.map(jnp.asarray, zero)))
 
     return run
@@ -74,8 +76,5 @@ def with_finite_check(sums: dict, step) -> dict:
 
 
 def add(a: dict, b: dict) -> dict:
-    """Joins the metrics of two parts of a run: sums add, the first bad step is the smaller."""
-    return {
-        name: jnp.minimum(a[name], b[name]) if name == "first_nonfinite_step" else a[name] + b[name]
-        for name in a
-    }
+    """Joins the metrics of two parts of a run, the earlier one first."""
+    return {name: _JOINS.get(name, jnp.add)(a[name], b[name]) for name in a}

@@ -27,12 +27,10 @@ def from_config(config: ConfigDict, examples: int) -> dict:
     total = total_steps(config, examples)
     tree["schedule"] |= {
         "duration": np.float32(total),
-        "warmup": np.float32(in_steps(config, "schedule.warmup", examples)),
+        "warmup": np.float32(round(in_steps(config, "schedule.warmup", examples))),
         "milestones": np.array(
             [
-                Duration.parse(text, "schedule.milestones").steps(
-                    batch_size=config.batch_size, examples=examples, total_steps=total
-                )
+                round(_steps(config, text, "schedule.milestones", examples))
                 for text in config.schedule.milestones
             ],
             np.float32,
@@ -50,15 +48,19 @@ def total_steps(config: ConfigDict, examples: int) -> int:
     duration = Duration.parse(config.duration, "duration")
     if duration.unit == "percent":
         raise UserError(f"config.duration = {config.duration!r} is a share of itself")
-    steps = duration.steps(batch_size=config.batch_size, examples=examples)
+    steps = round(duration.steps(batch_size=config.batch_size, examples=examples))
     if steps < 1:
         raise UserError(f"config.duration = {config.duration!r} is less than one step")
     return steps
 
 
-def in_steps(config: ConfigDict, key: str, examples: int) -> int:
-    """The duration that stands at a key of the config, in steps."""
-    return Duration.parse(flatten(config)[key], key).steps(
+def in_steps(config: ConfigDict, key: str, examples: int) -> float:
+    """The duration that stands at a key of the config, in steps, not rounded."""
+    return _steps(config, flatten(config)[key], key, examples)
+
+
+def _steps(config: ConfigDict, text: str, key: str, examples: int) -> float:
+    return Duration.parse(text, key).steps(
         batch_size=config.batch_size,
         examples=examples,
         total_steps=total_steps(config, examples),

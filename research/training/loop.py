@@ -1,11 +1,13 @@
 """The training loop: dispatches steps, looks at their results one dispatch later, saves."""
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
 from research.training import executors
 from research.training.state import TrainState
@@ -20,20 +22,32 @@ class Diverged(Exception):
         super().__init__(f"{what} is not finite at step {step}")
         self.step = step
 
+    def likely_cause(self, config: ConfigDict) -> str:
+        """What to change first: before any update it cannot be the learning rate."""
+        if self.step == 1:
+            scale = config.model.initializer_scale
+            return f"weights or inputs are too large (config.model.initializer_scale = {scale})"
+        rate = config.optimizer.learning_rate
+        return f"config.optimizer.learning_rate = {rate} is too high"
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """When what happens, all in steps: at each multiple of an interval, and at the end."""
+    """When what happens, all in steps: at each multiple of an interval, and at the end.
+
+    Intervals are at least 1 and need not be whole: multiples are rounded, not the interval, so that
+    the fifth of '1 epochs' and the first of '5 epochs' are one.
+    """
 
     total_steps: int
-    log_every: int
-    evaluate_every: int
-    checkpoint_every: int
+    log_every: float
+    evaluate_every: float
+    checkpoint_every: float
 
     def next_stop(self, step: int) -> int:
         """The first step after this one at which anything happens."""
         intervals = (self.log_every, self.evaluate_every, self.checkpoint_every)
-        return min(self.total_steps, *(step + every - step % every for every in intervals))
+        return min(self.total_steps, *(_next_multiple(every, step) for every in intervals))
 
     def logs_at(self, step: int) -> bool:
         """Whether the training metrics since the last such point are written."""
@@ -47,8 +61,16 @@ class Plan:
         """Whether the validation split is evaluated: at every checkpoint too, to know the best."""
         return self._due(step, self.evaluate_every) or self.saves_at(step)
 
-    def _due(self, step: int, every: int) -> bool:
-        return step % every == 0 or step == self.total_steps
+    def _due(self, step: int, every: float) -> bool:
+        return step in (_next_multiple(every, step - 1), self.total_steps)
+
+
+def _next_multiple(every: float, step: int) -> int:
+    """The first rounded multiple of an interval after a step."""
+    count = int(step / every)
+    while round(count * every) <= step:
+        count += 1
+    return round(count * every)
 
 
 @dataclasses.dataclass
@@ -115,7 +137,7 @@ def fit(
     step = int(state.step)
     window: dict | None = None  # sums since the last log point
     window_seconds = 0.0
-    started = last = time.perf_counter()
+    last = time.perf_counter()
 
     def finish(dispatch: _Dispatch) -> dict | None:
         """Waits for a dispatch and tells of it; returns the validation record, if any."""
@@ -133,7 +155,7 @@ def fit(
         if plan.logs_at(dispatch.step):
             record = {"step": dispatch.step, "split": "train", **mean(window)}
             record["examples_per_second"] = int(window["count"]) / window_seconds
-            record["seconds"] = now - started
+            record["learning_rate"] = float(metrics["learning_rate"])
             write(record)
             window, window_seconds = None, 0.0
         record = None
@@ -142,6 +164,8 @@ def fit(
             last = time.perf_counter()
             record = {"step": dispatch.step, "split": "validation", **validation}
             write(record)
+            if not math.isfinite(validation["loss"]):
+                raise Diverged(dispatch.step, "the validation loss")
             shown["validation_accuracy"] = validation["accuracy"]
         progress(dispatch.step, shown)
         return record

@@ -6,11 +6,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from research import models
 from research.config import check_config
 from research.data import augmentation, preprocessing, sources, splits
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays
-from research.errors import UserError, resolve
+from research.errors import UserError, resolve, unknown_name
+from research.models import activations, initializers, normalization
+from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
@@ -46,7 +49,7 @@ class Setup:
         """When what happens."""
         examples = len(self.train.labels)
         every = {
-            key: max(1, hyperparameters.in_steps(self.config, key, examples))
+            key: max(1.0, hyperparameters.in_steps(self.config, key, examples))
             for key in ("log_every", "evaluate_every", "checkpoint_every")
         }
         return Plan(hyperparameters.total_steps(self.config, examples), **every)
@@ -59,9 +62,7 @@ def from_config(config: ConfigDict) -> Setup:
       UserError: anything in the config, or in the data, that cannot be trained on.
     """
     check_config(config)
-    fit = resolve("config.preprocessing", config.preprocessing, preprocessing)
-    for name in config.augmentation:
-        resolve("config.augmentation", name, augmentation)
+    _check_names(config)
     dataset = sources.load(config.data)
     if config.augmentation and dataset.train.inputs.ndim != 4:
         raise UserError(
@@ -81,10 +82,26 @@ def from_config(config: ConfigDict) -> Setup:
         validation=part(validation),
         test=dataset.test,
         class_names=dataset.class_names,
-        statistics=fit(dataset.train.inputs[train]),
+        statistics=getattr(preprocessing, config.preprocessing)(dataset.train.inputs[train]),
     )
     _check_sizes(config, len(train))
     return setup
+
+
+def _check_names(config: ConfigDict) -> None:
+    """Before the data are loaded, for that may take a while."""
+    for key, name, module in (
+        ("preprocessing", config.preprocessing, preprocessing),
+        *(("augmentation", name, augmentation) for name in config.augmentation),
+        ("model.activation", config.model.activation, activations),
+        ("model.normalization", config.model.normalization, normalization),
+        ("model.initializer", config.model.initializer, initializers),
+        ("optimizer.name", config.optimizer.name, algorithms),
+        ("schedule.name", config.schedule.name, schedules),
+    ):
+        resolve(f"config.{key}", name, module)
+    if config.model.name not in models.names():
+        raise unknown_name("config.model.name", config.model.name, models.names())
 
 
 def _check_sizes(config: ConfigDict, examples: int) -> None:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from research import models, optimizers
-from research.data import preprocessing
+from research.data.feed import preprocess
 from research.training.randomness import INITIALIZATION, stream_key
 
 
@@ -40,7 +40,7 @@ def init_state(
       UserError: an unknown name in the config, or a model that cannot take such inputs.
     """
     model = models.build(config, hyperparameters, classes)
-    inputs = preprocessing.apply(statistics, jnp.zeros((1, *example.shape), example.dtype))
+    inputs = preprocess(statistics, jnp.zeros((1, *example.shape), example.dtype))
     key = stream_key(hyperparameters["seed"], INITIALIZATION)
     variables = model.init(key, inputs, train=False)
     params = variables["params"]

@@ -8,7 +8,8 @@ import optax
 from ml_collections import ConfigDict
 
 from research import models, optimizers
-from research.data import augmentation, preprocessing
+from research.data import augmentation
+from research.data.feed import preprocess
 from research.errors import resolve
 from research.training import loss
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
@@ -19,15 +20,15 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
     """The pure function `train_step(state, batch) -> (state, metrics)` of a config.
 
     `batch` is {'inputs': (B, ...) raw, 'labels': int (B,)}; `metrics` are sums over the batch
-    ({'loss', 'correct', 'count'}), taken before the update. It may be jitted, scanned, vmapped over
-    states and sharded over batches.
+    ({'loss', 'correct', 'count'}), taken before the update, and the 'learning_rate' of the update.
+    It may be jitted, scanned, vmapped over states and sharded over batches.
     """
 
     def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
         numbers = state.hyperparameters
         model = models.build(config, numbers, classes)
         inputs = _augment(config, state, batch["inputs"])
-        inputs = preprocessing.apply(state.preprocessing, inputs)
+        inputs = preprocess(state.preprocessing, inputs)
         targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)
 
         def objective(params):
@@ -46,6 +47,7 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
         gradients, (metrics, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
         optimizer = optimizers.build(config, numbers, state.step)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        metrics["learning_rate"] = optimizers.learning_rate(config, numbers, state.step)
         state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
@@ -58,12 +60,12 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
 
 
 def make_predict(config: ConfigDict, classes: int) -> Callable:
-    """The pure function `predict(state, inputs) -> logits (B, classes)`, running statistics used."""
+    """The pure function `predict(state, inputs) -> logits (B, classes)`, by running statistics."""
 
     def predict(state: TrainState, inputs) -> jax.Array:
         model = models.build(config, state.hyperparameters, classes)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return model.apply(variables, preprocessing.apply(state.preprocessing, inputs), train=False)
+        return model.apply(variables, preprocess(state.preprocessing, inputs), train=False)
 
     return predict
 

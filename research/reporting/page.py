@@ -1,0 +1,293 @@
+"""The report of one run, or of several compared: one HTML file that opens offline."""
+
+import base64
+import dataclasses
+import importlib.util
+import io
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from research import config as configuration
+from research.errors import UserError
+from research.reporting import plots
+from research.reporting.writers import read_json, read_jsonl, write_text
+
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 0 auto;
+  padding: 24px; }
+h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 36px 0 8px; }
+p { margin: 4px 0 12px; color: #555; }
+.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; }
+.tile { border: 1px solid #ddd; border-radius: 6px; padding: 8px 16px; }
+.tile b { display: block; font-size: 21px; } .tile span { color: #555; font-size: 13px; }
+.grid { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
+@media (max-width: 800px) { .grid { grid-template-columns: 1fr; } }
+.images { display: flex; flex-wrap: wrap; gap: 12px; }
+figure { margin: 0; font-size: 13px; } figcaption { max-width: 112px; overflow-wrap: anywhere; }
+img { image-rendering: pixelated; display: block; border: 1px solid #ccc; }
+.mistakes img { width: 112px; height: 112px; object-fit: contain; background: #eee; }
+.filters { gap: 4px; } .filters img { width: 56px; height: 56px; }
+table { border-collapse: collapse; font-size: 13px; }
+td, th { text-align: left; padding: 3px 16px 3px 0; border-bottom: 1px solid #eee;
+  vertical-align: top; overflow-wrap: anywhere; }
+td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.scroll { overflow-x: auto; } .columns { columns: 2; } summary { cursor: pointer; }
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run folder holds; a run that is still going has no `summary` and no `pictures`."""
+
+    name: str
+    config: dict  # flat: {'optimizer.learning_rate': 0.001, ...}
+    metrics: list[dict]
+    history: list[dict]
+    environment: dict
+    summary: dict
+    pictures: dict[str, np.ndarray]
+
+    @property
+    def status(self) -> str:
+        """In one word, what happened last."""
+        event = self.history[-1]["event"] if self.history else "start"
+        return {"finish": "finished", "diverged": "diverged", "interrupted": "interrupted"}.get(
+            event, "running, or killed"
+        )
+
+
+def read_run(workdir: Path) -> Run:
+    """Reads a run folder, finished or not.
+
+    Raises:
+      UserError: there is no run, or one of its files is damaged.
+    """
+    if not (workdir / "config.json").exists():
+        raise UserError(f"{str(workdir)!r} is not a run folder (it has no config.json)")
+
+    def optional(name: str) -> dict:
+        return read_json(workdir / name) if (workdir / name).exists() else {}
+
+    path = workdir / "config.json"
+    pictures = {}
+    try:
+        with np.load(workdir / "evaluation.npz", allow_pickle=False) as archive:
+            pictures = dict(archive)
+    except FileNotFoundError:
+        pass
+    except Exception as error:  # zipfile and NumPy raise many kinds on a damaged file
+        raise UserError(f"{workdir / 'evaluation.npz'}: not readable ({error})") from None
+    return Run(
+        name=workdir.resolve().name,
+        config=configuration.flatten(configuration.from_json(path.read_text(), str(path))),
+        metrics=read_jsonl(workdir / "metrics.jsonl"),
+        history=read_jsonl(workdir / "history.jsonl"),
+        environment=optional("environment.json"),
+        summary=optional("summary.json"),
+        pictures=pictures,
+    )
+
+
+def write_report(workdirs: Sequence[Path], path: Path) -> None:
+    """Draws one run, or several compared, into an HTML file.
+
+    Raises:
+      UserError: a folder without a run, or a file that cannot be written.
+    """
+    runs = [read_run(Path(workdir)) for workdir in workdirs]
+    try:
+        write_text(path, _page(runs))
+    except OSError as error:
+        raise UserError(f"{str(path)!r}: {error.strerror}") from None
+
+
+def _page(runs: Sequence[Run]) -> str:
+    one = runs[0] if len(runs) == 1 else None
+    figures: list[dict] = []
+
+    def figure(found: dict | None) -> str:
+        if found is None:
+            return ""
+        figures.append(found)
+        return f'<div id="figure{len(figures) - 1}"></div>'
+
+    body = [_tiles(one) if one else _comparison(runs), "<h2>Training</h2>"]
+    if any(run.metrics for run in runs):
+        body.append('<div class="grid">')
+        body.append(figure(plots.curves(runs, "loss", "loss (nats)", log=True)))
+        body.append(figure(plots.curves(runs, "accuracy", "accuracy", percent=True)))
+        body.append(figure(plots.curves(runs, "learning_rate", "learning rate")))
+        body.append(figure(plots.curves(runs, "examples_per_second", "examples / second")))
+        body.append("</div>")
+        body.append("<p>Train: averages since the point before, with dropout and augmentation on.")
+        body.append("Validation: the whole split, with running statistics. Hover for numbers.</p>")
+    else:
+        body.append("<p>No metrics yet.</p>")
+    for run in runs:
+        body.append(_pictures(run, figure, prefix="" if one else f"{run.name}: "))
+    body.append(_settings(runs))
+    drawing = "".join(
+        f"Plotly.newPlot('figure{number}', {_script(found['data'])}, {_script(found['layout'])},"
+        "{responsive: true, displaylogo: false, displayModeBar: 'hover'});\n"
+        for number, found in enumerate(figures)
+    )
+    title = escape(" and ".join(run.name for run in runs))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
+        + "\n".join(body)
+        + f"<script>{_plotly_script()}</script><script>{drawing}</script></body></html>\n"
+    )
+
+
+def _tiles(run: Run) -> str:
+    tiles = [("status", run.status)]
+    summary = run.summary
+    validation = [r["accuracy"] for r in run.metrics if r["split"] == "validation"]
+    if summary:
+        tiles.append(("test accuracy", _percent(summary["test_accuracy"])))
+        tiles.append(("test loss (nats)", _number(summary["test_loss"])))
+    if validation:
+        tiles.append(("best validation accuracy", _percent(max(validation))))
+    if run.metrics:
+        last = run.metrics[-1]
+        tiles.append(("epochs", f"{last['epoch']:.1f}"))
+        tiles.append(("steps", f"{last['step']:,}"))
+    if summary:
+        tiles.append(("parameters", f"{summary['parameter_count']:,}"))
+        tiles.append(("from start to end", f"{summary['wall_seconds']:.1f} s"))
+        tiles.append(("of that compiling", f"{summary['compile_seconds']:.1f} s"))
+        tiles.append(("examples / second", f"{summary['examples_per_second']:,.0f}"))
+    cells = (
+        f'<div class="tile"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in tiles
+    )
+    return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def _comparison(runs: Sequence[Run]) -> str:
+    keys = ("test_accuracy", "test_loss", "epochs", "parameter_count", "wall_seconds")
+    rows = []
+    for run in runs:
+        cells = [run.name, run.status]
+        for key in keys:
+            value = run.summary.get(key)
+            cells.append(_percent(value) if key == "test_accuracy" else _number(value))
+        rows.append(cells)
+    table = _table(
+        ("run", "status", *(key.replace("_", " ") for key in keys)), rows, numbers_from=2
+    )
+    return f"<h2>Result</h2>{table}"
+
+
+def _pictures(run: Run, figure, prefix: str) -> str:
+    found = run.pictures
+    if not found:
+        return ""
+    prefix = escape(prefix)
+    names = [str(name) for name in found["class_names"]]
+    parts = [f"<h2>{prefix}Confusion matrix, test split</h2>"]
+    parts.append(figure(plots.confusion_matrix(found["confusion"], names)))
+    if "plane_classes" in found:
+        parts.append(f"<h2>{prefix}Decision regions and test points</h2>")
+        parts.append(figure(plots.decision_regions(found, names)))
+    if len(found.get("mistake_images", ())):
+        parts.append(f"<h2>{prefix}Most confident mistakes, test split</h2>")
+        parts.append('<div class="images mistakes">')
+        for image, label, predicted, confidence in zip(
+            found["mistake_images"],
+            found["mistake_labels"],
+            found["mistake_predictions"],
+            found["mistake_confidences"],
+            strict=True,
+        ):
+            caption = f"{names[label]}, taken for {names[predicted]} ({confidence:.0%})"
+            parts.append(
+                f"<figure>{_image(image)}<figcaption>{escape(caption)}</figcaption></figure>"
+            )
+        parts.append("</div>")
+    if "filters" in found:
+        parts.append(f"<h2>{prefix}First-layer filters</h2>")
+        parts.append("<p>Grey is zero; each is scaled to its largest weight.</p>")
+        parts.append('<div class="images filters">')
+        for weights in found["filters"]:
+            largest = float(np.abs(weights).max()) or 1.0
+            parts.append(_image(np.round(127.5 + 127.5 * weights / largest).astype(np.uint8)))
+        parts.append("</div>")
+    return "\n".join(parts)
+
+
+def _settings(runs: Sequence[Run]) -> str:
+    parts = ["<h2>Config</h2>"]
+    names = [run.name for run in runs]
+    keys = list(dict.fromkeys(key for run in runs for key in run.config))
+    if len(runs) > 1:
+        different = [key for key in keys if len({repr(run.config.get(key)) for run in runs}) > 1]
+        parts.append("<p>What differs:</p>")
+        parts.append(_values(("key", *names), different, [run.config for run in runs]))
+        parts.append("<details><summary>All keys</summary>")
+        parts.append(_values(("key", *names), keys, [run.config for run in runs]) + "</details>")
+    else:
+        values = _values(("key", "value"), keys, [runs[0].config])
+        parts.append(f'<div class="columns">{values}</div>')
+    parts.append("<h2>Environment</h2>")
+    keys = list(dict.fromkeys(key for run in runs for key in run.environment))
+    heads = ("what", *names) if len(runs) > 1 else ("what", "value")
+    parts.append(_values(heads, keys, [run.environment for run in runs]))
+    for run in runs:
+        parts.append(f"<h2>{escape(run.name + ': ' if len(runs) > 1 else '')}History</h2>")
+        rows = [
+            [entry.get("time"), entry.get("event"), entry.get("step"), entry.get("changes", "")]
+            for entry in run.history
+        ]
+        parts.append(_table(("time (UTC)", "event", "step", "changes"), rows))
+    return "\n".join(parts)
+
+
+def _values(heads: Sequence[str], keys: Sequence[str], columns: Sequence[dict]) -> str:
+    return _table(heads, [[key, *(column.get(key, "") for column in columns)] for key in keys])
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence], numbers_from: int = 99) -> str:
+    def line(cells, tag):
+        shown = (
+            f"<{tag}{' class=number' if column >= numbers_from else ''}>{escape(str(cell))}</{tag}>"
+            for column, cell in enumerate(cells)
+        )
+        return f"<tr>{''.join(shown)}</tr>"
+
+    body = "".join(line(row, "td") for row in rows)
+    return f'<div class="scroll"><table>{line(heads, "th")}{body}</table></div>'
+
+
+def _image(pixels: np.ndarray) -> str:
+    """Uint8 (H, W, 1 or 3) as an <img>."""
+    from PIL import Image
+
+    file = io.BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    return f'<img alt="" src="data:image/png;base64,{data}">'
+
+
+def _plotly_script() -> str:
+    # Importing Plotly would take as long as all the rest.
+    package = Path(importlib.util.find_spec("plotly").origin).parent
+    return (package / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+
+
+def _script(value) -> str:
+    """JSON that cannot end the <script> it stands in."""
+    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.2%}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
