@@ -35,7 +35,8 @@ table { border-collapse: collapse; font-size: 13px; }
 td, th { text-align: left; padding: 3px 16px 3px 0; border-bottom: 1px solid #eee;
   vertical-align: top; overflow-wrap: anywhere; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; } .columns { columns: 2; } summary { cursor: pointer; }
+.scroll { overflow-x: auto; } .columns { columns: 2; }
+.columns .scroll { overflow: visible; } summary { cursor: pointer; }
 """
 
 
@@ -119,9 +120,10 @@ def _page(runs: Sequence[Run]) -> str:
     if any(run.metrics for run in runs):
         body.append('<div class="grid">')
         body.append(figure(plots.curves(runs, "loss", "loss (nats)", log=True)))
-        body.append(figure(plots.curves(runs, "accuracy", "accuracy", percent=True)))
+        body.append(figure(plots.curves(runs, "accuracy", "accuracy", tickformat=".0%")))
         body.append(figure(plots.curves(runs, "learning_rate", "learning rate")))
-        body.append(figure(plots.curves(runs, "examples_per_second", "examples / second")))
+        speed = plots.curves(runs, "examples_per_second", "examples / second", tickformat="~s")
+        body.append(figure(speed))
         body.append("</div>")
         body.append("<p>Train: averages since the point before, with dropout and augmentation on.")
         body.append("Validation: the whole split, with running statistics. Hover for numbers.</p>")

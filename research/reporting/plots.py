@@ -12,14 +12,14 @@ _SQUARE = {"height": 560, "width": 720}
 _NUMBERED_CLASSES = 20  # confusion matrices of more classes show no numbers in their cells
 
 
-def curves(runs: Sequence, key: str, title: str, *, percent=False, log=False) -> dict | None:
+def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) -> dict | None:
     """A metric over epochs, for each run and split.
 
     Args:
       runs: have `name` and `metrics`, the records of `metrics.jsonl`.
       key: what to draw, as in the records.
       title: of the vertical axis, with its unit.
-      percent: numbers are shares, shown as percentages.
+      tickformat: of the numbers at the axis, in d3's notation; '.0%' for shares.
       log: logarithmic vertical axis.
 
     Returns:
@@ -47,22 +47,23 @@ def curves(runs: Sequence, key: str, title: str, *, percent=False, log=False) ->
                     "y": [y for _, y in points],
                     "line": {"color": color, "width": 2, "dash": "dot" if dashed else "solid"},
                     "marker": {"size": 5},
-                    "hovertemplate": f"%{{y:{'.2%' if percent else '.5g'}}}",
+                    "hovertemplate": f"%{{y:{'.2%' if tickformat == '.0%' else '.5g'}}}",
                 }
             )
     if not traces:
         return None
-    axis = {"title": {"text": title}, "tickformat": ".0%" if percent else "~g"}
+    axis = {"title": {"text": title}, "tickformat": tickformat}
     if log:
         axis |= {"type": "log", "dtick": "D2"}  # labels at 1, 2 and 5 of each decade
-    elif not percent:
-        axis |= {"rangemode": "tozero", "exponentformat": "none", "tickformat": ",~r"}
+    elif tickformat != ".0%":
+        axis["rangemode"] = "tozero"
     return _figure(
         traces,
         xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
         yaxis=axis,
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        margin={"l": 64, "r": 16, "t": 32 + 20 * (len(runs) - 1), "b": 48},
     )
 
 
@@ -91,12 +92,11 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> dict:
     category = {"type": "category", "constrain": "domain", "showgrid": False}
     return _figure(
         [trace],
-        xaxis={"title": {"text": "predicted class"}, "automargin": True, **category},
+        xaxis={"title": {"text": "predicted class"}, **category},
         yaxis={
             "title": {"text": "true class"},
             "autorange": "reversed",
             "scaleanchor": "x",
-            "automargin": True,
             **category,
         },
         **_SQUARE,
@@ -151,9 +151,8 @@ def text(value: object) -> str:
 
 def _figure(traces: list[dict], **layout) -> dict:
     for axis in ("xaxis", "yaxis"):
-        layout[axis] = {"gridcolor": "#e8e8e8", "linecolor": "#888", "ticks": "outside"} | layout[
-            axis
-        ]
+        style = {"gridcolor": "#e8e8e8", "linecolor": "#888", "ticks": "outside"}
+        layout[axis] = {**style, "automargin": True, **layout[axis]}
     return {
         "data": traces,
         "layout": {
