@@ -1,0 +1,50 @@
+"""What all tests share: one place for caches, real data where it is there, commands as users run them."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+REAL_DATA = Path(os.environ.get("ONESTEP_TEST_DATA", ROOT.parent / "shared" / "data"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _folders_of_our_own(tmp_path_factory):
+    """Data and caches of the tests stay out of the user's; commands inherit them."""
+    root = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(root / "cache"))
+        patch.setenv("TFDS_DATA_DIR", str(root / "data"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def real_data() -> str:
+    """The folder of prepared TFDS sets."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no prepared data sets in {REAL_DATA} (set ONESTEP_TEST_DATA)")
+    return str(REAL_DATA)
+
+
+@pytest.fixture
+def command(tmp_path):
+    """`command('main', '--config=...')` runs `python -m research.main ...` to its end."""
+
+    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        return subprocess.run(
+            command_line(name, *arguments),
+            cwd=ROOT,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+def command_line(name: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"research.{name}", *arguments]
