@@ -12,5 +12,7 @@ def get_config():
     config.duration = "6 epochs"
     config.checkpoint_every = "1 epochs"
     config.model.name = "cnn"
-    config.model.channels = (32, 64)
+    config.model.channels = (32, 64, 128)
+    config.model.dropout_rate = 0.3
+    config.optimizer.learning_rate = 2e-3
     return config

@@ -1,5 +1,7 @@
 """A small convolutional net: stages of conv, normalise, activate, 2 x 2 max pool; a linear head."""
 
+import math
+
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -24,7 +26,7 @@ class CNN(nn.Module):
             x = self.layers.norm()(x, train)
             x = self.layers.activation(x)
             x = max_pool(x)
-        x = x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         x = self.layers.dropout()(x, train)
         return self.layers.head(self.classes)(x)
 

@@ -1,5 +1,7 @@
 """A multi-layer perceptron: affine, normalise, activate, drop out; then a linear head."""
 
+import math
+
 from flax import linen as nn
 from ml_collections import ConfigDict
 
@@ -16,7 +18,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         """Float inputs (B, ...) -> logits (B, classes)."""
-        x = x.reshape(x.shape[0], -1)
+        x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         for features in self.hidden:
             x = self.layers.dense(features)(x)
             x = self.layers.norm()(x, train)

@@ -1,5 +1,6 @@
 """Optimisers: optax chains built from static names and traced numbers."""
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
@@ -30,14 +31,26 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
         clip = optax.clip_by_global_norm(numbers["clip_norm"])
     decay = optax.identity()
     if config.optimizer.weight_decay:
-        decay = optax.add_decayed_weights(numbers["weight_decay"], mask=is_kernel)
-    # Always four links, so that a resumed run may switch a number on or off: the structure of the
-    # optimizer's state stays.
+        decay = _decayed_kernels(numbers["weight_decay"])
+    # Always four links, and none with a state that depends on what is on or off: a resumed run may
+    # switch either, for the structure of the optimizer's state stays.
     return optax.chain(
         clip,
         algorithm(numbers),
         decay,
         optax.scale(-learning_rate(config, hyperparameters, step)),
+    )
+
+
+def _decayed_kernels(weight_decay) -> optax.GradientTransformation:
+    """Decoupled weight decay (Loshchilov and Hutter, 2019): adds weight_decay * kernel."""
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(
+            lambda update, param, kernel: update + weight_decay * param if kernel else update,
+            updates,
+            params,
+            is_kernel(params),
+        )
     )
 
 

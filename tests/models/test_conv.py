@@ -1,0 +1,106 @@
+"""Convolution and its hand-written gradients against XLA's own, wherever they are run."""
+
+import hypothesis
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+from jax import lax
+
+from research.models.conv import conv
+
+TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
+
+
+def reference(x, kernel, stride, padding):
+    if isinstance(padding, int):
+        padding = ((padding, padding), (padding, padding))
+    return lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def operands(batch=3, size=(7, 6), taps=(3, 3), channels=(2, 4), seed=0):
+    random = np.random.default_rng(seed)
+    x = jnp.asarray(random.standard_normal((batch, *size, channels[0])), jnp.float32)
+    kernel = jnp.asarray(random.standard_normal((*taps, *channels)), jnp.float32)
+    return x, kernel
+
+
+def gradients(function, x, kernel):
+    """Of a loss that weighs every output differently."""
+
+    def loss(x, kernel):
+        y = function(x, kernel)
+        return jnp.sum(y * jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape))
+
+    return jax.value_and_grad(loss, argnums=(0, 1))(x, kernel)
+
+
+@hypothesis.settings(deadline=None, max_examples=25)
+@hypothesis.given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    taps=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    stride=st.integers(1, 3),
+    padding=st.one_of(st.sampled_from(["SAME", "VALID"]), st.integers(0, 3)),
+    channels=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+def test_values_and_gradients_are_xlas(size, taps, stride, padding, channels):
+    pad = padding if isinstance(padding, int) else 0
+    if padding != "SAME":
+        hypothesis.assume(all(n + 2 * pad >= t for n, t in zip(size, taps, strict=True)))
+    x, kernel = operands(2, size, taps, channels)
+    got = gradients(lambda x, k: conv(x, k, stride=stride, padding=padding), x, kernel)
+    want = gradients(lambda x, k: reference(x, k, stride, padding), x, kernel)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), got, want)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_under_jit_loops_and_vmap(stride):
+    x, kernel = operands()
+    plain = gradients(lambda x, k: reference(x, k, stride, "SAME"), x, kernel)
+
+    def ours(x, kernel):
+        return gradients(lambda x, k: conv(x, k, stride=stride), x, kernel)
+
+    looped = jax.jit(
+        lambda x, k: lax.fori_loop(
+            0, 2, lambda _, g: ours(x, k), jax.tree.map(jnp.zeros_like, plain)
+        )
+    )
+    lanes = jax.vmap(ours)(jnp.stack([x, 2 * x]), jnp.stack([kernel, kernel]))
+    for got in (jax.jit(ours)(x, kernel), looped(x, kernel), jax.tree.map(lambda a: a[0], lanes)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), got, plain)
+
+
+def test_the_gradient_of_a_gradient():
+    """Hessian-vector products, by jvp of grad."""
+    x, kernel = operands()
+
+    def curvature(function):
+        loss = lambda kernel: jnp.sum(jnp.tanh(function(x, kernel)))  # noqa: E731
+        return jax.jvp(jax.grad(loss), (kernel,), (jnp.ones_like(kernel),))[1]
+
+    got = curvature(lambda x, k: conv(x, k))
+    want = curvature(lambda x, k: reference(x, k, 1, "SAME"))
+    np.testing.assert_allclose(got, want, **TOLERANCE)
+
+
+def test_no_gradient_leaves_the_fast_layout_on_cpu():
+    """In a loop body any other layout is a naive loop, some hundred times slower."""
+    x, kernel = operands(4, (8, 8), (3, 3), (4, 4))
+    for stride in (1, 2):
+        step = jax.jit(lambda x, k, s=stride: gradients(lambda x, k: conv(x, k, stride=s), x, k))
+        lowered = step.lower(x, kernel).as_text()
+        calls = [line for line in lowered.splitlines() if "stablehlo.convolution" in line]
+        assert len(calls) >= 3
+        for line in calls:
+            assert "[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in line
+            assert "reverse = [true" not in line
+
+
+def test_dtype_and_empty_batch():
+    x, kernel = operands()
+    assert conv(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).dtype == jnp.bfloat16
+    assert conv(x[:0], kernel, stride=2).shape == (0, 4, 3, 4)

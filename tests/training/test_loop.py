@@ -1,0 +1,96 @@
+"""When things happen, how many steps are dispatched, and evaluation's count."""
+
+import hypothesis
+import jax
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+from research.config import default_config
+from research.data.feed import padded_batches
+from research.errors import UserError
+from research.training import evaluation, setup
+from research.training.loop import Pace, Plan
+
+
+@hypothesis.given(st.integers(1, 300), *(st.floats(1, 400) for _ in range(3)))
+def test_the_plan_stops_at_every_rounded_multiple_and_at_the_end(total, log, evaluate, save):
+    plan, step, stops = Plan(total, log, evaluate, save), 0, []
+    while step < total:
+        step = plan.next_stop(step)
+        stops.append(step)
+    wanted = {total}
+    for every in (log, evaluate, save):
+        wanted |= {round(k * every) for k in range(1, int(total / every) + 2)}
+    assert stops == sorted(stop for stop in wanted if stop <= total)
+    for stop in range(1, total + 1):
+        multiple = any(round(k * log) == stop for k in range(1, total + 1))
+        assert plan.logs_at(stop) == (multiple or stop == total)
+        assert not plan.saves_at(stop) or plan.evaluates_at(stop)
+
+
+def test_the_fifth_epoch_of_one_is_the_first_of_five():
+    plan = Plan(1000, 10.17, 10.17, 5 * 10.17)
+    assert plan.logs_at(51) and plan.saves_at(51)
+
+
+def test_the_pace_settles_at_half_a_second():
+    pace = Pace(0)
+    for _ in range(20):
+        pace.update(pace.steps, 0.01 * pace.steps)
+    assert pace.steps == 50
+    fixed = Pace(7)
+    fixed.update(7, 9.0)
+    assert fixed.steps == 7
+
+
+@hypothesis.settings(deadline=None)
+@hypothesis.given(st.integers(1, 50), st.integers(1, 60))
+def test_padded_batches_hold_every_example_once(examples, batch_size):
+    inputs = np.arange(1, examples + 1, dtype=np.uint8)[:, None]
+    batches = padded_batches(inputs, np.arange(examples), batch_size)
+    mask = np.asarray(batches["mask"])
+    assert mask.sum() == examples and batches["labels"].shape[1] <= batch_size
+    assert np.asarray(batches["inputs"])[mask].ravel().tolist() == inputs.ravel().tolist()
+    assert np.asarray(batches["labels"])[mask].tolist() == list(range(examples))
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 500, 10_000])
+def test_evaluation_does_not_depend_on_the_batch_size(batch_size):
+    config = default_config()
+    config.data.name = "moons"
+    config.compute.evaluation_batch_size = batch_size
+    run = setup.from_config(config)
+    state = run.init()
+    got = evaluation.evaluate(config, run.classes, state, run.test)
+    probabilities = evaluation.predict(config, run.classes, state, run.test)
+    assert got["examples"] == len(run.test.labels) == len(probabilities)
+    picked = probabilities[np.arange(len(probabilities)), run.test.labels]
+    assert got["loss"] == pytest.approx(-np.log(picked).mean(), rel=1e-5)
+    assert got["accuracy"] == (probabilities.argmax(-1) == run.test.labels).mean()
+
+
+def test_an_empty_split_is_refused():
+    with pytest.raises(UserError, match="empty split"):
+        padded_batches(np.zeros((0, 2), np.float32), np.zeros(0, int), 4)
+
+
+def test_the_confusion_matrix_counts_every_example():
+    config = default_config()
+    config.data.name = "blobs"
+    run = setup.from_config(config)
+    random = np.random.default_rng(0)
+    probabilities = random.dirichlet(np.ones(3), len(run.test.labels))
+    found = evaluation.pictures(probabilities, run.test, run.class_names, run.init().params)
+    assert found["confusion"].sum() == len(run.test.labels)
+    assert found["confusion"].sum(1).tolist() == np.bincount(run.test.labels).tolist()
+    wrong = found["mistake_labels"] != found["mistake_predictions"]
+    assert wrong.all() and (np.diff(found["mistake_confidences"]) <= 0).all()
+
+
+def test_init_is_abstract_too():
+    config = default_config()
+    config.data.name = "moons"
+    run = setup.from_config(config)
+    shapes = jax.eval_shape(run.init)
+    assert jax.tree.map(np.shape, run.init()) == jax.tree.map(lambda leaf: leaf.shape, shapes)
