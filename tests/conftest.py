@@ -1,4 +1,4 @@
-"""What all tests share: one place for caches, real data where it is there, commands as users run them."""
+"""What all tests share: folders of their own, real data where it is there, real commands."""
 
 import os
 import subprocess

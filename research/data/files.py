@@ -28,7 +28,8 @@ def load_npz(data: ConfigDict) -> Dataset:
     path = Path(data.path)
     key = f"config.data.path = {str(path)!r}"
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, for NumPy leaves a damaged file open.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UserError(f"{key}: no such file") from None

@@ -205,13 +205,13 @@ def _decode_split(builder, split: str, image_key: str, label_key: str, image_siz
     what = f"{builder.info.name} {split}"
     feature = builder.info.features[image_key]
     if type(feature).__name__ == "Tensor":
-        examples = list(builder.as_data_source(split=split))
+        examples = _records(builder.as_data_source(split=split), what)
         images = [np.asarray(example[image_key]) for example in examples]
     else:
         # Raw bytes, decoded here, with errors that name the example. Not in threads: with images
         # this small they wait for each other, and take more than twice as long.
         decoders = {image_key: tfds.decode.SkipDecoding()}
-        examples = list(builder.as_data_source(split=split, decoders=decoders))
+        examples = _records(builder.as_data_source(split=split, decoders=decoders), what)
         channels = feature.shape[-1] or 3
 
         images = [
@@ -220,3 +220,11 @@ def _decode_split(builder, split: str, image_key: str, label_key: str, image_siz
         ]
     labels = np.array([example[label_key] for example in examples], np.int32)
     return Arrays(stack(images, what), labels)
+
+
+def _records(source, what: str) -> list:
+    try:
+        return list(source)
+    except Exception as error:  # array_record, protobuf and zlib raise many kinds
+        message = " ".join(str(error).split())[:200]
+        raise UserError(f"{what}: its files are damaged ({message})") from None
