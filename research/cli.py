@@ -4,6 +4,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import app, flags, logging
 
@@ -17,6 +18,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     # Chatter of the libraries (backends looked for, checkpoints committed) is not for the user.
     flags.FLAGS.set_default("verbosity", logging.ERROR)
     flags.FLAGS["verbosity"].using_default_value = False  # or absl makes it INFO
+    sys.unraisablehook = _without_abandoned_reads
     app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse_flags)
 
 
@@ -28,6 +30,12 @@ def refuse_arguments(argv: list[str]) -> None:
     """
     if argv[1:]:
         raise UserError(f"unexpected argument {argv[1]!r} (flags start with --)")
+
+
+def _without_abandoned_reads(unraisable) -> None:
+    """Orbax leaves reads of a damaged checkpoint behind; what they find comes too late."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _guarded(main: Callable, argv: list[str]) -> int:
@@ -43,6 +51,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
 def _parse_flags(argv: list[str]) -> list[str]:
     # Config files are imported while flags are parsed: what goes wrong there is the user's too.
     try:
+        _check_config_file(argv)
         return flags.FLAGS(argv)
     except UserError as error:
         message = str(error)
@@ -56,6 +65,16 @@ def _parse_flags(argv: list[str]) -> list[str]:
         message = f"{what} ({where.filename}, line {where.lineno})"
     print(f"error: {message}", file=sys.stderr)
     sys.exit(2)
+
+
+def _check_config_file(argv: list[str]) -> None:
+    """The flag's own parser tells of a missing file much later, in a traceback."""
+    for argument, following in zip(argv, [*argv[1:], ""], strict=True):
+        flag, _, value = argument.partition("=")
+        if flag.lstrip("-") == "config" and flag.startswith("-"):
+            path = value or following
+            if not Path(path.partition(":")[0]).is_file():
+                raise UserError(f"--config = {path!r}: no such file")
 
 
 def _unknown_key(argv: list[str], error: AttributeError) -> str:

@@ -72,13 +72,19 @@ def _take_over(workdir: Path, config: ConfigDict) -> dict | None:
     summary = workdir / "summary.json"
     if changed:
         changes = {key: list(values) for key, values in changed.items()}
-        append_history(workdir, "hyperparameters changed", -1, changes=changes)
+        append_history(workdir, "hyperparameters changed", _last_saved(workdir), changes=changes)
         write_text(path, configuration.to_json(config))
         summary.unlink(missing_ok=True)  # there is something to do again
     if summary.exists():
         return read_json(summary)
     _write_environment(workdir)
     return None
+
+
+def _last_saved(workdir: Path) -> int:
+    """The step from which a resumed run goes on."""
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def _write_environment(workdir: Path) -> None:

@@ -10,6 +10,8 @@ One checkpoint is a folder `checkpoints/STEP` with two items (three when data ar
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import time
 from collections.abc import Callable
@@ -40,25 +42,24 @@ class Checkpoints:
     def __init__(self, workdir: Path, read_only: bool = False):
         policies = ocp.checkpoint_managers
         self._folder = Path(workdir).absolute() / "checkpoints"
+        self._scores: dict[int, float] = {}
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                # `best_fn` with `max_to_keep` would delete the newest.
+                # Orbax's own `best_fn` with `max_to_keep` deletes the newest, and its `BestN`
+                # forgets the best when the process ends.
                 preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(2),
-                        policies.BestN(
-                            get_metric_fn=lambda metrics: metrics[_SCORE],
-                            n=1,
-                            keep_checkpoints_without_metrics=False,
-                        ),
-                    ]
+                    [policies.LatestN(2), _Best(self._scores)]
                 ),
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
                 create=not read_only,
             ),
         )
+
+        for step in self.steps():
+            with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
+                self._scores[step] = self._metadata(step)["metrics"][_SCORE]
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -80,9 +81,8 @@ class Checkpoints:
         """  # noqa: D205
         steps = self.steps()
         if wanted == "best":
-            scores = {step: self._metadata(step)["metrics"].get(_SCORE) for step in steps}
-            steps = [step for step in steps if scores[step] is not None]
-            steps.sort(key=lambda step: scores[step])
+            best = _best(self._scores, steps)
+            steps = [] if best is None else [best]
         elif wanted != "last":
             if not wanted.isdecimal():
                 raise UserError(f"--step = {wanted!r} is unknown (allowed: last, best, a number)")
@@ -125,9 +125,9 @@ class Checkpoints:
             import grain
 
             items["iterator"] = grain.checkpoint.CheckpointSave(iterator)
-        self._manager.save(
-            int(state.step), args=ocp.args.Composite(**items), metrics=metrics or None
-        )
+        if metrics:
+            self._scores[int(state.step)] = metrics[_SCORE]
+        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
     def restore(
         self,
@@ -200,6 +200,23 @@ class Checkpoints:
     def _metadata(self, step: int) -> dict:
         items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
         return self._manager.restore(step, args=items)["metadata"]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Best:
+    """An Orbax preservation policy: the step with the highest score."""
+
+    scores: dict[int, float]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        best = _best(self.scores, [checkpoint.step for checkpoint in checkpoints])
+        return [checkpoint.step == best for checkpoint in checkpoints]
+
+
+def _best(scores: dict[int, float], steps: list[int]) -> int | None:
+    """The later one of equals; None where no step has a score."""
+    scored = [step for step in steps if step in scores]
+    return max(scored, key=lambda step: (scores[step], step), default=None)
 
 
 def _arrays(state: TrainState) -> dict:

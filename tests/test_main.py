@@ -1,0 +1,292 @@
+"""The commands as users run them: real processes, real signals, real damage."""
+
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, command_line
+
+MAIN = "--config=configs/bn_adam.py"
+# Long enough to be interrupted in the middle: one step a dispatch.
+LONG = (MAIN, "--config.duration=1500 steps", "--config.checkpoint_every=100 steps",
+        "--config.evaluate_every=50 steps", "--config.log_every=10 steps",
+        "--config.compute.steps_per_dispatch=1")  # fmt: skip
+
+
+def read(workdir: Path, name: str) -> dict:
+    return json.loads((workdir / name).read_text())
+
+
+def lines(workdir: Path, name: str) -> list[dict]:
+    return [json.loads(line) for line in (workdir / name).read_text().splitlines()]
+
+
+def one_line(result: subprocess.CompletedProcess) -> str:
+    """What a user sees of a mistake."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """The main job, run to its end."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    result = subprocess.run(
+        command_line("main", MAIN, f"--workdir={workdir}"), cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr and "test accuracy" in result.stdout
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict:
+    """The summary of the long run without an interruption."""
+    workdir = tmp_path_factory.mktemp("whole")
+    command = command_line("main", *LONG, f"--workdir={workdir}")
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return read(workdir, "summary.json")
+
+
+def start_and_stop(workdir: Path, number: int, after_step: int) -> subprocess.CompletedProcess:
+    """Starts the long run, and sends it a signal once it has written of a step."""
+    process = subprocess.Popen(
+        command_line("main", *LONG, f"--workdir={workdir}"),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = workdir / "metrics.jsonl"
+    while process.poll() is None:
+        written = metrics.read_text() if metrics.exists() else ""
+        steps = [json.loads(line)["step"] for line in written.splitlines() if line.endswith("}")]
+        if steps and steps[-1] >= after_step:
+            process.send_signal(number)
+            break
+        time.sleep(0.005)
+    stdout, stderr = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+
+def check_whole_metrics(workdir: Path):
+    """Every point once, in order, without a gap."""
+    for split, every in (("train", 10), ("validation", 50)):
+        records = lines(workdir, "metrics.jsonl")
+        steps = [record["step"] for record in records if record["split"] == split]
+        assert steps == list(range(every, 1501, every))
+
+
+def test_the_main_job_leaves_the_run_folder(finished):
+    summary = read(finished, "summary.json")
+    assert summary["test_accuracy"] >= 0.97
+    assert summary["steps"] == 305 and summary["epochs"] == pytest.approx(30, abs=0.05)
+    assert summary["parameter_count"] == 64 * 64 * 2 + 4 * 64 + 64 * 10 + 10
+    assert len(summary["parameters_sha256"]) == 64
+    for key in ("test_loss", "wall_seconds", "compile_seconds", "examples_per_second"):
+        assert summary[key] > 0
+    config = read(finished, "config.json")
+    assert config["optimizer"]["learning_rate"] == 3e-3
+    environment = read(finished, "environment.json")
+    assert environment["cpu_cores"] == len(os.sched_getaffinity(0)) and environment["jaxlib"]
+    train = [record for record in lines(finished, "metrics.jsonl") if record["split"] == "train"]
+    assert len(train) == 30
+    for key in ("step", "epoch", "loss", "accuracy", "learning_rate", "examples_per_second"):
+        assert all(record[key] >= 0 for record in train)
+    assert train[0]["learning_rate"] == pytest.approx(3e-3, rel=0.01)
+    assert train[-1]["learning_rate"] < 1e-6
+    assert [entry["event"] for entry in lines(finished, "history.jsonl")] == ["start", "finish"]
+    assert len(list((finished / "checkpoints").glob("[0-9]*"))) in (2, 3)
+
+
+def test_tensorboards_own_reader_reads_the_events(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / "tensorboard"))
+    events.Reload()
+    for split in ("train", "validation"):
+        records = [r for r in lines(finished, "metrics.jsonl") if r["split"] == split]
+        scalars = events.Scalars(f"{split}/loss")
+        assert [event.step for event in scalars] == [record["step"] for record in records]
+        assert [event.value for event in scalars] == pytest.approx([r["loss"] for r in records])
+    assert "train/learning_rate" in events.Tags()["scalars"]
+
+
+def test_the_same_command_on_a_finished_run_prints_its_summary(finished, command):
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    result = command("main", MAIN, f"--workdir={finished}")
+    assert result.returncode == 0 and "is finished: test accuracy 9" in result.stdout
+    after = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
+    before.pop(finished / ".lock"), after.pop(finished / ".lock")
+    assert after == before
+
+
+def test_another_config_in_the_folder_is_refused_with_the_keys(finished, command):
+    result = command("main", MAIN, f"--workdir={finished}", "--config.model.activation=tanh")
+    assert "model.activation: 'relu' -> 'tanh'" in one_line(result)
+    assert read(finished, "config.json")["model"]["activation"] == "relu"
+
+
+def test_traced_numbers_may_change_and_are_recorded(finished, command, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(finished, workdir)
+    result = command("main", MAIN, f"--workdir={workdir}", "--config.duration=40 epochs",
+                     "--config.optimizer.weight_decay=0.1")  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "resuming" in result.stdout and "config.duration = '40 epochs'" in result.stdout
+    history = lines(workdir, "history.jsonl")
+    changed = next(e for e in history if e["event"] == "hyperparameters changed")
+    assert changed["changes"]["optimizer.weight_decay"] == [0.0, 0.1]
+    assert changed["step"] == 305
+    assert read(workdir, "summary.json")["steps"] == 407
+    assert read(workdir, "config.json")["duration"] == "40 epochs"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_polite_kill_saves_and_the_same_command_resumes_to_the_same_bits(
+    number, whole, command, tmp_path
+):
+    stopped = start_and_stop(tmp_path, number, after_step=330)
+    assert stopped.returncode == 130, stopped.stderr
+    assert "the same command resumes" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert lines(tmp_path, "history.jsonl")[-1]["event"] == "interrupted"
+    resumed = command("main", *LONG, f"--workdir={tmp_path}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"resuming {tmp_path} at step" in resumed.stdout
+    summary = read(tmp_path, "summary.json")
+    assert summary["parameters_sha256"] == whole["parameters_sha256"]
+    assert summary["test_loss"] == whole["test_loss"]
+    check_whole_metrics(tmp_path)
+
+
+def test_kill_9_again_and_again_loses_nothing_but_the_last_steps(whole, command, tmp_path):
+    for after_step in (40, 260, 730, 1150):
+        killed = start_and_stop(tmp_path, signal.SIGKILL, after_step)
+        assert killed.returncode == -signal.SIGKILL
+    resumed = command("main", *LONG, f"--workdir={tmp_path}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert read(tmp_path, "summary.json")["parameters_sha256"] == whole["parameters_sha256"]
+    check_whole_metrics(tmp_path)
+    starts = [e["step"] for e in lines(tmp_path, "history.jsonl") if e["event"] == "resume"]
+    assert len(starts) >= 3 and starts[-1] >= 1000
+    assert all(a <= b for a, b in itertools.pairwise(starts))
+
+
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(whole, command, tmp_path):
+    stopped = start_and_stop(tmp_path, signal.SIGTERM, after_step=430)
+    assert stopped.returncode == 130
+    steps = sorted(int(path.name) for path in (tmp_path / "checkpoints").glob("[0-9]*"))
+    for path in (tmp_path / "checkpoints" / str(steps[-1])).rglob("d/*"):
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        path.write_bytes(bytes(data))
+    resumed = command("main", *LONG, f"--workdir={tmp_path}")
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"{steps[-1]} is damaged" in resumed.stderr and "Traceback" not in resumed.stderr
+    assert f"at step {steps[-2]}" in resumed.stdout
+    assert read(tmp_path, "summary.json")["parameters_sha256"] == whole["parameters_sha256"]
+
+
+def test_divergence_is_told_with_its_step_and_cause(command, tmp_path):
+    result = command("main", "--config=configs/plain_sgd.py", f"--workdir={tmp_path}",
+                     "--config.optimizer.learning_rate=1e20")  # fmt: skip
+    assert result.returncode == 3
+    last = result.stderr.strip().splitlines()[-1]
+    assert "is not finite at step" in last and "learning_rate = 1e+20 is too high" in last
+    assert lines(tmp_path, "history.jsonl")[-1]["event"] == "diverged"
+    assert not (tmp_path / "summary.json").exists()
+
+
+def test_two_processes_do_not_share_a_folder(command, tmp_path):
+    first = subprocess.Popen(
+        command_line("main", *LONG, f"--workdir={tmp_path}"),
+        cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        while not (tmp_path / "history.jsonl").exists():
+            time.sleep(0.01)
+        os.kill(first.pid, signal.SIGSTOP)
+        assert "in use by another process" in one_line(
+            command("main", *LONG, f"--workdir={tmp_path}")
+        )
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+        first.kill()
+        first.wait()
+
+
+BROKEN = "def get_config(:\n"
+RAISES = "def get_config():\n    return undefined_name\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--config=configs/nothing.py"], ["'configs/nothing.py': no such file"]),
+        (["--config", "configs/nothing.py", "--config.seed=1"], ["no such file"]),
+        ([MAIN, "--config.optimizer.learning_rat=1"], ["did you mean 'optimizer.learning_rate'"]),
+        ([MAIN, "--config.batch_size=many"], ["config.batch_size", "many"]),
+        ([MAIN, "--config.batch_size=5000"], ["config.batch_size = 5000", "1302"]),
+        ([MAIN, "--config.model.activation=rellu"], ["model.activation", "did you mean 'relu'"]),
+        ([MAIN, "--config.model.name=mpl"], ["model.name = 'mpl'", "did you mean 'mlp'"]),
+        ([MAIN, "--config.optimizer.name=adan"], ["optimizer.name", "did you mean 'adam'"]),
+        ([MAIN, "--config.augmentation=('flop',)"], ["augmentation", "did you mean 'flip'"]),
+        ([MAIN, "--config.data.name=mnist", "--config.data.data_dir=tests"], ["mnist", "tests"]),
+        ([MAIN, "--config.data.name=moons", "--config.model.name=cnn"], ["takes images"]),
+        ([MAIN, "--config.duration=0 epochs"], ["config.duration = '0 epochs'"]),
+        ([MAIN, "--wrokdir=x"], ["wrokdir"]),
+        ([MAIN, "stray"], ["unexpected argument 'stray'"]),
+        ([MAIN, "--workdir=README.md"], ["README.md"]),
+        ([], ["--config"]),
+        (["--config={tmp}/broken.py"], ["broken.py"]),
+        (["--config={tmp}/raises.py"], ["undefined_name", "raises.py, line 2"]),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_2(arguments, words, command, tmp_path):
+    (tmp_path / "broken.py").write_text(BROKEN)
+    (tmp_path / "raises.py").write_text(RAISES)
+    arguments = [argument.format(tmp=tmp_path) for argument in arguments]
+    if not any(argument.startswith("--workdir") for argument in arguments):
+        arguments.append(f"--workdir={tmp_path}/run")
+    line = one_line(command("main", *arguments))
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "run").exists()  # nothing half begun is left behind
+
+
+def test_evaluate_finds_what_the_summary_says(finished, command):
+    accuracy = read(finished, "summary.json")["test_accuracy"]
+    for step in ("last", "best"):
+        result = command("evaluate", str(finished), f"--step={step}")
+        assert result.returncode == 0, result.stderr
+        assert "355 examples" in result.stdout
+        if step == "last":
+            assert f"test: accuracy {accuracy:.4%}" in result.stdout
+    result = command("evaluate", str(finished), "--split=train")
+    assert "1302 examples" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "tests"], "is not a run folder"),
+        (["evaluate"], "usage"),
+        (["evaluate", "{run}", "--split=tset"], "did you mean 'test'"),
+        (["evaluate", "{run}", "--step=17"], "no checkpoint of step 17"),
+        (["report", "tests"], "is not a run folder"),
+        (["report"], "usage"),
+        (["report", "{run}", "--output=/nowhere/x.html"], "/nowhere/x.html"),
+    ],
+)
+def test_mistakes_with_the_other_commands(arguments, words, finished, command):
+    arguments = [argument.format(run=finished) for argument in arguments]
+    assert words in one_line(command(*arguments))

@@ -1,0 +1,188 @@
+"""Checkpoints: what is kept, what is found damaged, and that restored bits are the saved ones."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from research.config import default_config
+from research.errors import UserError
+from research.training import setup
+from research.training.checkpoints import Checkpoints
+from research.training.digest import parameters_sha256, tree_sha256
+
+# Orbax leaves event loops of its own unfinished when files are damaged.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(scope="module")
+def run():
+    config = default_config()
+    config.data.name = "moons"
+    config.model.hidden = (8,)
+    return setup.from_config(config)
+
+
+def at(state, step: int):
+    """The state, other at every step."""
+    params = jax.tree.map(lambda leaf: leaf + step, state.params)
+    return state.replace(step=np.int32(step), params=params)
+
+
+def save(workdir, run, steps, accuracies=None):
+    state = run.init()
+    with Checkpoints(workdir) as checkpoints:
+        for number, step in enumerate(steps):
+            metrics = {"validation_accuracy": accuracies[number]} if accuracies else None
+            checkpoints.save(run.config, at(state, step), {"class_names": ["a", "b"]}, metrics)
+    return state
+
+
+def restore(workdir, run, step=None):
+    warnings = []
+    with Checkpoints(workdir) as checkpoints:
+        found = checkpoints.restore(lambda *_: run.init(), step, warn=warnings.append)
+        return found, warnings, checkpoints.steps()
+
+
+def test_what_is_restored_is_what_was_saved(tmp_path, run):
+    state = save(tmp_path, run, [5])
+    (restored, metadata), warnings, _ = restore(tmp_path, run)
+    jax.tree.map(np.testing.assert_array_equal, restored, at(state, 5))
+    assert metadata["class_names"] == ["a", "b"] and not warnings
+    assert metadata["config"] == json.loads(run.config.to_json_best_effort())
+
+
+def test_the_newest_two_and_the_best_are_kept(tmp_path, run):
+    save(tmp_path, run, [1, 2, 3, 4, 5], [0.1, 0.9, 0.3, 0.4, 0.5])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5]
+        assert checkpoints.find("best") == 2
+        assert checkpoints.find("last") == 5
+        assert checkpoints.find("4") == 4
+
+
+def test_checkpoints_without_a_score_are_kept_as_newest_and_never_the_best(tmp_path, run):
+    """Those of an interrupted run, and of runs without a validation split."""
+    save(tmp_path, run, [1, 2], [0.9, 0.8])
+    save(tmp_path, run, [3, 4, 5])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [1, 4, 5]
+        assert checkpoints.find("best") == 1
+
+
+def test_no_score_at_all_has_no_best(tmp_path, run):
+    save(tmp_path, run, [1])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        with pytest.raises(UserError, match="no checkpoint to be the best one"):
+            checkpoints.find("best")
+        with pytest.raises(UserError, match="'newest' is unknown"):
+            checkpoints.find("newest")
+
+
+def arrays_of(folder):
+    """The files that hold the arrays' bytes."""
+    return [path for path in (folder / "state").rglob("*") if path.is_file() and "d/" in str(path)]
+
+
+def damage(folder, how):
+    if how == "flipped":
+        for victim in arrays_of(folder):  # the arrays' bytes are in one of them
+            data = bytearray(victim.read_bytes())
+            data[len(data) // 2] ^= 0xFF
+            victim.write_bytes(bytes(data))
+    elif how == "truncated":
+        for victim in arrays_of(folder):
+            victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+    elif how == "no arrays":
+        shutil.rmtree(folder / "state")
+    elif how == "no metadata":
+        shutil.rmtree(folder / "metadata")
+    elif how == "metadata":
+        (folder / "metadata" / "metadata").write_text('{"format": 1')
+    elif how == "format":
+        path = folder / "metadata" / "metadata"
+        path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    elif how == "empty":
+        shutil.rmtree(folder)
+        folder.mkdir()
+
+
+DAMAGES = ["flipped", "truncated", "no arrays", "no metadata", "metadata", "format", "empty"]
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_taken(tmp_path, run, how):
+    state = save(tmp_path, run, [3, 7])
+    damage(tmp_path / "checkpoints" / "7", how)
+    (restored, _), warnings, steps = restore(tmp_path, run)
+    jax.tree.map(np.testing.assert_array_equal, restored, at(state, 3))
+    assert len(warnings) == 1 and "checkpoints/7 is damaged" in warnings[0]
+    assert "\n" not in warnings[0] and steps == [3]
+    assert len(list((tmp_path / "damaged_checkpoints").iterdir())) == 1  # set aside, not deleted
+    save(tmp_path, run, [7])  # and its step can be saved again
+    (restored, _), warnings, steps = restore(tmp_path, run)
+    assert int(restored.step) == 7 and not warnings
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_asking_for_a_damaged_step_is_an_error_and_moves_nothing(tmp_path, run, how):
+    save(tmp_path, run, [3, 7])
+    damage(tmp_path / "checkpoints" / "7", how)
+    with (
+        Checkpoints(tmp_path, read_only=True) as checkpoints,
+        pytest.raises(UserError, match="7 is damaged|no checkpoint of step 7"),
+    ):
+        checkpoints.restore(lambda *_: run.init(), 7)
+    assert (tmp_path / "checkpoints" / "7").exists()
+
+
+def test_nothing_whole_is_nothing(tmp_path, run):
+    assert restore(tmp_path, run)[0] is None
+    save(tmp_path, run, [3])
+    damage(tmp_path / "checkpoints" / "3", "truncated")
+    found, warnings, _ = restore(tmp_path, run)
+    assert found is None and len(warnings) == 1
+
+
+def test_a_half_written_save_is_ignored(tmp_path, run):
+    save(tmp_path, run, [3])
+    folder = tmp_path / "checkpoints"
+    shutil.copytree(folder / "3", folder / "9.orbax-checkpoint-tmp")
+    (restored, _), warnings, steps = restore(tmp_path, run)
+    assert int(restored.step) == 3 and steps == [3] and not warnings
+
+
+def test_another_model_is_not_a_damaged_file(tmp_path, run):
+    """Shapes that differ are told, not loaded."""
+    save(tmp_path, run, [3])
+    config = run.config.copy_and_resolve_references()
+    config.model.hidden = (9,)
+    other = dataclasses.replace(run, config=config)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints, pytest.raises(UserError):
+        checkpoints.restore(lambda *_: other.init(), 3)
+
+
+def test_the_digest_sees_every_bit_name_shape_and_dtype():
+    tree = {"a": np.arange(6, dtype=np.float32), "b": {"c": np.zeros((2, 3), np.float32)}}
+    digest = tree_sha256(tree)
+    flipped = tree["a"].copy()
+    flipped.view(np.uint32)[3] ^= 1
+    for other in (
+        {**tree, "a": flipped},
+        {**tree, "a": tree["a"].astype(np.float64)},
+        {**tree, "a": tree["a"].reshape(2, 3)},
+        {"d": tree["a"], "b": tree["b"]},
+        {"a": tree["a"]},
+    ):
+        assert tree_sha256(other) != digest
+    assert tree_sha256({"b": tree["b"], "a": tree["a"]}) == digest  # order of insertion
+
+
+def test_the_parameters_digest_leaves_out_the_optimizer(run):
+    state = run.init()
+    assert parameters_sha256(state) == parameters_sha256(at(state, 0).replace(opt_state=()))
+    assert parameters_sha256(state) != parameters_sha256(at(state, 1))
