@@ -1,21 +1,16 @@
-"""The order of examples, and the safe XLA flag."""
+"""The package as a whole: the safe XLA flag, the cost of imports, the config files."""
+
+import importlib.util
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from conftest import ROOT
 
 import research
-from research.data.shuffle import batch_indices
-
-
-def test_every_epoch_visits_every_example_once_in_another_order():
-    for examples, batch in ((10, 3), (97, 8), (1000, 128)):
-        steps = np.arange(-(-3 * examples // batch))
-        row = jax.vmap(lambda step, b=batch, n=examples: batch_indices(7, step, b, n))(steps)
-        row = np.asarray(row).reshape(-1)[: 3 * examples].reshape(3, examples)
-        for epoch in row:
-            assert sorted(epoch.tolist()) == list(range(examples))
-        assert not np.array_equal(row[0], row[1])
+from research.config import check_config
 
 
 def test_the_flag_is_set_only_where_jaxlib_knows_it_and_the_user_did_not():
@@ -31,3 +26,35 @@ def test_a_vmapped_reduction_over_many_rows_is_right():
     matrix = jnp.ones((16, 128), jnp.float32)
     result = jax.jit(jax.vmap(lambda row: jnp.sum((matrix @ row) ** 2)))(rows)
     np.testing.assert_allclose(np.asarray(result), 16 * 128.0**2)
+
+
+def modules_after(code: str) -> set[str]:
+    lines = f"import sys\n{code}\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", lines], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_nothing_heavy_is_imported_before_it_is_used():
+    """A mistyped flag is answered at once, and a run pays for what it uses alone."""
+    heavy = {"jax", "flax", "orbax", "tensorflow_datasets", "sklearn", "plotly", "optuna", "grain"}
+    assert not heavy & modules_after("import research.main, research.evaluate, research.report")
+    assert not heavy & modules_after("from research.reporting import page")
+    code = "from research.config import default_config as c\nfrom research.training import setup\n"
+    trained = modules_after(
+        code + "config = c()\nconfig.data.name = 'moons'\nsetup.from_config(config)"
+    )
+    assert "jax" in trained
+    assert not {"orbax", "tensorflow_datasets", "sklearn", "plotly", "optuna", "grain"} & trained
+
+
+def test_every_config_is_checked_and_says_how_it_is_run():
+    files = sorted((ROOT / "configs").glob("*.py"))
+    assert len(files) >= 7
+    for file in files:
+        spec = importlib.util.spec_from_file_location(file.stem, file)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        check_config(module.get_config())
+        assert f"python -m research.main --config=configs/{file.name}" in module.__doc__
