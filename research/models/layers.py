@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from research.errors import resolve
 from research.models import activations, initializers, normalization
 from research.models.conv import Conv
+from research.models.dense import Dense
 from research.models.regularization import Dropout
 
 
@@ -55,7 +56,7 @@ class Layers:
 
     def dense(self, features: int) -> nn.Module:
         """A hidden dense layer."""
-        return nn.Dense(features, use_bias=self.use_bias, kernel_init=self.kernel_init)
+        return Dense(features, use_bias=self.use_bias, kernel_init=self.kernel_init)
 
     def conv(self, features: int, kernel_size: int = 3, strides: int = 1) -> nn.Module:
         """A hidden convolution with a square kernel and 'SAME' padding."""
@@ -77,4 +78,4 @@ class Layers:
 
     def head(self, classes: int) -> nn.Module:
         """The last layer: small weights, so that the loss starts at log(classes)."""
-        return nn.Dense(classes, kernel_init=initializers.small_normal, name="head")
+        return Dense(classes, kernel_init=initializers.small_normal, name="head")

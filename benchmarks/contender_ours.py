@@ -1,0 +1,36 @@
+"""Our side: the trainer's own program, as research/main.py compiles it."""
+
+import jax
+import numpy as np
+
+from benchmarks.workloads import Workload, make_data
+from research import platform
+from research.data import preprocessing
+from research.data.feed import to_device
+from research.data.sources import Arrays
+from research.training import executors, setup
+from research.training.step import make_train_step
+
+
+def prepare(workload: Workload):
+    """Returns a function that trains for one round and returns the last loss."""
+    platform.enable_compilation_cache()
+    config = workload.build_config()
+    images, labels = make_data(workload)
+    train = Arrays(images, labels)
+    statistics = getattr(preprocessing, config.preprocessing)(images)
+    names = tuple("0123456789")
+    run = setup.Setup(config, train, train, train, names, statistics)
+    state = run.init()
+    data = to_device(images, labels)
+    program = jax.jit(
+        executors.resident(make_train_step(config, run.classes), config.batch_size),
+        donate_argnums=0,
+    )
+    held = [state]
+
+    def round_() -> float:
+        held[0], metrics = program(held[0], data, np.int32(workload.steps))
+        return float(metrics["loss"]) / int(metrics["count"])
+
+    return round_

@@ -1,0 +1,68 @@
+"""Dense layers with gradients that use the fast matrix products of XLA on CPU.
+
+Two of the products that `jax.grad` makes are slow there: dy kernel^T, whose second factor is read
+against its layout (2 times as slow as the same product the other way round), and x^T dy for a narrow
+dy, as in a classifier's head (8 times). Written as kernel dy^T and as (dy^T x)^T they are as fast
+as any; barriers keep the compiler from folding the transposes back in. `benchmarks/dense.py`
+measures it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+_NARROW = 32  # outputs up to which x^T dy is computed the other way round
+
+
+class Dense(nn.Module):
+    """An affine map of the last axis; `kernel` (inputs, features), if asked for `bias` (features,)."""
+
+    features: int
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros
+
+    @nn.compact
+    def __call__(self, x):
+        """(..., inputs) -> (..., features), in the dtype of x."""
+        kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        rows = x.reshape(x.size // x.shape[-1], x.shape[-1])
+        y = matmul(rows, kernel.astype(x.dtype)).reshape(*x.shape[:-1], self.features)
+        if self.use_bias:
+            bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
+            y = y + bias.astype(y.dtype)
+        return y
+
+
+@jax.custom_vjp
+def matmul(x, kernel):
+    """x (B, K) @ kernel (K, N) -> (B, N).
+
+    As for `conv`: reverse mode, and forward over reverse; forward mode alone raises TypeError.
+    """
+    return x @ kernel
+
+
+def _matmul_fwd(x, kernel):
+    return x @ kernel, (x, kernel)
+
+
+def _matmul_bwd(residuals, dy):
+    x, kernel = residuals
+
+    def turned(x, kernel, dy):
+        barrier = lax.optimization_barrier
+        dx = barrier(kernel @ barrier(dy.T)).T
+        dkernel = barrier(dy.T @ x).T if dy.shape[1] <= _NARROW else x.T @ dy
+        return dx, dkernel
+
+    def plain(x, kernel, dy):
+        return dy @ kernel.T, x.T @ dy
+
+    return lax.platform_dependent(x, kernel, dy, cpu=turned, default=plain)
+
+
+matmul.defvjp(_matmul_fwd, _matmul_bwd)
