@@ -1,0 +1,1 @@
+"""Speed, against what users would pick instead: see benchmarks/README.md."""

@@ -1,7 +1,7 @@
 """Times everything beside what users would pick instead: python -m benchmarks.run [WORKLOAD...]
 
-Contenders take turns, round by round, each in a process of its own that lives through all rounds, so
-that a noisy machine is noisy for all. The table goes to benchmarks/README.md, by hardware.
+Contenders take turns, round by round, each in a process of its own that lives through all rounds,
+so that a noisy machine is noisy for all. The table goes to benchmarks/README.md, by hardware.
 """
 
 import argparse
@@ -32,7 +32,9 @@ def main() -> None:
     results = json.loads(path.read_text()) if path.exists() else {}
     here = results.setdefault(hardware(), {})
     for name in names:
-        here[name] = time_job(arguments.rounds) if name == JOB else time_workload(name, arguments.rounds)
+        here[name] = (
+            time_job(arguments.rounds) if name == JOB else time_workload(name, arguments.rounds)
+        )
         print(json.dumps({name: here[name]}, indent=1), flush=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
     write_table(results)
@@ -118,12 +120,9 @@ def write_table(results: dict) -> None:
                     f"{spread(ratios)} | {entry['peak_mb']:,.0f} MB |"
                 )
         for kind, entry in found.get(JOB, {}).items():
-            parts.append(
-                f"| (d) main job on digits, command to exit | {kind} | {spread(entry['seconds'])} | | |"
-            )
-            parts.append(
-                f"| (d) the same, command to first step | {kind} | {spread(entry['first_step'])} | | |"
-            )
+            for until, key in (("exit", "seconds"), ("first step", "first_step")):
+                title = f"(d) main job on digits, command to {until}"
+                parts.append(f"| {title} | {kind} | {spread(entry[key])} | | |")
         parts.append("")
     path = FOLDER / "README.md"
     text = path.read_text()
