@@ -3,7 +3,7 @@
 Two of the products that `jax.grad` makes are slow there, for a small batch: dy kernel^T, whose
 second factor is read against its layout (up to 2 times as slow as with a transposed copy of the
 kernel), and x^T dy for a narrow dy, as in a classifier's head (8 times as slow as (dy^T x)^T). So
-they are written the fast way, with barriers that keep the compiler from folding the transposes back.
+they are written the fast way; barriers keep the compiler from folding the transposes back in.
 """
 
 from collections.abc import Callable
