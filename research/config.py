@@ -40,7 +40,7 @@ def default_config() -> ConfigDict:
     data.validation = 0.1  # share of train that is cut off for validation, class by class
     data.split_seed = 0  # of that cut: apart from `seed`, so that seeds compare on equal splits
     data.image_size = 0  # resize images of unequal sizes to this; 0: they must be equal
-    data.memory_mb = 4096  # larger data are streamed from disk by Grain instead
+    data.memory_mb = 4096  # larger sets of TFDS and folders are streamed from disk by Grain
     data.toy_examples = 1000  # toy sets: examples in train, and again half as many in test
     data.toy_noise = 0.1  # toy sets: standard deviation of the noise
 

@@ -19,16 +19,12 @@ def main(argv: list[str]) -> int:
     started = time.perf_counter()
     cli.refuse_arguments(argv)
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
-    import jax
-    import numpy as np
-
     from research import platform, run_folder
-    from research.data.feed import to_device
+    from research.data.sources import Records
     from research.reporting.progress import Progress
     from research.reporting.writers import MetricWriter, append_history
-    from research.training import evaluation, executors, interruption, loop, setup
+    from research.training import advance, evaluation, interruption, loop, setup
     from research.training.checkpoints import Checkpoints
-    from research.training.step import make_train_step
 
     platform.enable_compilation_cache()
     config = _CONFIG.value
@@ -48,7 +44,12 @@ def main(argv: list[str]) -> int:
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
             Checkpoints(workdir) as checkpoints,
         ):
-            restored = checkpoints.restore(lambda config, metadata: state, warn=_warn)
+            batches = None
+            if isinstance(run.train, Records):
+                from research.data import stream
+
+                batches = stream.training_batches(run.train, config.batch_size, config.seed)
+            restored = checkpoints.restore(lambda *_: state, iterator=batches, warn=_warn)
             state, metadata = restored or (state, {})
             first = int(state.step)
             if restored:
@@ -59,26 +60,23 @@ def main(argv: list[str]) -> int:
             def wall_seconds() -> float:
                 return seconds_before + time.perf_counter() - started
 
-            # One program advances any number of steps over data that stay on the device.
-            data = to_device(run.train.inputs, run.train.labels)
             compiling = time.perf_counter()
-            program = jax.jit(
-                executors.resident(make_train_step(config, run.classes), config.batch_size),
-                donate_argnums=0,
-            )
-            program = program.lower(state, data, np.int32(0)).compile()
+            if batches is None:
+                advance_steps = advance.over_arrays(run, state)
+            else:
+                advance_steps = advance.over_batches(run, state, batches)
             compile_seconds = time.perf_counter() - compiling
             evaluate = None
-            if len(run.validation.labels):
+            if len(run.validation):
                 evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation)
 
             def save(state, record):
                 kept = {"class_names": list(run.class_names), "wall_seconds": wall_seconds()}
                 metrics = {"validation_accuracy": record["accuracy"]} if record else None
-                checkpoints.save(config, state, kept, metrics)
+                checkpoints.save(config, state, kept, metrics, iterator=batches)
 
             plan = run.plan()
-            steps_per_epoch = len(run.train.labels) / config.batch_size
+            steps_per_epoch = len(run.train) / config.batch_size
             training = time.perf_counter()
             with (
                 MetricWriter(workdir, first) as writer,
@@ -93,7 +91,7 @@ def main(argv: list[str]) -> int:
                     state = loop.fit(
                         state,
                         plan,
-                        advance=lambda state, steps: program(state, data, np.int32(steps)),
+                        advance=advance_steps,
                         evaluate=evaluate,
                         save=save,
                         write=write,

@@ -57,10 +57,12 @@ def whole(tmp_path_factory) -> dict:
     return read(workdir, "summary.json")
 
 
-def start_and_stop(workdir: Path, number: int, after_step: int) -> subprocess.CompletedProcess:
-    """Starts the long run, and sends it a signal once it has written of a step."""
+def start_and_stop(
+    workdir: Path, number: int, after_step: int, arguments=LONG
+) -> subprocess.CompletedProcess:
+    """Starts a long run, and sends it a signal once it has written of a step."""
     process = subprocess.Popen(
-        command_line("main", *LONG, f"--workdir={workdir}"),
+        command_line("main", *arguments, f"--workdir={workdir}"),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -290,3 +292,33 @@ def test_evaluate_finds_what_the_summary_says(finished, command):
 def test_mistakes_with_the_other_commands(arguments, words, finished, command):
     arguments = [argument.format(run=finished) for argument in arguments]
     assert words in one_line(command(*arguments))
+
+
+STREAMED = ("--config.data.memory_mb=0", "--config.data.validation=0.0",
+            "--config.log_every=5 steps", "--config.checkpoint_every=20 steps")  # fmt: skip
+
+
+def test_data_streamed_from_disk_train_like_data_in_memory(command, tmp_path):
+    """The whole of digits fits the sample that preprocessing is fitted to: the same numbers."""
+    found = []
+    for number, memory in enumerate(("--config.data.memory_mb=0", "--config.data.memory_mb=100")):
+        result = command("main", MAIN, *STREAMED, memory, f"--workdir={tmp_path / str(number)}",
+                         "--config.duration=60 steps")  # fmt: skip
+        assert result.returncode == 0, result.stderr
+        found.append(read(tmp_path / str(number), "summary.json"))
+    assert found[0]["test_loss"] == pytest.approx(found[1]["test_loss"], rel=1e-4)
+    assert (tmp_path / "0" / "checkpoints" / "60" / "iterator").exists()
+    assert not (tmp_path / "1" / "checkpoints" / "60" / "iterator").exists()
+
+
+def test_a_streamed_run_resumes_to_the_same_bits(command, tmp_path):
+    long = (MAIN, *STREAMED, "--config.duration=400 steps")
+    whole = command("main", *long, f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    stopped = start_and_stop(tmp_path / "cut", signal.SIGTERM, after_step=50, arguments=long)
+    assert stopped.returncode == 130, stopped.stderr
+    resumed = command("main", *long, f"--workdir={tmp_path / 'cut'}")
+    assert resumed.returncode == 0 and "resuming" in resumed.stdout, resumed.stderr
+    a, b = (read(tmp_path / name, "summary.json") for name in ("whole", "cut"))
+    assert a["parameters_sha256"] == b["parameters_sha256"]
+    assert a["test_loss"] == b["test_loss"]

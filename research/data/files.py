@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.data.images import read_image, stack
-from research.data.sources import Arrays, Dataset, check_arrays
+from research.data.images import is_colour, read_image
+from research.data.sources import Arrays, Dataset, Records, check_arrays, fitted_to_memory
 from research.data.splits import train_validation
 from research.errors import UserError
 
@@ -80,13 +80,14 @@ def load_folder(data: ConfigDict) -> Dataset:
         extra = sorted(set(_classes(path / "test")) - set(names))
         if extra:
             raise UserError(f"{path / 'test'}: class {extra[0]!r} is not in {path / 'train'}")
-        train = _read_classes(path / "train", names, data.image_size)
-        test = _read_classes(path / "test", names, data.image_size)
+        train, _ = _open_classes(path / "train", names, data.image_size)
+        # In the colours of train, which the model will be built for.
+        test, _ = _open_classes(path / "test", names, data.image_size, train.shape[-1])
     else:
         names = _classes(path)
-        both = _read_classes(path, names, data.image_size)
-        train, test = _cut_test(both, data.split_seed)
-    return Dataset(path.name, train, test, tuple(names))
+        both, labels = _open_classes(path, names, data.image_size)
+        train, test = map(both.subset, train_validation(labels, _TEST_SHARE, data.split_seed))
+    return fitted_to_memory(data, Dataset(path.name, train, test, tuple(names)))
 
 
 def _arrays(inputs: np.ndarray, labels: np.ndarray, what: str) -> Arrays:
@@ -113,10 +114,7 @@ def _arrays(inputs: np.ndarray, labels: np.ndarray, what: str) -> Arrays:
 
 def _cut_test(both: Arrays, seed: int) -> tuple[Arrays, Arrays]:
     train, test = train_validation(both.labels, _TEST_SHARE, seed)
-    return (
-        Arrays(both.inputs[train], both.labels[train]),
-        Arrays(both.inputs[test], both.labels[test]),
-    )
+    return both.subset(train), both.subset(test)
 
 
 def _classes(path: Path) -> list[str]:
@@ -126,13 +124,23 @@ def _classes(path: Path) -> list[str]:
     return names
 
 
-def _read_classes(path: Path, names: list[str], image_size: int) -> Arrays:
-    images, labels = [], []
+def _open_classes(
+    path: Path, names: list[str], image_size: int, channels: int = 0
+) -> tuple[Records, np.ndarray]:
+    """The images of all class folders, none read but the first, and their labels."""
+    files: list[Path] = []
+    labels: list[int] = []
     for label, name in enumerate(names):
-        folder = path / name
-        files = sorted(file for file in folder.glob("*") if file.suffix.lower() in _SUFFIXES)
-        if not files:
-            raise UserError(f"{folder}: no images (allowed: {', '.join(_SUFFIXES)})")
-        images += [read_image(file, str(file), image_size) for file in files]
-        labels += [label] * len(files)
-    return Arrays(stack(images, str(path)), np.array(labels, np.int32))
+        found = [file for file in (path / name).glob("*") if file.suffix.lower() in _SUFFIXES]
+        if not found:
+            raise UserError(f"{path / name}: no images (allowed: {', '.join(_SUFFIXES)})")
+        files += sorted(found)
+        labels += [label] * len(found)
+    channels = channels or (3 if any(map(is_colour, files)) else 1)
+
+    def read(number: int) -> tuple[np.ndarray, int]:
+        file = files[number]
+        return read_image(file, str(file), image_size, channels), labels[number]
+
+    shape = read(0)[0].shape
+    return Records(read, np.arange(len(files)), shape, len(names), str(path)), np.array(labels)

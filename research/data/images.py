@@ -8,6 +8,7 @@ import numpy as np
 
 from research.errors import UserError
 
+_GREY = ("1", "L", "I", "I;16", "LA")  # modes of Pillow
 _MAX_PIXELS = 50_000_000  # a larger image is taken for a decompression bomb
 
 
@@ -35,7 +36,7 @@ def read_image(source: Path | bytes, what: str, image_size: int, channels: int =
                 if image.width * image.height > _MAX_PIXELS:
                     raise UserError(f"{what}: {image.width} x {image.height} pixels are too many")
                 if not channels:
-                    channels = 1 if image.mode in ("1", "L", "I", "I;16", "LA") else 3
+                    channels = 1 if image.mode in _GREY else 3
                 image = image.convert("L" if channels == 1 else "RGB")
     except UserError:
         raise
@@ -50,19 +51,12 @@ def read_image(source: Path | bytes, what: str, image_size: int, channels: int =
     return np.asarray(image, np.uint8).reshape(image.height, image.width, channels)
 
 
-def stack(images: list[np.ndarray], what: str) -> np.ndarray:
-    """Images of equal size (H, W, C) -> (N, H, W, C); a mix of grey and RGB becomes RGB.
+def is_colour(path: Path) -> bool:
+    """Whether a file is an image in colour, by its header; False where it cannot be read."""
+    from PIL import Image
 
-    Raises:
-      UserError: unequal sizes.
-    """
-    channels = max(image.shape[-1] for image in images)
-    images = [np.broadcast_to(image, (*image.shape[:2], channels)) for image in images]
-    shapes = {image.shape for image in images}
-    if len(shapes) > 1:
-        a, b = sorted(shapes)[:2]
-        raise UserError(
-            f"{what}: images of unequal sizes, {a[0]} x {a[1]} and {b[0]} x {b[1]}: "
-            "set config.data.image_size"
-        )
-    return np.stack(images)
+    try:
+        with Image.open(path) as image:
+            return image.mode not in _GREY
+    except Exception:
+        return False  # `read_image` will tell

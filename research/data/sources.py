@@ -1,6 +1,7 @@
 """Where examples come from: every source gives the same plain arrays."""
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -10,10 +11,75 @@ from research.errors import UserError
 
 @dataclasses.dataclass(frozen=True)
 class Arrays:
-    """One split: inputs uint8 (N, H, W, C) or float32 (N, ...), labels int32 (N,)."""
+    """One split in memory: inputs uint8 (N, H, W, C) or float32 (N, ...), labels int32 (N,)."""
 
     inputs: np.ndarray
     labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one input."""
+        return self.inputs.shape[1:]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the inputs."""
+        return self.inputs.dtype
+
+    def subset(self, indices: np.ndarray) -> "Arrays":
+        """The examples of these numbers, in this order."""
+        return Arrays(self.inputs[indices], self.labels[indices])
+
+    load = subset
+
+
+@dataclasses.dataclass(frozen=True)
+class Records:
+    """One split on disk: images that are read and decoded when they are asked for."""
+
+    read: Callable[[int], tuple[np.ndarray, int]]  # number -> uint8 image (H, W, C), label
+    indices: np.ndarray  # the numbers of this split's examples, int64 (N,)
+    shape: tuple[int, ...]  # of every image
+    classes: int
+    what: str  # names the split in errors
+
+    dtype = np.dtype(np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def nbytes(self) -> int:
+        """What the images take in memory."""
+        return len(self) * int(np.prod(self.shape))
+
+    def subset(self, indices: np.ndarray) -> "Records":
+        """As a split of its own."""
+        return dataclasses.replace(self, indices=self.indices[indices])
+
+    def load(self, indices: np.ndarray) -> Arrays:
+        """Reads the examples of these numbers into memory.
+
+        Raises:
+          UserError: a damaged file, an image of another size, or a label out of range.
+        """
+        numbers = self.indices[indices]
+        inputs = np.empty((len(numbers), *self.shape), np.uint8)
+        labels = np.empty(len(numbers), np.int32)
+        for row, number in enumerate(numbers):
+            image, labels[row] = self.read(int(number))
+            if image.shape != self.shape:
+                raise UserError(
+                    f"{self.what}: images of unequal sizes, {_size(image.shape)} and "
+                    f"{_size(self.shape)}: set config.data.image_size"
+                )
+            inputs[row] = image
+        arrays = Arrays(inputs, labels)
+        check_arrays(arrays, self.classes, self.what, numbers)
+        return arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +87,8 @@ class Dataset:
     """The official train and test split of a data set; validation is cut from train elsewhere."""
 
     name: str
-    train: Arrays
-    test: Arrays
+    train: Arrays | Records
+    test: Arrays | Records
     class_names: tuple[str, ...]
 
 
@@ -53,12 +119,30 @@ def load(data: ConfigDict) -> Dataset:
 
         dataset = tfds_source.load(data)
     for split in ("train", "test"):
-        check_arrays(getattr(dataset, split), len(dataset.class_names), f"{data.name} {split}")
+        arrays = getattr(dataset, split)
+        if isinstance(arrays, Arrays):
+            check_arrays(arrays, len(dataset.class_names), f"{data.name} {split}")
     return dataset
 
 
-def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
+def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:
+    """A data set of `Records` read into memory, where it fits into `data.memory_mb`."""
+    if dataset.train.nbytes + dataset.test.nbytes > data.memory_mb * 2**20:
+        return dataset
+    train, test = (split.load(np.arange(len(split))) for split in (dataset.train, dataset.test))
+    return dataclasses.replace(dataset, train=train, test=test)
+
+
+def check_arrays(
+    arrays: Arrays, classes: int, what: str, numbers: np.ndarray | None = None
+) -> None:
     """Refuses what would train to nonsense.
+
+    Args:
+      arrays: what to check.
+      classes: labels are 0 ... classes - 1.
+      what: names the arrays in errors.
+      numbers: what the examples are called in errors; None counts them from 0.
 
     Raises:
       UserError: no examples, unequal lengths, labels outside 0 ... classes - 1, or inputs that are
@@ -72,7 +156,8 @@ def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if bad.size:
         raise UserError(
-            f"{what}: label {labels[bad[0]]} of example {bad[0]} is out of range "
+            f"{what}: label {labels[bad[0]]} of example "
+            f"{bad[0] if numbers is None else numbers[bad[0]]} is out of range "
             f"(allowed: 0 to {classes - 1}; {bad.size} such labels)"
         )
     if inputs.dtype != np.uint8:
@@ -82,6 +167,10 @@ def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
                 f"{what}: example {rows[0]} holds numbers that are not finite "
                 f"({rows.size} such examples)"
             )
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _toy(data: ConfigDict, function) -> Dataset:

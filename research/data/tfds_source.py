@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.data.sources import Arrays, Dataset
+from research.data.sources import Arrays, Dataset, Records, fitted_to_memory
 from research.errors import UserError
 
 _EMBEDDED = "digits"
@@ -33,7 +33,7 @@ def load(data: ConfigDict) -> Dataset:
     if not re.fullmatch(r"\w+(/[\w.\-]+)?", name):
         raise UserError(f"config.data.name = {data.name!r} is not a name of a data set")
     folder = _find(name, version, _data_dirs(data)) or _prepare(data, name, version)
-    return _cached(folder, name, data.image_size)
+    return _cached(folder, name, data)
 
 
 def _data_dirs(data: ConfigDict) -> list[Path]:
@@ -102,16 +102,20 @@ def _writable(root: Path) -> bool:
     return os.access(root, os.W_OK)
 
 
-def _cached(folder: Path, name: str, image_size: int) -> Dataset:
+def _cached(folder: Path, name: str, data: ConfigDict) -> Dataset:
     """Reads the decoded arrays, decoding them first where there is no valid cache."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    key = hashlib.sha256(repr((str(folder.resolve()), state, image_size, 1)).encode()).hexdigest()
+    identity = repr((str(folder.resolve()), state, data.image_size, 1))
+    key = hashlib.sha256(identity.encode()).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "onestep" / "data"
     path = cache / f"{name.replace('/', '-')}-{key[:16]}.npy"
-    dataset = _read_cache(path, name)
-    if dataset is None:
-        dataset = _decode(folder, name, image_size)
+    if path.exists() and path.stat().st_size <= data.memory_mb * 2**20:
+        dataset = _read_cache(path, name)
+        if dataset:
+            return dataset
+    dataset = fitted_to_memory(data, _open(folder, name, data.image_size))
+    if isinstance(dataset.train, Arrays):
         _write_cache(path, dataset)
     return dataset
 
@@ -157,7 +161,8 @@ def _write_cache(path: Path, dataset: Dataset) -> None:
         return  # no cache, then: the next start decodes again
 
 
-def _decode(folder: Path, name: str, image_size: int) -> Dataset:
+def _open(folder: Path, name: str, image_size: int) -> Dataset:
+    """The splits of a prepared set, nothing read yet."""
     import tensorflow_datasets as tfds
 
     builder = tfds.builder_from_directory(folder)
@@ -169,13 +174,15 @@ def _decode(folder: Path, name: str, image_size: int) -> Dataset:
         test_split = "validation"  # ImageNet's test labels are not public
     elif missing:
         raise UserError(f"config.data.name = {name!r} has no split {missing[0]!r}")
-    splits = []
-    for split in ("train", test_split):
-        splits.append(_decode_split(builder, split, image_key, label_key, image_size))
     names = features[label_key].names
     if not names:
         names = map(str, range(features[label_key].num_classes))
-    return Dataset(name, *splits, tuple(names))
+    names = tuple(names)
+    splits = [
+        _records(builder, split, image_key, label_key, image_size, len(names))
+        for split in ("train", test_split)
+    ]
+    return Dataset(name, *splits, names)
 
 
 def _keys(features, name: str) -> tuple[str, str]:
@@ -184,7 +191,7 @@ def _keys(features, name: str) -> tuple[str, str]:
     images = [
         key
         for key, kind in kinds.items()
-        if kind == "Image" or (kind == "Tensor" and len(features[key].shape) == 3)
+        if kind == "Image" or (kind == "Tensor" and _holds_images(features[key]))
     ]
     labels = [key for key, kind in kinds.items() if kind == "ClassLabel"]
     labels = ["label"] if "label" in labels else labels
@@ -197,34 +204,37 @@ def _keys(features, name: str) -> tuple[str, str]:
     return images[0], labels[0]
 
 
-def _decode_split(builder, split: str, image_key: str, label_key: str, image_size: int) -> Arrays:
+def _holds_images(feature) -> bool:
+    return len(feature.shape) == 3 and feature.np_dtype == np.uint8
+
+
+def _records(builder, split, image_key, label_key, image_size: int, classes: int) -> Records:
     import tensorflow_datasets as tfds
 
-    from research.data.images import read_image, stack
+    from research.data.images import read_image
 
     what = f"{builder.info.name} {split}"
     feature = builder.info.features[image_key]
-    if type(feature).__name__ == "Tensor":
-        examples = _records(builder.as_data_source(split=split), what)
-        images = [np.asarray(example[image_key]) for example in examples]
-    else:
-        # Raw bytes, decoded here, with errors that name the example. Not in threads: with images
-        # this small they wait for each other, and take more than twice as long.
-        decoders = {image_key: tfds.decode.SkipDecoding()}
-        examples = _records(builder.as_data_source(split=split, decoders=decoders), what)
-        channels = feature.shape[-1] or 3
+    encoded = type(feature).__name__ == "Image"
+    # Images are decoded here, from raw bytes: with errors that name them.
+    decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
+    source = builder.as_data_source(split=split, decoders=decoders)
+    channels = feature.shape[-1] or 3
 
-        images = [
-            read_image(bytes(example[image_key]), f"{what}: image {number}", image_size, channels)
-            for number, example in enumerate(examples)
-        ]
-    labels = np.array([example[label_key] for example in examples], np.int32)
-    return Arrays(stack(images, what), labels)
+    def read(number: int) -> tuple[np.ndarray, int]:
+        try:
+            example = source[number]
+        except Exception as error:  # array_record, protobuf and zlib raise many kinds
+            message = " ".join(str(error).split())[:200]
+            raise UserError(f"{what}: its files are damaged ({message})") from None
+        image = example[image_key]
+        if encoded:
+            image = read_image(bytes(image), f"{what}: image {number}", image_size, channels)
+        return np.asarray(image), example[label_key]
 
-
-def _records(source, what: str) -> list:
-    try:
-        return list(source)
-    except Exception as error:  # array_record, protobuf and zlib raise many kinds
-        message = " ".join(str(error).split())[:200]
-        raise UserError(f"{what}: its files are damaged ({message})") from None
+    shape = tuple(feature.shape)
+    if image_size and encoded:
+        shape = (image_size, image_size, channels)
+    elif None in shape:
+        shape = read(0)[0].shape
+    return Records(read, np.arange(len(source)), shape, classes, what)

@@ -1,5 +1,7 @@
 """Evaluation of a trained state: metrics over a split, and material for pictures of its errors."""
 
+import functools
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
@@ -7,7 +9,7 @@ import numpy as np
 from scipy.special import softmax
 
 from research.data.feed import padded_batches
-from research.data.sources import Arrays
+from research.data.sources import Arrays, Records
 from research.training import executors
 from research.training.digest import parameters_sha256
 from research.training.loop import mean
@@ -19,28 +21,38 @@ _FILTERS = 64
 _GRID = 160  # points along each side of a plane
 
 
-def compiled_evaluator(config, classes: int, arrays: Arrays):
+def compiled_evaluator(config, classes: int, split: Arrays | Records):
     """A function state -> sums over a split, on the device; every example counts exactly once."""
-    batches = padded_batches(arrays.inputs, arrays.labels, config.compute.evaluation_batch_size)
     run = jax.jit(executors.evaluator(make_eval_step(config, classes)))
-    return lambda state: run(state, batches)
+    if isinstance(split, Arrays):
+        batches = _batches(config, split)
+        return lambda state: run(state, batches)
+
+    def from_disk(state):
+        parts = (run(state, _batches(config, part)) for part in _parts(config, split))
+        return functools.reduce(executors.add, parts)
+
+    return from_disk
 
 
-def evaluate(config, classes: int, state, arrays: Arrays) -> dict[str, float]:
+def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
     """{'loss', 'accuracy', 'examples'} of a state over a split."""
-    sums = jax.device_get(compiled_evaluator(config, classes, arrays)(state))
-    if int(sums["count"]) != len(arrays.labels):
-        raise AssertionError(f"{int(sums['count'])} examples counted of {len(arrays.labels)}")
-    return {**mean(sums), "examples": len(arrays.labels)}
+    sums = jax.device_get(compiled_evaluator(config, classes, split)(state))
+    if int(sums["count"]) != len(split):
+        raise AssertionError(f"{int(sums['count'])} examples counted of {len(split)}")
+    return {**mean(sums), "examples": len(split)}
 
 
-def predict(config, classes: int, state, arrays: Arrays) -> np.ndarray:
-    """The probabilities of every example of a split: float (N, classes)."""
-    batches = padded_batches(arrays.inputs, arrays.labels, config.compute.evaluation_batch_size)
+def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.ndarray, np.ndarray]:
+    """The probabilities, float (N, classes), and the labels, int (N,), of a whole split."""
     function = make_predict(config, classes)
     run = jax.jit(lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs))
-    logits = np.asarray(run(state, batches["inputs"]))
-    return softmax(logits.reshape(-1, classes)[: len(arrays.labels)], axis=-1)
+    probabilities, labels = [], []
+    for part in _parts(config, split):
+        logits = np.asarray(run(state, _batches(config, part)["inputs"])).reshape(-1, classes)
+        probabilities.append(softmax(logits[: len(part)], axis=-1))
+        labels.append(part.labels)
+    return np.concatenate(probabilities), np.concatenate(labels)
 
 
 def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int | str]:
@@ -50,9 +62,9 @@ def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int 
       'test_accuracy', 'test_loss', 'parameter_count' and 'parameters_sha256'.
     """
     test = evaluate(run.config, run.classes, state, run.test)
-    probabilities = predict(run.config, run.classes, state, run.test)
-    found = pictures(probabilities, run.test, run.class_names, state.params)
-    if run.test.inputs.shape[1:] == (2,):
+    probabilities, labels = predict(run.config, run.classes, state, run.test)
+    found = pictures(probabilities, labels, run.test, run.class_names, state.params)
+    if run.test.shape == (2,):
         found |= plane(run, state)
     np.savez(workdir / "evaluation.npz", **found)
     return {
@@ -63,7 +75,9 @@ def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int 
     }
 
 
-def pictures(probabilities: np.ndarray, arrays: Arrays, class_names, params) -> dict:
+def pictures(
+    probabilities: np.ndarray, labels: np.ndarray, split: Arrays | Records, class_names, params
+) -> dict:
     """What a report draws, as plain arrays for `evaluation.npz`.
 
     Returns:
@@ -74,20 +88,20 @@ def pictures(probabilities: np.ndarray, arrays: Arrays, class_names, params) -> 
     classes = len(class_names)
     predicted = probabilities.argmax(-1)
     confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (arrays.labels, predicted), 1)
+    np.add.at(confusion, (labels, predicted), 1)
     confidence = probabilities.max(-1)
-    wrong = np.flatnonzero(predicted != arrays.labels)
+    wrong = np.flatnonzero(predicted != labels)
     worst = wrong[np.argsort(-confidence[wrong])][:_MISTAKES]
     found = {
         "confusion": confusion,
         "class_names": np.array(class_names),
-        "mistake_labels": arrays.labels[worst],
+        "mistake_labels": labels[worst],
         "mistake_predictions": predicted[worst],
         "mistake_confidences": confidence[worst],
     }
-    if arrays.inputs.dtype == np.uint8 and arrays.inputs.ndim == 4:
-        found["mistake_images"] = arrays.inputs[worst]
-    filters = _first_filters(params, arrays.inputs.shape[1:])
+    if split.dtype == np.uint8 and len(split.shape) == 3:
+        found["mistake_images"] = split.load(worst).inputs
+    filters = _first_filters(params, split.shape)
     if filters is not None:
         found["filters"] = filters
     return found
@@ -100,9 +114,8 @@ def plane(run: Setup, state) -> dict[str, np.ndarray]:
     margin = 0.1 * (high - low)
     x, y = np.linspace(low - margin, high + margin, _GRID, dtype=np.float32).T
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    probabilities = predict(
-        run.config, run.classes, state, Arrays(grid, np.zeros(len(grid), np.int32))
-    )
+    unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
+    probabilities, _ = predict(run.config, run.classes, state, unlabelled)
     return {
         "plane_x": x,
         "plane_y": y,
@@ -110,6 +123,19 @@ def plane(run: Setup, state) -> dict[str, np.ndarray]:
         "plane_points": points,
         "plane_labels": run.test.labels,
     }
+
+
+def _parts(config, split: Arrays | Records) -> Iterable[Arrays]:
+    """A split in parts that fit into memory."""
+    if isinstance(split, Arrays):
+        return (split,)
+    from research.data import stream
+
+    return stream.chunks(split, config.compute.evaluation_batch_size)
+
+
+def _batches(config, arrays: Arrays) -> dict:
+    return padded_batches(arrays.inputs, arrays.labels, config.compute.evaluation_batch_size)
 
 
 def _first_filters(params, shape) -> np.ndarray | None:

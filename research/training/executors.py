@@ -37,20 +37,29 @@ def resident(train_step: Callable, batch_size: int) -> Callable:
             state, sums = train_step(state, batch)
             return state, add(metrics, with_finite_check(sums, state.step))
 
-        zero = {**_ZERO_SUMS, "learning_rate": 0.0, "first_nonfinite_step": NEVER}
-        return jax.lax.fori_loop(0, steps, body, (state, jax.tree.map(jnp.asarray, zero)))
+        return jax.lax.fori_loop(0, steps, body, (state, no_metrics()))
 
     return run
 
 
 def streamed(train_step: Callable) -> Callable:
-    """Runs one step on a batch that came from outside: `run(state, batch) -> (state, metrics)`."""
+    """Runs one step on a batch that came from outside.
 
-    def run(state, batch):
+    Returns:
+      `run(state, metrics, batch) -> (state, metrics)`, the step's metrics joined to those given.
+    """
+
+    def run(state, metrics, batch):
         state, sums = train_step(state, batch)
-        return state, with_finite_check(sums, state.step)
+        return state, add(metrics, with_finite_check(sums, state.step))
 
     return run
+
+
+def no_metrics() -> dict:
+    """The metrics of no step at all, to which others are added."""
+    zero = {**_ZERO_SUMS, "learning_rate": 0.0, "first_nonfinite_step": NEVER}
+    return jax.tree.map(jnp.asarray, zero)
 
 
 def evaluator(eval_step: Callable) -> Callable:

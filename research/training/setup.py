@@ -10,7 +10,7 @@ from research import models
 from research.config import check_config
 from research.data import augmentation, preprocessing, sources, splits
 from research.data.shuffle import MAX_POSITIONS
-from research.data.sources import Arrays
+from research.data.sources import Arrays, Records
 from research.errors import UserError, resolve, unknown_name
 from research.models import activations, initializers, normalization
 from research.optimizers import algorithms, schedules
@@ -18,15 +18,17 @@ from research.training import hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
 
+_SAMPLE = 2048  # images of data on disk that preprocessing is fitted to
+
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
     """What a config stands for, before any training."""
 
     config: ConfigDict
-    train: Arrays
-    validation: Arrays
-    test: Arrays
+    train: Arrays | Records
+    validation: Arrays | Records
+    test: Arrays | Records
     class_names: tuple[str, ...]
     statistics: dict  # of preprocessing, fitted on `train` alone
 
@@ -37,8 +39,8 @@ class Setup:
 
     def init(self) -> TrainState:
         """The state before the first step; works under `jax.eval_shape`."""
-        example = jax.ShapeDtypeStruct(self.train.inputs.shape[1:], self.train.inputs.dtype)
-        numbers = hyperparameters.from_config(self.config, len(self.train.labels))
+        example = jax.ShapeDtypeStruct(self.train.shape, self.train.dtype)
+        numbers = hyperparameters.from_config(self.config, len(self.train))
 
         def init(numbers, statistics):
             return init_state(self.config, numbers, statistics, example, self.classes)
@@ -47,7 +49,7 @@ class Setup:
 
     def plan(self) -> Plan:
         """When what happens."""
-        examples = len(self.train.labels)
+        examples = len(self.train)
         every = {
             key: max(1.0, hyperparameters.in_steps(self.config, key, examples))
             for key in ("log_every", "evaluate_every", "checkpoint_every")
@@ -64,28 +66,35 @@ def from_config(config: ConfigDict) -> Setup:
     check_config(config)
     _check_names(config)
     dataset = sources.load(config.data)
-    if config.augmentation and dataset.train.inputs.ndim != 4:
+    if config.augmentation and len(dataset.train.shape) != 3:
         raise UserError(
             f"config.augmentation = {config.augmentation!r} works on images, the data have shape "
-            f"{dataset.train.inputs.shape[1:]} (allowed here: ())"
+            f"{dataset.train.shape} (allowed here: ())"
         )
-    train, validation = splits.train_validation(
-        dataset.train.labels, config.data.validation, config.data.split_seed
-    )
-
-    def part(indices: np.ndarray) -> Arrays:
-        return Arrays(dataset.train.inputs[indices], dataset.train.labels[indices])
-
-    setup = Setup(
-        config=config,
-        train=part(train),
-        validation=part(validation),
-        test=dataset.test,
-        class_names=dataset.class_names,
-        statistics=getattr(preprocessing, config.preprocessing)(dataset.train.inputs[train]),
+    if isinstance(dataset.train, Arrays):
+        labels = dataset.train.labels
+    else:
+        labels = np.zeros(len(dataset.train), np.int32)  # not read for this: cut without classes
+    train, validation = map(
+        dataset.train.subset,
+        splits.train_validation(labels, config.data.validation, config.data.split_seed),
     )
     _check_sizes(config, len(train))
-    return setup
+    return Setup(
+        config=config,
+        train=train,
+        validation=validation,
+        test=dataset.test,
+        class_names=dataset.class_names,
+        statistics=getattr(preprocessing, config.preprocessing)(_to_fit(train)),
+    )
+
+
+def _to_fit(train: Arrays | Records) -> np.ndarray:
+    """The inputs that preprocessing is fitted to: all, or of data on disk a sample."""
+    if isinstance(train, Arrays):
+        return train.inputs
+    return train.load(np.linspace(0, len(train) - 1, min(len(train), _SAMPLE), dtype=int)).inputs
 
 
 def _check_names(config: ConfigDict) -> None:

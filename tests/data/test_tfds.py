@@ -79,7 +79,7 @@ def test_the_second_load_reads_the_cache_and_a_damaged_cache_is_made_anew(monkey
     caches = Path(os.environ["XDG_CACHE_HOME"], "onestep", "data")
     (cache,) = caches.glob("digits-*")
     with monkeypatch.context() as patch:
-        patch.setattr(tfds_source, "_decode", None)  # not to be called
+        patch.setattr(tfds_source, "_open", None)  # not to be called
         second = load(name="digits")
     np.testing.assert_array_equal(first.train.inputs, second.train.inputs)
     whole = cache.read_bytes()

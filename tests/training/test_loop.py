@@ -63,8 +63,9 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch_size):
     run = setup.from_config(config)
     state = run.init()
     got = evaluation.evaluate(config, run.classes, state, run.test)
-    probabilities = evaluation.predict(config, run.classes, state, run.test)
-    assert got["examples"] == len(run.test.labels) == len(probabilities)
+    probabilities, labels = evaluation.predict(config, run.classes, state, run.test)
+    assert got["examples"] == len(run.test) == len(probabilities)
+    assert np.array_equal(labels, run.test.labels)
     picked = probabilities[np.arange(len(probabilities)), run.test.labels]
     assert got["loss"] == pytest.approx(-np.log(picked).mean(), rel=1e-5)
     assert got["accuracy"] == (probabilities.argmax(-1) == run.test.labels).mean()
@@ -81,7 +82,9 @@ def test_the_confusion_matrix_counts_every_example():
     run = setup.from_config(config)
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(3), len(run.test.labels))
-    found = evaluation.pictures(probabilities, run.test, run.class_names, run.init().params)
+    found = evaluation.pictures(
+        probabilities, run.test.labels, run.test, run.class_names, run.init().params
+    )
     assert found["confusion"].sum() == len(run.test.labels)
     assert found["confusion"].sum(1).tolist() == np.bincount(run.test.labels).tolist()
     wrong = found["mistake_labels"] != found["mistake_predictions"]

@@ -1,0 +1,75 @@
+"""Splits too large for memory, read from disk by Grain: in threads, ahead of the training.
+
+Which examples a batch holds is the same function of (seed, step) as for data in memory, so a run
+does not depend on where its data lie, but for two things that would need all of them to be read:
+the validation split is cut without regard to classes, and preprocessing is fitted to a sample. All
+that there is to keep in a checkpoint is Grain's position.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from research.data.shuffle import MAX_POSITIONS, batch_indices
+from research.data.sources import Arrays, Records
+from research.errors import UserError
+
+
+def training_batches(records: Records, batch_size: int, seed: int) -> Any:
+    """An endless Grain iterator over batches {'inputs': uint8 (B, ...), 'labels': int32 (B,)}.
+
+    Its state is saved and restored by `training/checkpoints.py`. A `UserError` of a damaged image
+    comes from `next`.
+    """
+    host = jax.devices("cpu")[0]
+
+    @jax.jit
+    def indices_at(step):
+        return batch_indices(np.uint32(seed), step, batch_size, len(records))
+
+    def batch(step: int) -> dict[str, np.ndarray]:
+        with jax.default_device(host):
+            indices = np.asarray(indices_at(np.uint32(step)))
+        arrays = records.load(indices)
+        return {"inputs": arrays.inputs, "labels": arrays.labels}
+
+    return iter(_ahead(batch, MAX_POSITIONS // batch_size))
+
+
+def chunks(records: Records, size: int) -> Iterator[Arrays]:
+    """All examples in order, `size` at a time; the last chunk may be smaller."""
+
+    def chunk(number: int) -> Arrays:
+        return records.load(np.arange(number * size, min((number + 1) * size, len(records))))
+
+    yield from _ahead(chunk, -(-len(records) // size))
+
+
+class _Function:
+    """What Grain takes for a source: a function of 0 ... length - 1."""
+
+    def __init__(self, function, length: int):
+        self._function, self._length = function, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int):
+        return self._function(int(number))
+
+
+def _ahead(function, length: int):
+    """A Grain data set that calls the function in order, some calls ahead, in threads."""
+    try:
+        import grain
+    except ModuleNotFoundError:
+        raise UserError(
+            "the data are larger than config.data.memory_mb and are streamed by Grain, which is "
+            "not installed: bash setup.sh grain"
+        ) from None
+    cores = len(os.sched_getaffinity(0))
+    options = grain.ReadOptions(num_threads=cores, prefetch_buffer_size=2 * cores)
+    return grain.MapDataset.source(_Function(function, length)).to_iter_dataset(options)
