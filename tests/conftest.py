@@ -30,17 +30,16 @@ def real_data() -> str:
 
 
 @pytest.fixture
-def command(tmp_path):
+def command():
     """`command('main', '--config=...')` runs `python -m research.main ...` to its end."""
 
-    def run(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    def run(name: str, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:
         return subprocess.run(
             command_line(name, *arguments),
             cwd=ROOT,
-            env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
         )
 
     return run
