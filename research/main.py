@@ -38,6 +38,8 @@ def main(argv: list[str]) -> int:
     with run_folder.opened(workdir, config) as summary:
         if summary:
             print(f"{workdir} is finished: test accuracy {summary['test_accuracy']:.2%}")
+            for key, value in summary.items():
+                print(f"  {key}: {value}")
             return 0
 
         with (

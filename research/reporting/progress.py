@@ -43,13 +43,6 @@ class Progress:
             self._last_line = now
             print(f"{self._text(step)}  {self._left(step)} left", file=sys.stderr, flush=True)
 
-    def message(self, text: str) -> None:
-        """Prints a line, above the bar where there is one."""
-        if self._bar:
-            self._bar.console.print(text, markup=False, highlight=False)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
     def _text(self, step: int) -> str:
         shown = self._shown
         epochs = self._total / self._steps_per_epoch
@@ -77,6 +70,7 @@ def _terminal_bar(total: int, first: int):
         progress.TaskProgressColumn(),
         progress.TextColumn("{task.fields[text]}", markup=False),
         progress.TimeRemainingColumn(compact=True),
+        progress.TextColumn("left"),
         console=Console(stderr=True),
     )
-    return bar, bar.add_task("", total=total, completed=first, text="compiling")
+    return bar, bar.add_task("", total=total, completed=first, text="")

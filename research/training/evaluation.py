@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from research.data.feed import padded_batches
 from research.data.sources import Arrays, Records
+from research.errors import UserError
 from research.training import executors
 from research.training.digest import parameters_sha256
 from research.training.loop import mean
@@ -23,6 +24,8 @@ _GRID = 160  # points along each side of a plane
 
 def compiled_evaluator(config, classes: int, split: Arrays | Records):
     """A function state -> sums over a split, on the device; every example counts exactly once."""
+    if not len(split):
+        raise UserError("an empty split cannot be evaluated (config.data.validation = 0 has none)")
     run = jax.jit(executors.evaluator(make_eval_step(config, classes)))
     if isinstance(split, Arrays):
         batches = _batches(config, split)

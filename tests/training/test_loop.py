@@ -72,8 +72,12 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch_size):
 
 
 def test_an_empty_split_is_refused():
+    config = default_config()
+    config.data.name = "moons"
+    config.data.validation = 0.0
+    run = setup.from_config(config)
     with pytest.raises(UserError, match="empty split"):
-        padded_batches(np.zeros((0, 2), np.float32), np.zeros(0, int), 4)
+        evaluation.evaluate(config, run.classes, run.init(), run.validation)
 
 
 def test_the_confusion_matrix_counts_every_example():

@@ -1,0 +1,38 @@
+"""What a user watches: lines where there is no terminal, a bar where there is one."""
+
+import os
+import pty
+import subprocess
+import sys
+
+from research.reporting.progress import Progress
+
+METRICS = {"loss": 0.5, "accuracy": 0.25, "examples_per_second": 12345.6}
+SCRIPT = f"""
+from research.reporting.progress import Progress
+with Progress(100, 10.0) as progress:
+    progress.update(50, {METRICS!r})
+    progress.update(100, {{**{METRICS!r}, "validation_accuracy": 0.75}})
+"""
+
+
+def test_lines_tell_all_but_not_too_often(capsys):
+    with Progress(1000, 10.0) as progress:
+        for step in range(1, 1001):
+            progress.update(step, {**METRICS, "validation_accuracy": 0.75})
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2  # the first and the last: less than a second has passed
+    for words in ("epoch 100.0/100.0", "step 1000/1000", "loss 0.5000", "accuracy 25.00%",
+                  "validation 75.00%", "12,346 examples/s", "0:00:00 left"):  # fmt: skip
+        assert words in lines[-1]
+
+
+def test_a_terminal_gets_a_bar():
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "COLUMNS": "150", "TERM": "xterm"}
+    with subprocess.Popen([sys.executable, "-c", SCRIPT], stderr=theirs, env=environment) as run:
+        run.wait(timeout=60)
+        os.close(theirs)
+        shown = os.read(ours, 100_000).decode()
+    os.close(ours)
+    assert "100%" in shown and "validation 75.00%" in shown and "left" in shown
