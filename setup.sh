@@ -11,11 +11,15 @@ python=${PYTHON:-python3}
   echo "error: $("$python" --version) is too old (allowed: 3.11 or later; PYTHON=... names another)" >&2
   exit 2
 }
-# The stamp says what was installed from what; moving the folder makes it anew as well.
-stamp=$(cat pyproject.toml constraints.txt | cksum; pwd)
+# The stamps say what was installed from what, and where: an environment cannot be moved.
+stamp=$(cat pyproject.toml constraints.txt | cksum)
 installed=.venv/installed-${extras:-base}
+test "$(cat .venv/made-in 2>/dev/null)" = "$PWD" || {
+  rm -rf .venv
+  "$python" -m venv .venv
+  pwd > .venv/made-in
+}
 test "$(cat "$installed" 2>/dev/null)" = "$stamp" && exit 0
-test -x .venv/bin/python || "$python" -m venv .venv
 .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
   -e ".${extras:+[$extras]}"
 echo "$stamp" > "$installed"

@@ -140,6 +140,8 @@ class Duration:
         match = cls._PATTERN.fullmatch(str(text))
         try:
             amount = float(match[1])
+            if math.isinf(amount):
+                raise ValueError("too large")
         except (TypeError, ValueError):
             raise UserError(
                 f"config.{key} = {text!r} is not a duration (allowed: a number and one of "
@@ -209,6 +211,13 @@ def check_config(config: ConfigDict) -> None:
     for key in values:
         if key not in defaults:
             raise unknown_name("config", key, defaults)
+    for key, default in defaults.items():
+        if key not in values:
+            raise UserError(f"config.{key} is missing: start from default_config()")
+        if isinstance(default, (str, tuple)) and not isinstance(values[key], type(default)):
+            wanted = "words" if isinstance(default, str) else "a tuple"
+            if key not in DURATIONS:  # which may be bare numbers
+                raise UserError(f"config.{key} = {values[key]!r} is not {wanted}")
     for key, (low, high) in {**LIMITS, **TRACED}.items():
         value, default = values[key], defaults[key]
         sample = default[0] if isinstance(default, tuple) else default
@@ -223,7 +232,9 @@ def check_config(config: ConfigDict) -> None:
                 )
     for key in (*DURATIONS, "schedule.milestones"):
         for text in values[key] if isinstance(values[key], tuple) else (values[key],):
-            Duration.parse(text, key)
+            duration = Duration.parse(text, key)
+            if key.endswith("_every") and not duration.amount:
+                raise UserError(f"config.{key} = {text!r} is no interval (allowed: more than 0)")
 
 
 def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> None:

@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     from research import platform, run_folder
     from research.data.sources import Records
     from research.reporting.progress import Progress
-    from research.reporting.writers import MetricWriter, append_history
+    from research.reporting.writers import MetricWriter, append_history, median_throughput
     from research.training import advance, evaluation, interruption, loop, setup
     from research.training.checkpoints import Checkpoints
 
@@ -33,15 +33,17 @@ def main(argv: list[str]) -> int:
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         print(f"config.{key} = {value!r}")
 
+    summary = run_folder.finished(workdir, config)
+    if summary:
+        print(f"{workdir} is finished")
+        for key, value in summary.items():
+            print(f"  {key}: {value}")
+        return 0
+
     run = setup.from_config(config)
     state = run.init()
-    with run_folder.opened(workdir, config) as summary:
-        if summary:
-            print(f"{workdir} is finished: test accuracy {summary['test_accuracy']:.2%}")
-            for key, value in summary.items():
-                print(f"  {key}: {value}")
-            return 0
-
+    plan = run.plan()
+    with run_folder.opened(workdir, config, plan.total_steps):
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
             Checkpoints(workdir) as checkpoints,
@@ -67,19 +69,17 @@ def main(argv: list[str]) -> int:
                 advance_steps = advance.over_arrays(run, state)
             else:
                 advance_steps = advance.over_batches(run, state, batches)
-            compile_seconds = time.perf_counter() - compiling
             evaluate = None
             if len(run.validation):
-                evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation)
+                evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation, state)
+            compile_seconds = time.perf_counter() - compiling
 
             def save(state, record):
                 kept = {"class_names": list(run.class_names), "wall_seconds": wall_seconds()}
                 metrics = {"validation_accuracy": record["accuracy"]} if record else None
                 checkpoints.save(config, state, kept, metrics, iterator=batches)
 
-            plan = run.plan()
             steps_per_epoch = len(run.train) / config.batch_size
-            training = time.perf_counter()
             with (
                 MetricWriter(workdir, first) as writer,
                 Progress(plan.total_steps, steps_per_epoch, first) as progress,
@@ -105,7 +105,6 @@ def main(argv: list[str]) -> int:
                     append_history(workdir, "diverged", error.step)
                     _warn(f"diverged: {error}; likely cause: {error.likely_cause(config)}")
                     return 3
-            train_seconds = time.perf_counter() - training
 
         step = int(state.step)
         if step < plan.total_steps:
@@ -117,7 +116,7 @@ def main(argv: list[str]) -> int:
             "steps": step,
             "epochs": step / steps_per_epoch,
             "compile_seconds": compile_seconds,
-            "examples_per_second": (step - first) * config.batch_size / train_seconds,
+            "examples_per_second": median_throughput(workdir),
         }
         run_folder.finish(workdir, {**summary, "wall_seconds": wall_seconds()})
     print(

@@ -20,18 +20,33 @@ from research.reporting.writers import append_history, read_json, write_json, wr
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
+def finished(workdir: Path, config: ConfigDict) -> dict | None:
+    """The summary of a finished run of this very config; None where there is none."""
+    path = workdir / "config.json"
+    if not (path.exists() and (workdir / "summary.json").exists()):
+        return None
+    if configuration.differences(configuration.from_json(path.read_text(), str(path)), config):
+        return None
+    if not (workdir / "report.html").exists():  # killed just before
+        page.write_report([workdir], workdir / "report.html")
+    return read_json(workdir / "summary.json")
+
+
 @contextlib.contextmanager
-def opened(workdir: Path, config: ConfigDict) -> Iterator[dict | None]:
+def opened(workdir: Path, config: ConfigDict, total_steps: int) -> Iterator[None]:
     """Holds the folder for a run of this config, against other processes too.
 
     A folder that holds the same config, up to traced hyper-parameters, is taken over; changed
     values are recorded in `history.jsonl`.
 
-    Yields:
-      The summary of a run that is finished already; None where there is training to do.
+    Args:
+      workdir: the folder.
+      config: of the run.
+      total_steps: how long this config trains.
 
     Raises:
-      UserError: the folder holds a run of another config, is in use, or cannot be written.
+      UserError: the folder holds a run of another config, or one that is too long already for the
+        new values to be trained with; it is in use, or cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
@@ -43,7 +58,8 @@ def opened(workdir: Path, config: ConfigDict) -> Iterator[dict | None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"--workdir = {str(workdir)!r} is in use by another process") from None
-        yield _take_over(workdir, config)
+        _take_over(workdir, config, total_steps)
+        yield
 
 
 def finish(workdir: Path, summary: dict) -> None:
@@ -53,12 +69,12 @@ def finish(workdir: Path, summary: dict) -> None:
     page.write_report([workdir], workdir / "report.html")
 
 
-def _take_over(workdir: Path, config: ConfigDict) -> dict | None:
+def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
     path = workdir / "config.json"
     if not path.exists():
         write_text(path, configuration.to_json(config))
         _write_environment(workdir)
-        return None
+        return
     earlier = configuration.from_json(path.read_text(), str(path))
     changed = configuration.differences(earlier, config)
     traced = {*configuration.TRACED, *configuration.TRACED_DURATIONS}
@@ -69,16 +85,19 @@ def _take_over(workdir: Path, config: ConfigDict) -> dict | None:
             f"--workdir = {str(workdir)!r} holds a run of another config ({keys}); "
             "choose another --workdir, or take these back"
         )
-    summary = workdir / "summary.json"
     if changed:
+        step = _last_saved(workdir)
+        if step >= total_steps:
+            raise UserError(
+                f"--workdir = {str(workdir)!r} has been trained for {step} steps: nothing of "
+                f"{total_steps} is left to be trained with other values ({', '.join(changed)}); "
+                "choose another --workdir, or a longer config.duration"
+            )
         changes = {key: list(values) for key, values in changed.items()}
-        append_history(workdir, "hyperparameters changed", _last_saved(workdir), changes=changes)
+        append_history(workdir, "hyperparameters changed", step, changes=changes)
+        (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
         write_text(path, configuration.to_json(config))
-        summary.unlink(missing_ok=True)  # there is something to do again
-    if summary.exists():
-        return read_json(summary)
     _write_environment(workdir)
-    return None
 
 
 def _last_saved(workdir: Path) -> int:

@@ -37,6 +37,8 @@ def test_every_number_has_limits():
         ("duration", "ten epochs", "is not a duration"),
         ("duration", "1.2.3 epochs", "is not a duration"),
         ("schedule.milestones", ("50 percent", "x"), "is not a duration"),
+        ("duration", "1e400 steps", "is not a duration"),
+        ("checkpoint_every", "0 steps", "no interval (allowed: more than 0)"),
     ],
 )
 def test_refused_values_are_named(key, value, message):
@@ -45,6 +47,18 @@ def test_refused_values_are_named(key, value, message):
     with pytest.raises(UserError) as error:
         check_config(config)
     assert f"config.{key} = " in str(error.value) and message in str(error.value)
+
+
+def test_a_config_without_a_key_or_with_none_is_refused():
+    config = default_config()
+    del config.batch_size
+    with pytest.raises(UserError, match="config.batch_size is missing"):
+        check_config(config)
+    for key in ("name", "activation"):
+        config = default_config()
+        config.model = {**config.model, key: None}
+        with pytest.raises(UserError, match=f"config.model.{key} = None is not words"):
+            check_config(config)
 
 
 def test_an_unknown_key_names_the_closest():

@@ -47,7 +47,7 @@ def load_npz(data: ConfigDict) -> Dataset:
         for names in (("inputs", "labels"), ("x", "y")):
             if set(names) <= set(arrays):
                 both = _arrays(arrays[names[0]], arrays[names[1]], f"{key}: {names[0]}")
-                train, test = _cut_test(both, data.split_seed)
+                train, test = _cut_test(both, both.labels, data.split_seed, key)
                 break
         else:
             raise UserError(
@@ -86,7 +86,7 @@ def load_folder(data: ConfigDict) -> Dataset:
     else:
         names = _classes(path)
         both, labels = _open_classes(path, names, data.image_size)
-        train, test = map(both.subset, train_validation(labels, _TEST_SHARE, data.split_seed))
+        train, test = _cut_test(both, labels, data.split_seed, str(path))
     return fitted_to_memory(data, Dataset(path.name, train, test, tuple(names)))
 
 
@@ -112,8 +112,13 @@ def _arrays(inputs: np.ndarray, labels: np.ndarray, what: str) -> Arrays:
     return arrays
 
 
-def _cut_test(both: Arrays, seed: int) -> tuple[Arrays, Arrays]:
-    train, test = train_validation(both.labels, _TEST_SHARE, seed)
+def _cut_test(both: Arrays | Records, labels: np.ndarray, seed: int, what: str) -> tuple:
+    train, test = train_validation(labels, _TEST_SHARE, seed)
+    if not len(test):
+        raise UserError(
+            f"{what}: too few examples to cut a test split from them (allowed: at least "
+            f"{round(1 / _TEST_SHARE)} of some class)"
+        )
     return both.subset(train), both.subset(test)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from research.errors import UserError
 
-_GREY = ("1", "L", "I", "I;16", "LA")  # modes of Pillow
+_GREY = ("1", "L", "I;16", "I;16L", "I;16B", "LA")  # modes of Pillow
 _MAX_PIXELS = 50_000_000  # a larger image is taken for a decompression bomb
 
 
@@ -37,6 +37,12 @@ def read_image(source: Path | bytes, what: str, image_size: int, channels: int =
                     raise UserError(f"{what}: {image.width} x {image.height} pixels are too many")
                 if not channels:
                     channels = 1 if image.mode in _GREY else 3
+                if image.mode in ("I", "F"):
+                    raise UserError(
+                        f"{what}: pixels of 32 bits (allowed: 8 bits a channel, 16 bits of grey)"
+                    )
+                if image.mode.startswith("I;16"):  # Pillow would cut off all above 255
+                    image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
                 image = image.convert("L" if channels == 1 else "RGB")
     except UserError:
         raise

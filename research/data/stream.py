@@ -24,7 +24,10 @@ def training_batches(records: Records, batch_size: int, seed: int) -> Any:
     Its state is saved and restored by `training/checkpoints.py`. A `UserError` of a damaged image
     comes from `next`.
     """
-    host = jax.devices("cpu")[0]
+    try:
+        host = jax.devices("cpu")[0]
+    except RuntimeError:  # jax was told to use accelerators alone
+        host = jax.devices()[0]
 
     @jax.jit
     def indices_at(step):

@@ -4,6 +4,7 @@ A prepared set is a folder DATA_DIR/NAME/VERSION. Its images are decoded once an
 in a cache file, so that later starts neither decode nor import TFDS.
 """
 
+import contextlib
 import difflib
 import hashlib
 import json
@@ -52,8 +53,9 @@ def _find(name: str, version: str, roots: list[Path]) -> Path | None:
     found = []
     for root in roots:
         for info in (root / name).glob(f"{version or '*'}/dataset_info.json"):
-            numbers = tuple(int(number) for number in re.findall(r"\d+", info.parent.name))
-            found.append((numbers, info.parent))
+            if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name):  # not what a kill left behind
+                numbers = tuple(int(number) for number in info.parent.name.split("."))
+                found.append((numbers, info.parent))
     return max(found)[1] if found else None
 
 
@@ -65,7 +67,8 @@ def _prepare(data: ConfigDict, name: str, version: str) -> Path:
         root = next((root for root in roots if _writable(root)), None)
         if root is None:
             raise UserError(f"digits: cannot write to {roots[-1]}; set config.data.data_dir")
-        digits.prepare(str(root))
+        with contextlib.suppress(OSError):  # another process was faster: found below
+            digits.prepare(str(root))
     elif data.download:
         import tensorflow_datasets as tfds
 
@@ -74,6 +77,7 @@ def _prepare(data: ConfigDict, name: str, version: str) -> Path:
                 data.name, data_dir=str(roots[0]), file_format="array_record", try_gcs=False
             )
             builder.download_and_prepare()
+            return Path(builder.data_dir)
         # Whatever a download, an unknown name or a missing parser raises.
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -146,26 +150,39 @@ def _write_cache(path: Path, dataset: Dataset) -> None:
         dataset.test.inputs,
         dataset.test.labels,
     ]
-    body = b"".join(array.tobytes() for array in arrays)
+    checksum = 0
+    for array in arrays:
+        checksum = zlib.crc32(array, checksum)
     header = {
         "class_names": dataset.class_names,
         "arrays": [(array.dtype.str, array.shape) for array in arrays],
-        "crc32": zlib.crc32(body),
+        "crc32": checksum,
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(json.dumps(header).encode() + b"\n" + body)
-        os.replace(file.name, path)
+        file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115
     except OSError:
         return  # no cache, then: the next start decodes again
+    try:
+        with file, contextlib.suppress(OSError):
+            file.write(json.dumps(header).encode() + b"\n")
+            for array in arrays:
+                file.write(array)
+            file.flush()
+            os.replace(file.name, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(file.name)
 
 
 def _open(folder: Path, name: str, image_size: int) -> Dataset:
     """The splits of a prepared set, nothing read yet."""
     import tensorflow_datasets as tfds
 
-    builder = tfds.builder_from_directory(folder)
+    try:
+        builder = tfds.builder_from_directory(folder)
+    except Exception as error:  # of damaged JSON, missing features and more
+        raise UserError(f"{folder}: not a prepared data set ({_brief(error)})") from None
     features = builder.info.features
     image_key, label_key = _keys(features, name)
     missing = [split for split in ("train", "test") if split not in builder.info.splits]
@@ -204,6 +221,10 @@ def _keys(features, name: str) -> tuple[str, str]:
     return images[0], labels[0]
 
 
+def _brief(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+
+
 def _holds_images(feature) -> bool:
     return len(feature.shape) == 3 and feature.np_dtype == np.uint8
 
@@ -218,15 +239,20 @@ def _records(builder, split, image_key, label_key, image_size: int, classes: int
     encoded = type(feature).__name__ == "Image"
     # Images are decoded here, from raw bytes: with errors that name them.
     decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
-    source = builder.as_data_source(split=split, decoders=decoders)
+    try:
+        source = builder.as_data_source(split=split, decoders=decoders)
+    except NotImplementedError:  # TensorFlow's own format
+        raise UserError(
+            f"{what} is prepared in {builder.info.file_format}, which needs TensorFlow (allowed: "
+            "ArrayRecord; with another config.data.data_dir, config.data.download=true makes it)"
+        ) from None
     channels = feature.shape[-1] or 3
 
     def read(number: int) -> tuple[np.ndarray, int]:
         try:
             example = source[number]
         except Exception as error:  # array_record, protobuf and zlib raise many kinds
-            message = " ".join(str(error).split())[:200]
-            raise UserError(f"{what}: its files are damaged ({message})") from None
+            raise UserError(f"{what}: its files are damaged ({_brief(error)})") from None
         image = example[image_key]
         if encoded:
             image = read_image(bytes(image), f"{what}: image {number}", image_size, channels)

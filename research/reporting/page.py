@@ -100,6 +100,11 @@ def write_report(workdirs: Sequence[Path], path: Path) -> None:
       UserError: a folder without a run, or a file that cannot be written.
     """
     runs = [read_run(Path(workdir)) for workdir in workdirs]
+    if len({run.name for run in runs}) < len(runs):  # tell a/run from b/run
+        runs = [
+            dataclasses.replace(run, name=str(workdir))
+            for run, workdir in zip(runs, workdirs, strict=True)
+        ]
     try:
         write_text(path, _page(runs))
     except OSError as error:
@@ -125,8 +130,9 @@ def _page(runs: Sequence[Run]) -> str:
         speed = plots.curves(runs, "examples_per_second", "examples / second", tickformat="~s")
         body.append(figure(speed))
         body.append("</div>")
-        body.append("<p>Train: averages since the point before, with dropout and augmentation on.")
-        body.append("Validation: the whole split, with running statistics. Hover for numbers.</p>")
+        body.append("<p>Train: averages since the point before, as the optimiser sees them: with")
+        body.append("dropout, augmentation, label smoothing and penalties. Validation: the whole")
+        body.append("split, without these, with running statistics. Hover for numbers.</p>")
     else:
         body.append("<p>No metrics yet.</p>")
     for run in runs:

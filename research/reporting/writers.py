@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import statistics
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +42,13 @@ class MetricWriter:
         for name, value in record.items():
             if name not in ("step", "split"):
                 self._board.add_scalar(f"{record['split']}/{name}", value, record["step"])
+
+
+def median_throughput(workdir: Path) -> float | None:
+    """Training examples a second over all log points of a run, those before a resume too."""
+    records = read_jsonl(Path(workdir) / "metrics.jsonl")
+    found = [r["examples_per_second"] for r in records if r.get("examples_per_second")]
+    return statistics.median(found) if found else None
 
 
 def append_history(workdir: Path, event: str, step: int, **details) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
@@ -116,6 +117,7 @@ class Checkpoints:
                     **metadata,
                     "format": FORMAT,
                     "config": json.loads(configuration.to_json(config)),
+                    "shapes": _shapes(arrays),
                     "sha256": tree_sha256(arrays),
                     "metrics": metrics or {},
                 }
@@ -157,12 +159,14 @@ class Checkpoints:
                 raise UserError(f"{self._folder}: no checkpoint of step {step} (there: {kept})")
             try:
                 return self._restore(template, step, iterator)
+            except UserError:
+                raise
             except Exception as error:
                 raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
         for candidate in reversed(self.steps()):
             try:
                 return self._restore(template, candidate, iterator)
-            except UserError:
+            except (UserError, MemoryError, PermissionError):
                 raise  # not the checkpoint's fault
             # Whatever a damaged file makes Orbax, tensorstore or JSON raise: tell, and go on with
             # the one before.
@@ -174,19 +178,28 @@ class Checkpoints:
     def _restore(self, template, step, iterator) -> tuple[TrainState, dict]:
         metadata = self._metadata(step)
         if metadata["format"] != FORMAT:
-            raise ValueError(f"format {metadata['format']} (this version reads {FORMAT})")
+            raise UserError(
+                f"{self._folder / str(step)} has format {metadata['format']} "
+                f"(allowed here: {FORMAT}, of this version)"
+            )
         origin = f"{self._folder / str(step)}: config"
         config = configuration.from_json(json.dumps(metadata["config"]), origin)
         state = template(config, metadata)
         target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(state))
-        items = {"state": ocp.args.StandardRestore(target)}
-        if iterator is not None:
-            import grain
-
-            items["iterator"] = grain.checkpoint.CheckpointRestore(iterator)
-        arrays = self._manager.restore(step, args=ocp.args.Composite(**items))["state"]
+        if metadata["shapes"] != _shapes(target):
+            raise UserError(
+                f"{self._folder / str(step)} holds a state of other shapes than the config and its "
+                "data ask for: have the data changed?"
+            )
+        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        arrays = self._manager.restore(step, args=items)["state"]
         if tree_sha256(arrays) != metadata["sha256"]:
             raise ValueError("its arrays do not match their digest")
+        if iterator is not None:  # after the check: a damaged checkpoint must not move it
+            import grain
+
+            items = ocp.args.Composite(iterator=grain.checkpoint.CheckpointRestore(iterator))
+            self._manager.restore(step, args=items)
         return state.replace(**arrays), metadata
 
     def _set_aside(self, step: int) -> None:
@@ -224,6 +237,10 @@ def _arrays(state: TrainState) -> dict:
     fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
     del fields["hyperparameters"]
     return fields
+
+
+def _shapes(tree) -> list[list[int]]:
+    return [list(np.shape(leaf)) for leaf in jax.tree.leaves(tree)]
 
 
 def _brief(error: Exception) -> str:

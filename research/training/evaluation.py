@@ -22,14 +22,18 @@ _FILTERS = 64
 _GRID = 160  # points along each side of a plane
 
 
-def compiled_evaluator(config, classes: int, split: Arrays | Records):
-    """A function state -> sums over a split, on the device; every example counts exactly once."""
+def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
+    """A function state -> sums over a split, on the device; every example counts exactly once.
+
+    Compiled here, for states like the one given; for data on disk when they are first read.
+    """
     if not len(split):
         raise UserError("an empty split cannot be evaluated (config.data.validation = 0 has none)")
     run = jax.jit(executors.evaluator(make_eval_step(config, classes)))
     if isinstance(split, Arrays):
         batches = _batches(config, split)
-        return lambda state: run(state, batches)
+        program = run.lower(state, batches).compile()
+        return lambda state: program(state, batches)
 
     def from_disk(state):
         parts = (run(state, _batches(config, part)) for part in _parts(config, split))
@@ -40,7 +44,7 @@ def compiled_evaluator(config, classes: int, split: Arrays | Records):
 
 def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
     """{'loss', 'accuracy', 'examples'} of a state over a split."""
-    sums = jax.device_get(compiled_evaluator(config, classes, split)(state))
+    sums = jax.device_get(compiled_evaluator(config, classes, split, state)(state))
     if int(sums["count"]) != len(split):
         raise AssertionError(f"{int(sums['count'])} examples counted of {len(split)}")
     return {**mean(sums), "examples": len(split)}
@@ -102,7 +106,7 @@ def pictures(
         "mistake_predictions": predicted[worst],
         "mistake_confidences": confidence[worst],
     }
-    if split.dtype == np.uint8 and len(split.shape) == 3:
+    if worst.size and split.dtype == np.uint8 and split.shape[2:] in ((1,), (3,)):
         found["mistake_images"] = split.load(worst).inputs
     filters = _first_filters(params, split.shape)
     if filters is not None:

@@ -161,3 +161,25 @@ def test_toy_sets_are_functions_of_their_seed():
         assert not np.array_equal(a.train.inputs, b.train.inputs)
         assert len(np.unique(a.train.labels)) == len(a.class_names)
         assert np.abs(a.train.inputs).max() < 3
+
+
+def test_grey_of_16_bits_is_scaled_not_cut_off(tmp_path):
+    ramp = np.arange(0, 65_536, 256, dtype=np.uint16).reshape(16, 16)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            Image.fromarray(ramp).save(tmp_path / name / f"{number}.png")
+    dataset = load_folder(tmp_path)
+    np.testing.assert_array_equal(dataset.train.inputs[0, ..., 0], ramp >> 8)
+    Image.fromarray(ramp.astype(np.float32)).save(tmp_path / "a" / "0.tiff")
+    (tmp_path / "a" / "0.tiff").rename(tmp_path / "a" / "0.png")
+    with pytest.raises(UserError, match="pixels of 32 bits"):
+        load_folder(tmp_path)
+
+
+def test_too_few_examples_for_a_test_split(tmp_path):
+    with pytest.raises(UserError, match="too few examples"):
+        load_npz(tmp_path / "data.npz", x=IMAGES[:4], y=LABELS[:4])
+    write_images(tmp_path / "images", count=3)
+    with pytest.raises(UserError, match="too few examples"):
+        load_folder(tmp_path / "images")

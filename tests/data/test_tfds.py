@@ -143,3 +143,19 @@ def test_damaged_records_are_named(tmp_path):
     record.write_bytes(bytes(whole))
     with pytest.raises(UserError, match="pictures train: its files are damaged"):
         load(name="pictures", data_dir=str(tmp_path), image_size=4)
+
+
+def test_what_a_killed_preparation_left_behind_is_passed_over(tmp_path):
+    prepare(Pictures, tmp_path)
+    folder = tmp_path / "pictures"
+    (folder / "incomplete.A9B8_9.0.0").mkdir()
+    (folder / "incomplete.A9B8_9.0.0" / "dataset_info.json").write_text("{")
+    assert len(load(name="pictures", data_dir=str(tmp_path), image_size=4).train) == 6
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json"])
+def test_damaged_descriptions_are_named(tmp_path, name):
+    prepare(Pictures, tmp_path)
+    (tmp_path / "pictures" / "1.0.0" / name).write_text('{"x": ')
+    with pytest.raises(UserError, match="not a prepared data set"):
+        load(name="pictures", data_dir=str(tmp_path), image_size=4)

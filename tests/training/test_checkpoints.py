@@ -103,15 +103,12 @@ def damage(folder, how):
         shutil.rmtree(folder / "metadata")
     elif how == "metadata":
         (folder / "metadata" / "metadata").write_text('{"format": 1')
-    elif how == "format":
-        path = folder / "metadata" / "metadata"
-        path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
     elif how == "empty":
         shutil.rmtree(folder)
         folder.mkdir()
 
 
-DAMAGES = ["flipped", "truncated", "no arrays", "no metadata", "metadata", "format", "empty"]
+DAMAGES = ["flipped", "truncated", "no arrays", "no metadata", "metadata", "empty"]
 
 
 @pytest.mark.parametrize("how", DAMAGES)
@@ -162,8 +159,21 @@ def test_another_model_is_not_a_damaged_file(tmp_path, run):
     config = run.config.copy_and_resolve_references()
     config.model.hidden = (9,)
     other = dataclasses.replace(run, config=config)
-    with Checkpoints(tmp_path, read_only=True) as checkpoints, pytest.raises(UserError):
-        checkpoints.restore(lambda *_: other.init(), 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (3, None):
+            with pytest.raises(UserError, match="other shapes"):
+                checkpoints.restore(lambda *_: other.init(), step)
+        assert checkpoints.steps() == [3]  # and it is not set aside
+
+
+def test_a_checkpoint_of_another_format_is_not_a_damaged_file(tmp_path, run):
+    save(tmp_path, run, [3])
+    path = tmp_path / "checkpoints" / "3" / "metadata" / "metadata"
+    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match="has format 99"):
+            checkpoints.restore(lambda *_: run.init())
+        assert checkpoints.steps() == [3]
 
 
 def test_the_digest_sees_every_bit_name_shape_and_dtype():

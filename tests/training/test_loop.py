@@ -95,6 +95,15 @@ def test_the_confusion_matrix_counts_every_example():
     assert wrong.all() and (np.diff(found["mistake_confidences"]) <= 0).all()
 
 
+def test_a_perfect_score_has_no_mistakes_to_draw():
+    config = default_config()
+    config.data.memory_mb = 0
+    run = setup.from_config(config)
+    labels = run.test.load(np.arange(len(run.test))).labels
+    found = evaluation.pictures(np.eye(10)[labels], labels, run.test, run.class_names, {})
+    assert len(found["mistake_labels"]) == 0 and "mistake_images" not in found
+
+
 def test_init_is_abstract_too():
     config = default_config()
     config.data.name = "moons"
