@@ -1,5 +1,9 @@
 """ResNet-20 on CIFAR-10, as in He et al. (2015), https://arxiv.org/abs/1512.03385, section 4.2.
 
+The paper has 91.25 % on test. Here only a short run was made: 64 % after 2 epochs
+(--config.duration='2 epochs'), in 9 minutes on two busy cores of an AMD EPYC (Zen 4). All 64,000
+steps would take 8 hours there.
+
 python -m research.main --config=configs/cifar10_resnet20.py --config.data.data_dir=DIR
 """
 

