@@ -54,7 +54,10 @@ def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) 
         return None
     axis = {"title": {"text": title}, "tickformat": tickformat}
     if log:
-        axis |= {"type": "log", "dtick": "D2"}  # labels at 1, 2 and 5 of each decade
+        drawn = [y for trace in traces for y in trace["y"] if y > 0]
+        axis |= {"type": "log"}
+        if drawn and max(drawn) >= 10 * min(drawn):
+            axis["dtick"] = "D2"  # labels at 1, 2 and 5 of each decade
     elif tickformat != ".0%":
         axis["rangemode"] = "tozero"
     return _figure(
