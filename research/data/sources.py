@@ -103,7 +103,7 @@ def load(data: ConfigDict) -> Dataset:
     """
     # Each source is imported when it is asked for: TFDS alone takes a second.
     from research.data import toys
-    from research.errors import public_functions
+    from research.names import public_functions
 
     toy_sets = public_functions(toys)
     if data.name in toy_sets:

@@ -23,11 +23,11 @@ class CNN(nn.Module):
         _check_images(x, "cnn", smallest=2 ** len(self.channels))
         for channels in self.channels:
             x = self.layers.conv(channels)(x)
-            x = self.layers.norm()(x, train)
+            x = self.layers.norm(x, train)
             x = self.layers.activation(x)
             x = max_pool(x)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
-        x = self.layers.dropout()(x, train)
+        x = self.layers.dropout(x, train)
         return self.layers.head(self.classes)(x)
 
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from research.errors import resolve
 from research.models import activations, initializers, normalization
 from research.models.conv import Conv
 from research.models.dense import Dense
 from research.models.regularization import Dropout
+from research.names import bind, resolve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Layers:
     Normalised layers have no bias of their own: the normaliser's does its work.
     """
 
-    activation: Callable
-    normalization: Callable[[], nn.Module]
+    activation: Callable  # x -> x
+    norm: Callable  # (x, train) -> x
     kernel_init: Callable
     dropout_rate: float | jax.Array
     use_bias: bool
@@ -39,16 +39,18 @@ class Layers:
         Raises:
           UserError: an unknown activation, normalization or initializer.
         """
-        initializer = resolve("config.model.initializer", model.initializer, initializers)
+
+        def named(key, module):
+            return bind(resolve(f"config.model.{key}", model[key], module), model, numbers)
+
+        initializer = named("initializer", initializers)
 
         def kernel_init(key, shape, dtype=jnp.float32):
             return numbers["initializer_scale"] * initializer(key, shape, dtype)
 
         return cls(
-            activation=resolve("config.model.activation", model.activation, activations),
-            normalization=resolve("config.model.normalization", model.normalization, normalization)(
-                numbers
-            ),
+            activation=named("activation", activations),
+            norm=named("normalization", normalization),
             kernel_init=kernel_init,
             dropout_rate=numbers["dropout_rate"] if model.dropout_rate else 0.0,
             use_bias=model.normalization == "none",
@@ -68,13 +70,9 @@ class Layers:
             kernel_init=self.kernel_init,
         )
 
-    def norm(self) -> nn.Module:
-        """The normaliser, called with (x, train)."""
-        return self.normalization()
-
-    def dropout(self) -> nn.Module:
-        """Dropout at the config's rate, called with (x, train)."""
-        return Dropout(self.dropout_rate)
+    def dropout(self, x, train: bool):
+        """Dropout at the config's rate."""
+        return Dropout(self.dropout_rate)(x, train)
 
     def head(self, classes: int) -> nn.Module:
         """The last layer: small weights, so that the loss starts at log(classes)."""

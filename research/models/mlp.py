@@ -21,9 +21,9 @@ class MLP(nn.Module):
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         for features in self.hidden:
             x = self.layers.dense(features)(x)
-            x = self.layers.norm()(x, train)
+            x = self.layers.norm(x, train)
             x = self.layers.activation(x)
-            x = self.layers.dropout()(x, train)
+            x = self.layers.dropout(x, train)
         return self.layers.head(self.classes)(x)
 
 

@@ -1,24 +1,16 @@
-"""Normalisers by name: traced numbers -> a module factory; modules are called with (x, train)."""
+"""Normalisers by name: (x, train, *, numbers...) -> array of the same shape and dtype.
 
-import functools
-from collections.abc import Callable
-
-from flax import linen as nn
+Called inside `@nn.compact`: they may make parameters and running statistics of their own.
+"""
 
 from research.models.batch_norm import BatchNorm
 
 
-def batch_norm(numbers) -> Callable[[], nn.Module]:
+def batch_norm(x, train, *, batch_norm_decay):
     """Batch normalisation with running statistics (Ioffe and Szegedy, 2015)."""
-    return functools.partial(BatchNorm, decay=numbers["batch_norm_decay"])
+    return BatchNorm(decay=batch_norm_decay)(x, train)
 
 
-def none(numbers) -> Callable[[], nn.Module]:
+def none(x, train):
     """No normalisation: layers carry biases instead."""
-    return _Identity
-
-
-class _Identity(nn.Module):
-    @nn.compact
-    def __call__(self, x, train: bool):
-        return x
+    return x

@@ -25,8 +25,8 @@ class BasicBlock(nn.Module):
         """(B, H, W, C) -> (B, H / strides, W / strides, channels)."""
         layers = self.layers
         y = layers.conv(self.channels, strides=self.strides)(x)
-        y = layers.activation(layers.norm()(y, train))
-        y = layers.norm()(layers.conv(self.channels)(y), train)
+        y = layers.activation(layers.norm(y, train))
+        y = layers.norm(layers.conv(self.channels)(y), train)
         return layers.activation(y + _shortcut(self, x, y.shape[-1], train))
 
 
@@ -46,10 +46,10 @@ class BottleneckBlock(nn.Module):
     def __call__(self, x, train: bool):
         """(B, H, W, C) -> (B, H / strides, W / strides, 4 * channels)."""
         layers = self.layers
-        y = layers.activation(layers.norm()(layers.conv(self.channels, 1)(x), train))
+        y = layers.activation(layers.norm(layers.conv(self.channels, 1)(x), train))
         y = layers.conv(self.channels, strides=self.strides)(y)
-        y = layers.activation(layers.norm()(y, train))
-        y = layers.norm()(layers.conv(4 * self.channels, 1)(y), train)
+        y = layers.activation(layers.norm(y, train))
+        y = layers.norm(layers.conv(4 * self.channels, 1)(y), train)
         return layers.activation(y + _shortcut(self, x, y.shape[-1], train))
 
 
@@ -77,7 +77,7 @@ class ResNet(nn.Module):
             if self.imagenet
             else layers.conv(self.channels)(x)
         )
-        x = layers.activation(layers.norm()(x, train))
+        x = layers.activation(layers.norm(x, train))
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         for stage, blocks in enumerate(self.stages):
@@ -89,7 +89,7 @@ class ResNet(nn.Module):
                     project=self.imagenet,
                     name=f"stage{stage + 1}_block{number + 1}",
                 )(x, train)
-        x = layers.dropout()(global_avg_pool(x), train)
+        x = layers.dropout(global_avg_pool(x), train)
         return layers.head(self.classes)(x)
 
 
@@ -117,6 +117,6 @@ def _shortcut(block, x, channels: int, train: bool):
         return x
     if block.project:
         x = block.layers.conv(channels, 1, strides=block.strides)(x)
-        return block.layers.norm()(x, train)
+        return block.layers.norm(x, train)
     x = x[:, :: block.strides, :: block.strides]
     return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))

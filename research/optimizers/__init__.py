@@ -4,7 +4,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from research.errors import resolve
+from research.names import bind, resolve
 from research.optimizers import algorithms, schedules
 from research.optimizers.masks import is_kernel
 from research.optimizers.warmup import with_warmup
@@ -26,6 +26,7 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     """
     numbers = hyperparameters["optimizer"]
     algorithm = resolve("config.optimizer.name", config.optimizer.name, algorithms)
+    algorithm = bind(algorithm, config.optimizer, numbers)
     clip = optax.identity()
     if config.optimizer.clip_norm:
         clip = optax.clip_by_global_norm(numbers["clip_norm"])
@@ -36,7 +37,7 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     # switch either, for the structure of the optimizer's state stays.
     return optax.chain(
         clip,
-        algorithm(numbers),
+        algorithm(),
         decay,
         optax.scale(-learning_rate(config, hyperparameters, step)),
     )
@@ -56,6 +57,8 @@ def _decayed_kernels(weight_decay) -> optax.GradientTransformation:
 
 def learning_rate(config: ConfigDict, hyperparameters, step):
     """The learning rate of the update that follows `step` earlier ones: float32 scalar."""
+    numbers = hyperparameters["schedule"]
     schedule = resolve("config.schedule.name", config.schedule.name, schedules)
-    factor = with_warmup(schedule, step, hyperparameters["schedule"])
+    schedule = bind(schedule, config.schedule, numbers)
+    factor = with_warmup(schedule, step, numbers["warmup"], numbers["duration"])
     return hyperparameters["optimizer"]["learning_rate"] * factor

@@ -3,21 +3,21 @@
 import jax.numpy as jnp
 
 
-def with_warmup(schedule, step, numbers):
+def with_warmup(schedule, step, warmup, duration):
     """The factor on the learning rate at a step: linear warm-up, then the schedule.
 
     The first update already uses 1 / warmup of the rate, the warmup-th all of it.
 
     Args:
-      schedule: a function of `optimizers/schedules.py`.
+      schedule: (progress, step) -> factor, as in `optimizers/schedules.py`.
       step: integer scalar, the number of updates made so far.
-      numbers: the traced numbers of `config.schedule`, 'warmup' and 'duration' in steps.
+      warmup: its length in steps, may be traced.
+      duration: of the whole training, in steps, may be traced.
 
     Returns:
       float32 scalar.
     """
     step = jnp.asarray(step, jnp.float32)
-    warmup = numbers["warmup"]
     rise = jnp.minimum(1.0, (step + 1) / jnp.maximum(warmup, 1.0))
-    progress = (step - warmup) / jnp.maximum(numbers["duration"] - warmup, 1.0)
-    return rise * schedule(jnp.clip(progress, 0.0, 1.0), step, numbers)
+    progress = (step - warmup) / jnp.maximum(duration - warmup, 1.0)
+    return rise * schedule(jnp.clip(progress, 0.0, 1.0), step)

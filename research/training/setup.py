@@ -11,8 +11,9 @@ from research.config import check_config
 from research.data import augmentation, preprocessing, sources, splits
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
-from research.errors import UserError, resolve, unknown_name
+from research.errors import UserError, unknown_name
 from research.models import activations, initializers, normalization
+from research.names import resolve
 from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 from research.training.loop import Plan

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from research import models, optimizers
 from research.data import augmentation
 from research.data.feed import preprocess
-from research.errors import resolve
+from research.names import resolve
 from research.training import loss
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from research.data import augmentation
-from research.errors import public_functions
+from research.names import public_functions
 
 AUGMENTATIONS = public_functions(augmentation)
 

@@ -6,7 +6,7 @@ import pytest
 from research.config import default_config
 from research.data import preprocessing
 from research.data.feed import preprocess
-from research.errors import public_functions
+from research.names import public_functions
 from research.training import setup
 
 SCHEMES = public_functions(preprocessing)

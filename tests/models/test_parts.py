@@ -7,11 +7,11 @@ import pytest
 import scipy.special
 from flax import linen as nn
 
-from research.errors import public_functions
 from research.models import activations, initializers
 from research.models.fusion import apart
 from research.models.pooling import avg_pool, global_avg_pool, max_pool
 from research.models.regularization import Dropout
+from research.names import public_functions
 
 ACTIVATIONS = public_functions(activations)
 INITIALIZERS = public_functions(initializers)

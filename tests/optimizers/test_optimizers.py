@@ -8,7 +8,8 @@ import pytest
 
 from research import optimizers
 from research.config import default_config
-from research.errors import UserError, public_functions
+from research.errors import UserError
+from research.names import public_functions
 from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 
