@@ -53,11 +53,28 @@ def default_config() -> ConfigDict:
     model.channels = (32, 64)  # cnn: channels of each conv-norm-activation-pool stage
     model.depth = 20  # resnet: 20, 32, 44, 56, 110 (CIFAR), 18, 50 (ImageNet)
     model.activation = "relu"  # research/models/activations.py
+    model.leaky_slope = 0.01  # leaky_relu
+    model.prelu_slope = 0.25  # prelu, prelu_shared: what they start at
+    model.elu_alpha = 1.0  # elu
+    model.maxout_pieces = 2  # maxout: affine maps for each unit, so times as many parameters
     model.normalization = "batch_norm"  # research/models/normalization.py
+    model.norm_after_activation = False  # affine, activation, normaliser
+    model.batch_norm_decay = 0.9  # of the *old* running statistics at each step
+    model.ghost_batch_size = 0  # batch_norm: statistics of parts of the batch; 0: of all of it
+    model.norm_groups = 8  # group_norm
+    model.weight_standardization = False  # kernels of mean 0 and deviation 1 / sqrt(fan_in)
     model.initializer = "he_normal"  # research/models/initializers.py
     model.initializer_scale = 1.0  # multiplies the initialiser's standard deviation
-    model.batch_norm_decay = 0.9  # of the *old* running statistics at each step
+    model.activation_gain = (
+        False  # so does the gain of the activation: for lecun, xavier, orthogonal
+    )
+    model.initial_bias = 0.0  # of hidden layers, or of their normalisers
+    model.sparse_connections = 15  # sparse: weights of each output that are not 0
+    model.residual = "plain"  # resnet: plain, zero_gamma (branches start at 0), fixup
+    model.dropout = "dropout"  # research/models/regularization.py
     model.dropout_rate = 0.0
+    model.dropconnect_rate = 0.0  # share of a hidden layer's weights that are left out at a step
+    model.stochastic_depth_rate = 0.0  # resnet: how often the last block is left out; linear before
 
     config.loss = loss = ConfigDict()
     loss.label_smoothing = 0.0
@@ -89,9 +106,15 @@ def default_config() -> ConfigDict:
 # Traced hyper-parameters and where they must lie: low <= value < high.
 TRACED: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32),
-    "model.initializer_scale": (0, math.inf),
+    "model.leaky_slope": (-math.inf, math.inf),
+    "model.prelu_slope": (-math.inf, math.inf),
+    "model.elu_alpha": (0, math.inf),
     "model.batch_norm_decay": (0, 1),
+    "model.initializer_scale": (0, math.inf),
+    "model.initial_bias": (-math.inf, math.inf),
     "model.dropout_rate": (0, 1),
+    "model.dropconnect_rate": (0, 1),
+    "model.stochastic_depth_rate": (0, 1),
     "loss.label_smoothing": (0, 1),
     "loss.l2": (0, math.inf),
     "optimizer.learning_rate": (0, math.inf),
@@ -117,6 +140,10 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.toy_noise": (0, math.inf),
     "model.hidden": (1, 2**31),
     "model.channels": (1, 2**31),
+    "model.maxout_pieces": (1, 2**31),
+    "model.ghost_batch_size": (0, 2**31),
+    "model.norm_groups": (1, 2**31),
+    "model.sparse_connections": (1, 2**31),
     "compute.steps_per_dispatch": (0, 2**31),
     "compute.evaluation_batch_size": (1, 2**31),
 }

@@ -1,7 +1,27 @@
-"""Activation functions by name: float array -> array of the same shape and dtype, elementwise."""
+"""Activation functions by name: (x, *, numbers...) -> array of the same dtype, and but for `maxout`
+and `crelu`, which work on the last axis, elementwise and of the same shape.
+
+Called inside `@nn.compact`: some make parameters of their own.
+"""  # noqa: D205
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
+
+
+def identity(x):
+    """x: a network of affine maps only."""
+    return x
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)); saturates on both sides, never negative."""
+    return jax.nn.sigmoid(x)
+
+
+def tanh(x):
+    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)); saturates on both sides, centred."""
+    return jnp.tanh(x)
 
 
 def relu(x):
@@ -9,14 +29,56 @@ def relu(x):
     return jax.nn.relu(x)
 
 
-def leaky_relu(x):
-    """x where positive, else 0.01 x (Maas et al., 2013)."""
-    return jax.nn.leaky_relu(x, 0.01)
+def relu6(x):
+    """min(max(x, 0), 6) (Krizhevsky, 2010)."""
+    return jax.nn.relu6(x)
 
 
-def elu(x):
-    """x where positive, else exp(x) - 1 (Clevert et al., 2016)."""
-    return jax.nn.elu(x)
+def squared_relu(x):
+    """max(x, 0)^2 (So et al., Primer, 2021)."""
+    return jnp.square(jax.nn.relu(x))
+
+
+def crelu(x):
+    """max(x, 0) and max(-x, 0) side by side: (..., C) -> (..., 2 C) (Shang et al., 2016)."""
+    return jax.nn.relu(jnp.concatenate([x, -x], axis=-1))
+
+
+def leaky_relu(x, *, leaky_slope):
+    """x where positive, else leaky_slope * x (Maas et al., 2013)."""
+    return jax.nn.leaky_relu(x, jnp.asarray(leaky_slope, x.dtype))
+
+
+def prelu(x, *, prelu_slope):
+    """x where positive, else a * x with a learned for each channel (He et al., 2015, eq. 1)."""
+    return _PReLU((x.shape[-1],), prelu_slope)(x)
+
+
+def prelu_shared(x, *, prelu_slope):
+    """As `prelu`, one slope for the whole layer ("channel-shared")."""
+    return _PReLU((), prelu_slope)(x)
+
+
+def elu(x, *, elu_alpha):
+    """x where positive, else elu_alpha * (exp(x) - 1) (Clevert et al., 2016)."""
+    return jax.nn.elu(x, jnp.asarray(elu_alpha, x.dtype))
+
+
+def selu(x):
+    """1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1 (Klambauer et al., 2017, eq. 2).
+
+    Made for `lecun_normal` weights, no normaliser and `alpha_dropout`.
+    """
+    return jax.nn.selu(x)
+
+
+def maxout(x, *, maxout_pieces):
+    """The largest of each unit's affine pieces (Goodfellow et al., 2013, eq. 1).
+
+    (..., C) -> (..., C / maxout_pieces): piece j of unit i is at j * units + i. Layers before it
+    are widened by the number of pieces, so the units are as many as the config says.
+    """
+    return x.reshape(*x.shape[:-1], maxout_pieces, x.shape[-1] // maxout_pieces).max(-2)
 
 
 def gelu(x):
@@ -24,21 +86,46 @@ def gelu(x):
     return jax.nn.gelu(x, approximate=False)
 
 
+def gelu_tanh(x):
+    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), close to `gelu` (ibid., section 2)."""
+    return jax.nn.gelu(x, approximate=True)
+
+
 def silu(x):
-    """x * sigmoid(x) (Elfwing et al., 2017)."""
+    """x * sigmoid(x), also called Swish (Elfwing et al., 2017; Ramachandran et al., 2017)."""
     return jax.nn.silu(x)
 
 
-def sigmoid(x):
-    """1 / (1 + exp(-x))."""
-    return jax.nn.sigmoid(x)
+def mish(x):
+    """x * tanh(softplus(x)) (Misra, 2019)."""
+    return jax.nn.mish(x)
 
 
-def tanh(x):
-    """The hyperbolic tangent."""
-    return jnp.tanh(x)
+def softplus(x):
+    """log(1 + exp(x)), a smooth ReLU (Dugas et al., 2001)."""
+    return jax.nn.softplus(x)
 
 
-def identity(x):
-    """x: a network of affine maps only."""
-    return x
+def hard_sigmoid(x):
+    """min(max(x + 3, 0), 6) / 6: sigmoid in three straight pieces (Howard et al., 2019)."""
+    return jax.nn.hard_sigmoid(x)
+
+
+def hard_tanh(x):
+    """min(max(x, -1), 1) (Collobert, 2004)."""
+    return jax.nn.hard_tanh(x)
+
+
+def hard_swish(x):
+    """x * min(max(x + 3, 0), 6) / 6 (Howard et al., MobileNetV3, 2019)."""
+    return jax.nn.hard_silu(x)
+
+
+class _PReLU(nn.Module):
+    shape: tuple[int, ...]
+    initial: float | jax.Array
+
+    @nn.compact
+    def __call__(self, x):
+        slope = self.param("slope", lambda key: jnp.full(self.shape, self.initial, jnp.float32))
+        return jnp.where(x >= 0, x, slope.astype(x.dtype) * x)

@@ -1,5 +1,6 @@
 """Batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from research.errors import UserError
 from research.models.fusion import apart
 
 
@@ -19,10 +21,13 @@ class BatchNorm(nn.Module):
 
     Attributes:
       decay: weight of the *old* running statistics at each step; may be traced.
+      ghost_batch_size: normalises each part of the batch of so many examples apart (Hoffer et al.,
+        2017); the running statistics are those of the whole batch. 0: no parts.
       epsilon: added to the variance.
     """
 
     decay: float | jax.Array
+    ghost_batch_size: int = 0
     epsilon: float = 1e-5
     scale_init: Callable = nn.initializers.ones
     bias_init: Callable = nn.initializers.zeros
@@ -38,11 +43,26 @@ class BatchNorm(nn.Module):
         if not train:
             factor = scale * lax.rsqrt(var.value + self.epsilon)
             return _affine(x, factor, bias - mean.value * factor)
-        y, batch_mean, batch_var = batch_norm(x, scale, bias, self.epsilon)
+        y, batch_mean, batch_var = self._normalize(x, scale, bias)
         if not self.is_initializing():
             mean.value = self.decay * mean.value + (1 - self.decay) * batch_mean
             var.value = self.decay * var.value + (1 - self.decay) * batch_var
         return y
+
+    def _normalize(self, x, scale, bias):
+        size = self.ghost_batch_size
+        if not size:
+            return batch_norm(x, scale, bias, self.epsilon)
+        if x.shape[0] % size:
+            raise UserError(
+                f"config.model.ghost_batch_size = {size} does not divide the batch of "
+                f"{x.shape[0]} (allowed: divisors, such as {math.gcd(size, x.shape[0])})"
+            )
+        ghosts = x.reshape(-1, size, *x.shape[1:])
+        normalize = partial(batch_norm, scale=scale, bias=bias, epsilon=self.epsilon)
+        y, means, variances = jax.vmap(normalize)(ghosts)
+        # The variance of the whole: within the parts, and between them.
+        return y.reshape(x.shape), means.mean(0), variances.mean(0) + means.var(0)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(3,))

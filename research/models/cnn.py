@@ -22,9 +22,8 @@ class CNN(nn.Module):
         """Float images (B, H, W, C) -> logits (B, classes)."""
         _check_images(x, "cnn", smallest=2 ** len(self.channels))
         for channels in self.channels:
-            x = self.layers.conv(channels)(x)
-            x = self.layers.norm(x, train)
-            x = self.layers.activation(x)
+            x = self.layers.conv(x, channels, train)
+            x = self.layers.activate(x, train)
             x = max_pool(x)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         x = self.layers.dropout(x, train)

@@ -56,12 +56,15 @@ class Conv(nn.Module):
     use_bias: bool = False
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
+    transform: Callable | None = None  # (module, kernel) -> the kernel to use
 
     @nn.compact
     def __call__(self, x):
         """(B, H, W, C) -> (B, P, Q, features), in the dtype of x."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
+        if self.transform:
+            kernel = self.transform(self, kernel)
         y = conv(x, kernel.astype(x.dtype), stride=self.strides, padding=self.padding)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)

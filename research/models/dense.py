@@ -23,11 +23,14 @@ class Dense(nn.Module):
     use_bias: bool = True
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
+    transform: Callable | None = None  # (module, kernel) -> the kernel to use
 
     @nn.compact
     def __call__(self, x):
         """(..., inputs) -> (..., features), in the dtype of x."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
+        if self.transform:
+            kernel = self.transform(self, kernel)
         rows = x.reshape(x.size // x.shape[-1], x.shape[-1])
         y = matmul(rows, kernel.astype(x.dtype)).reshape(*x.shape[:-1], self.features)
         if self.use_bias:

@@ -2,17 +2,28 @@
 
 import dataclasses
 from collections.abc import Callable
+from fractions import Fraction
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from research.models import activations, initializers, normalization
+from research.errors import UserError
+from research.models import activations, initializers, normalization, regularization
 from research.models.conv import Conv
 from research.models.dense import Dense
-from research.models.regularization import Dropout
+from research.models.gain import gain, widening
+from research.models.kernels import drop_connect, standardized
+from research.models.regularization import drop_path
 from research.names import bind, resolve
+
+
+class _Multiplier(nn.Module):
+    """One learned number, 1 at first."""
+
+    @nn.compact
+    def __call__(self, x):
+        return x * self.param("scale", nn.initializers.ones, (), jnp.float32).astype(x.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +33,13 @@ class Layers:
     Normalised layers have no bias of their own: the normaliser's does its work.
     """
 
+    model: ConfigDict
+    numbers: dict
     activation: Callable  # x -> x
-    norm: Callable  # (x, train) -> x
-    kernel_init: Callable
-    dropout_rate: float | jax.Array
-    use_bias: bool
+    normalization: Callable  # (x, train, scale_init) -> x
+    noise: Callable  # (x, train) -> x
+    initializer: Callable
+    widening: Fraction  # features that the activation takes for each it gives
 
     @classmethod
     def from_config(cls, model: ConfigDict, numbers) -> "Layers":
@@ -37,43 +50,120 @@ class Layers:
           numbers: the traced numbers of `config.model`.
 
         Raises:
-          UserError: an unknown activation, normalization or initializer.
+          UserError: an unknown activation, normalization, initializer or dropout.
         """
 
         def named(key, module):
             return bind(resolve(f"config.model.{key}", model[key], module), model, numbers)
 
-        initializer = named("initializer", initializers)
-
-        def kernel_init(key, shape, dtype=jnp.float32):
-            return numbers["initializer_scale"] * initializer(key, shape, dtype)
-
+        activation = named("activation", activations)
         return cls(
-            activation=named("activation", activations),
-            norm=named("normalization", normalization),
-            kernel_init=kernel_init,
-            dropout_rate=numbers["dropout_rate"] if model.dropout_rate else 0.0,
-            use_bias=model.normalization == "none",
+            model=model,
+            numbers=numbers,
+            activation=activation,
+            normalization=named("normalization", normalization),
+            noise=named("dropout", regularization),
+            initializer=named("initializer", initializers),
+            widening=widening(activation, 2 * model.maxout_pieces),
         )
 
-    def dense(self, features: int) -> nn.Module:
-        """A hidden dense layer."""
-        return Dense(features, use_bias=self.use_bias, kernel_init=self.kernel_init)
+    def dense(self, x, features: int, train: bool):
+        """A hidden dense layer that gives `features` once activated."""
+        return Dense(self._widened(features), **self._affine(train))(x)
 
-    def conv(self, features: int, kernel_size: int = 3, strides: int = 1) -> nn.Module:
-        """A hidden convolution with a square kernel and 'SAME' padding."""
+    def conv(self, x, features: int, train: bool, *, kernel_size=3, strides=1, scale=1.0):
+        """A hidden convolution that gives `features` once activated.
+
+        Args:
+          x: images (B, H, W, C).
+          features: channels, after the activation.
+          train: whether noise acts.
+          kernel_size: side of the square kernel; padding is 'SAME'.
+          strides: in both directions.
+          scale: multiplies the initial kernel.
+        """
         return Conv(
-            features,
+            self._widened(features),
             kernel_size=(kernel_size, kernel_size),
             strides=strides,
-            use_bias=self.use_bias,
-            kernel_init=self.kernel_init,
-        )
+            **self._affine(train, scale),
+        )(x)
+
+    def norm(self, x, train: bool, scale_init: float = 1.0):
+        """The normaliser."""
+        return self.normalization(x, train, scale_init)
+
+    def activate(self, x, train: bool):
+        """What stands between two affine maps: normaliser and activation, in the config's order."""
+        if self.model.norm_after_activation:
+            return self.norm(self.activation(x), train)
+        return self.activation(self.norm(x, train))
 
     def dropout(self, x, train: bool):
-        """Dropout at the config's rate."""
-        return Dropout(self.dropout_rate)(x, train)
+        """The noise of `config.model.dropout`; none at rate 0."""
+        return self.noise(x, train) if self.model.dropout_rate else x
+
+    def branch(self, x, train: bool, depth: float):
+        """The end of a residual branch.
+
+        Args:
+          x: what the branch adds.
+          train: whether noise acts.
+          depth: of the block, from 0 to 1: deeper ones are dropped more often.
+        """
+        if self.model.residual == "fixup":
+            x = _Multiplier()(x)
+        else:
+            x = self.norm(x, train, scale_init=float(self.model.residual != "zero_gamma"))
+        if self.model.stochastic_depth_rate:
+            x = drop_path(x, train, depth * self.numbers["stochastic_depth_rate"])
+        return x
 
     def head(self, classes: int) -> nn.Module:
         """The last layer: small weights, so that the loss starts at log(classes)."""
         return Dense(classes, kernel_init=initializers.small_normal, name="head")
+
+    def branch_scales(self, affine_maps: int, blocks: int) -> tuple[float, ...]:
+        """What the initial kernels of a residual branch are multiplied by, one after the other.
+
+        1, but for `residual = 'fixup'`: blocks^(-1 / (2 m - 2)) for the first m - 1 of the m affine
+        maps, 0 for the last (Zhang et al., Fixup, 2019, section 3; its scalar biases are the
+        convolutions' own here).
+        """
+        if self.model.residual != "fixup":
+            return (1.0,) * affine_maps
+        return (blocks ** (-1 / (2 * affine_maps - 2)),) * (affine_maps - 1) + (0.0,)
+
+    def _widened(self, features: int) -> int:
+        width = features * self.widening
+        if width.denominator > 1:
+            raise UserError(
+                f"config.model.activation = {self.model.activation!r} cannot give {features} "
+                f"features (allowed: multiples of {self.widening.denominator})"
+            )
+        return int(width)
+
+    def _affine(self, train: bool, scale: float = 1.0) -> dict:
+        bias = self.model.normalization == "none" or self.model.norm_after_activation
+        drop = train and self.model.dropconnect_rate
+
+        def transform(module, kernel):
+            if self.model.weight_standardization:
+                kernel = standardized(kernel)
+            if drop:
+                rate = self.numbers["dropconnect_rate"]
+                kernel = drop_connect(module.make_rng("dropout"), kernel, rate)
+            return kernel
+
+        return {
+            "use_bias": bias,
+            "kernel_init": lambda *shape: scale * self._initial_kernel(*shape),
+            "bias_init": nn.initializers.constant(self.numbers["initial_bias"]),
+            "transform": transform,
+        }
+
+    def _initial_kernel(self, key, shape, dtype=jnp.float32):
+        kernel = self.numbers["initializer_scale"] * self.initializer(key, shape, dtype)
+        if self.model.activation_gain:
+            kernel = gain(self.activation, 2 * self.model.maxout_pieces) * kernel
+        return kernel

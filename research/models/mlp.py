@@ -20,9 +20,8 @@ class MLP(nn.Module):
         """Float inputs (B, ...) -> logits (B, classes)."""
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         for features in self.hidden:
-            x = self.layers.dense(features)(x)
-            x = self.layers.norm(x, train)
-            x = self.layers.activation(x)
+            x = self.layers.dense(x, features, train)
+            x = self.layers.activate(x, train)
             x = self.layers.dropout(x, train)
         return self.layers.head(self.classes)(x)
 

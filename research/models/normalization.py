@@ -1,16 +1,81 @@
-"""Normalisers by name: (x, train, *, numbers...) -> array of the same shape and dtype.
+"""Normalisers by name: (x, train, scale_init, *, numbers...) -> array of the same shape and dtype.
 
-Called inside `@nn.compact`: they may make parameters and running statistics of their own.
+Called inside `@nn.compact`: they make parameters, `scale` and `bias` for each channel, and running
+statistics of their own. `scale_init` is what `scale` starts at (0 where a residual branch shall
+start as nothing), `initial_bias` what `bias` does.
 """
 
+import math
+
+from flax import linen as nn
+
+from research.errors import UserError
 from research.models.batch_norm import BatchNorm
 
 
-def batch_norm(x, train, *, batch_norm_decay):
-    """Batch normalisation with running statistics (Ioffe and Szegedy, 2015)."""
-    return BatchNorm(decay=batch_norm_decay)(x, train)
-
-
-def none(x, train):
+def none(x, train, scale_init):
     """No normalisation: layers carry biases instead."""
     return x
+
+
+def batch_norm(x, train, scale_init, *, batch_norm_decay, ghost_batch_size, initial_bias):
+    """By the statistics of the batch, and running ones in evaluation (Ioffe and Szegedy, 2015).
+
+    With `ghost_batch_size` by those of each part of the batch of that size (Hoffer et al., 2017).
+    """
+    return BatchNorm(
+        decay=batch_norm_decay,
+        ghost_batch_size=ghost_batch_size,
+        **_initial(scale_init, initial_bias),
+    )(x, train)
+
+
+def layer_norm(x, train, scale_init, *, initial_bias):
+    """By the mean and variance of all numbers of an example (Ba et al., 2016)."""
+    return nn.LayerNorm(
+        epsilon=1e-5,
+        reduction_axes=tuple(range(1, x.ndim)),
+        use_fast_variance=False,
+        **_initial(scale_init, initial_bias),
+    )(x)
+
+
+def group_norm(x, train, scale_init, *, norm_groups, initial_bias):
+    """By the statistics of groups of channels of an example (Wu and He, 2018).
+
+    Raises:
+      UserError: the groups do not divide the channels.
+    """
+    channels = x.shape[-1]
+    if channels % norm_groups:
+        raise UserError(
+            f"config.model.norm_groups = {norm_groups} does not divide a layer's {channels} "
+            f"channels (allowed: divisors, such as {math.gcd(channels, norm_groups)})"
+        )
+    return nn.GroupNorm(
+        norm_groups,
+        epsilon=1e-5,
+        use_fast_variance=False,
+        **_initial(scale_init, initial_bias),
+    )(x)
+
+
+def instance_norm(x, train, scale_init, *, initial_bias):
+    """By the statistics of each channel of an image (Ulyanov et al., 2016).
+
+    Raises:
+      UserError: not images, where a channel is one number.
+    """
+    if x.ndim < 3:
+        raise UserError(
+            "config.model.normalization = 'instance_norm' works on images (allowed for dense "
+            "layers: batch_norm, layer_norm, group_norm, none)"
+        )
+    return nn.InstanceNorm(
+        epsilon=1e-5, use_fast_variance=False, **_initial(scale_init, initial_bias)
+    )(x)
+
+
+def _initial(scale, bias) -> dict:
+    constant = nn.initializers.constant
+    return {"scale_init": constant(scale), "bias_init": constant(bias)}

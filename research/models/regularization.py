@@ -1,24 +1,62 @@
-"""Noise that regularises: layers that act in training only."""
+"""Noise on activations by name: (x, train, *, dropout_rate) -> array of the same shape and dtype.
+
+In training only, from the rng stream 'dropout'; called inside `@nn.compact`. The rate may be
+traced.
+"""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 
-class Dropout(nn.Module):
-    """Inverted dropout (Srivastava et al., 2014): each number is zeroed with probability `rate`,
-    the others divided by 1 - rate, so that evaluation needs no correction.
+def dropout(x, train, *, dropout_rate):
+    """Zeroes each number with probability p, divides the others by 1 - p (Srivastava et al., 2014).
 
-    `rate` may be traced; a plain Python 0 leaves no trace in the program. The mask comes from the
-    rng stream 'dropout'.
-    """  # noqa: D205
+    "Inverted": evaluation needs no correction.
+    """
+    return _Noise(_zeroed)(x, train, dropout_rate, x.shape)
 
-    rate: float | jax.Array
+
+def spatial_dropout(x, train, *, dropout_rate):
+    """As `dropout`, whole channels of an image at once (Tompson et al., 2015)."""
+    mask = (x.shape[0], *(1 for _ in x.shape[1:-1]), x.shape[-1])
+    return _Noise(_zeroed)(x, train, dropout_rate, mask)
+
+
+def alpha_dropout(x, train, *, dropout_rate):
+    """For `selu`: sets to its lower limit, then restores mean 0 and variance 1.
+
+    y = a (x d + (1 - d) alpha') + b, d ~ Bernoulli(1 - p), alpha' = -1.7581,
+    a = ((1 - p) (1 + p alpha'^2))^(-1/2), b = -a p alpha' (Klambauer et al., 2017, section 3).
+    """
+    return _Noise(_limited)(x, train, dropout_rate, x.shape)
+
+
+def drop_path(x, train, rate):
+    """Stochastic depth (Huang et al., 2016): drops a whole residual branch, example by example."""
+    return _Noise(_zeroed)(x, train, rate, (x.shape[0], *(1 for _ in x.shape[1:])))
+
+
+class _Noise(nn.Module):
+    function: Callable
 
     @nn.compact
-    def __call__(self, x, train: bool):
-        """X (...) -> same shape and dtype."""
-        if not train or (isinstance(self.rate, float) and self.rate == 0.0):
+    def __call__(self, x, train: bool, rate, mask_shape):
+        if not train:
             return x
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - self.rate, x.shape)
-        return jnp.where(keep, x / (1 - self.rate), 0).astype(x.dtype)
+        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, mask_shape)
+        return self.function(x, keep, rate).astype(x.dtype)
+
+
+def _zeroed(x, keep, rate):
+    return jnp.where(keep, x / (1 - rate), 0)
+
+
+_SELU_LIMIT = -1.7580993408473766  # of selu(x) for x -> -inf: -scale * alpha
+
+
+def _limited(x, keep, rate):
+    a = ((1 - rate) * (1 + rate * _SELU_LIMIT**2)) ** -0.5
+    return a * jnp.where(keep, x, _SELU_LIMIT) - a * rate * _SELU_LIMIT

@@ -4,11 +4,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from research.errors import UserError
+from research.errors import UserError, unknown_name
 from research.models.layers import Layers
 from research.models.pooling import global_avg_pool
 
 _CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+_RESIDUALS = ("plain", "zero_gamma", "fixup")
 _IMAGENET_STAGES = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
@@ -19,15 +20,18 @@ class BasicBlock(nn.Module):
     channels: int
     strides: int
     project: bool  # 1 x 1 convolution on a changing shortcut (option B), else zeros (option A)
+    number: int  # of the block, from 1
+    blocks: int  # in all
 
     @nn.compact
     def __call__(self, x, train: bool):
         """(B, H, W, C) -> (B, H / strides, W / strides, channels)."""
         layers = self.layers
-        y = layers.conv(self.channels, strides=self.strides)(x)
-        y = layers.activation(layers.norm(y, train))
-        y = layers.norm(layers.conv(self.channels)(y), train)
-        return layers.activation(y + _shortcut(self, x, y.shape[-1], train))
+        first, last = layers.branch_scales(2, self.blocks)
+        y = layers.conv(x, self.channels, train, strides=self.strides, scale=first)
+        y = layers.activate(y, train)
+        y = layers.conv(y, self.channels, train, scale=last)
+        return _joined(self, x, y, train, self.channels)
 
 
 class BottleneckBlock(nn.Module):
@@ -41,16 +45,20 @@ class BottleneckBlock(nn.Module):
     channels: int
     strides: int
     project: bool
+    number: int
+    blocks: int
 
     @nn.compact
     def __call__(self, x, train: bool):
         """(B, H, W, C) -> (B, H / strides, W / strides, 4 * channels)."""
         layers = self.layers
-        y = layers.activation(layers.norm(layers.conv(self.channels, 1)(x), train))
-        y = layers.conv(self.channels, strides=self.strides)(y)
-        y = layers.activation(layers.norm(y, train))
-        y = layers.norm(layers.conv(4 * self.channels, 1)(y), train)
-        return layers.activation(y + _shortcut(self, x, y.shape[-1], train))
+        first, second, last = layers.branch_scales(3, self.blocks)
+        y = layers.conv(x, self.channels, train, kernel_size=1, scale=first)
+        y = layers.activate(y, train)
+        y = layers.conv(y, self.channels, train, strides=self.strides, scale=second)
+        y = layers.activate(y, train)
+        y = layers.conv(y, 4 * self.channels, train, kernel_size=1, scale=last)
+        return _joined(self, x, y, train, 4 * self.channels)
 
 
 class ResNet(nn.Module):
@@ -72,21 +80,21 @@ class ResNet(nn.Module):
                 "(allowed here: mlp, which takes any shape)"
             )
         layers = self.layers
-        x = (
-            layers.conv(self.channels, 7, strides=2)(x)
-            if self.imagenet
-            else layers.conv(self.channels)(x)
-        )
-        x = layers.activation(layers.norm(x, train))
+        stem = {"kernel_size": 7, "strides": 2} if self.imagenet else {}
+        x = layers.activate(layers.conv(x, self.channels, train, **stem), train)
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        done = 0
         for stage, blocks in enumerate(self.stages):
             for number in range(blocks):
+                done += 1
                 x = self.block(
                     layers,
                     channels=self.channels * 2**stage,
                     strides=2 if stage > 0 and number == 0 else 1,
                     project=self.imagenet,
+                    number=done,
+                    blocks=sum(self.stages),
                     name=f"stage{stage + 1}_block{number + 1}",
                 )(x, train)
         x = layers.dropout(global_avg_pool(x), train)
@@ -97,9 +105,17 @@ def build(model: ConfigDict, layers: Layers, classes: int) -> ResNet:
     """The model of `config.model`.
 
     Raises:
-      UserError: a depth that is none of the paper's.
+      UserError: a depth that is none of the paper's, or residual branches that do not fit.
     """
     depth = model.depth
+    if model.residual not in _RESIDUALS:
+        raise unknown_name("config.model.residual", model.residual, _RESIDUALS)
+    if model.residual != "plain" and (model.residual == "fixup") != (model.normalization == "none"):
+        raise UserError(
+            f"config.model.residual = {model.residual!r} does not go with config.model."
+            f"normalization = {model.normalization!r} (allowed: 'fixup' with 'none', 'zero_gamma' "
+            "with a normaliser, 'plain')"
+        )
     if depth in _CIFAR_DEPTHS:
         blocks = (depth - 2) // 6
         return ResNet(layers, BasicBlock, (blocks,) * 3, 16, imagenet=False, classes=classes)
@@ -112,11 +128,16 @@ def build(model: ConfigDict, layers: Layers, classes: int) -> ResNet:
     )
 
 
-def _shortcut(block, x, channels: int, train: bool):
-    if block.strides == 1 and x.shape[-1] == channels:
-        return x
-    if block.project:
-        x = block.layers.conv(channels, 1, strides=block.strides)(x)
-        return block.layers.norm(x, train)
-    x = x[:, :: block.strides, :: block.strides]
-    return jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, channels - x.shape[-1])))
+def _joined(block, x, y, train: bool, channels: int):
+    """Branch y and shortcut x, added and activated: `channels` channels."""
+    layers = block.layers
+    y = layers.branch(y, train, depth=block.number / block.blocks)
+    width = y.shape[-1]
+    if block.strides > 1 or x.shape[-1] != width:
+        if block.project or x.shape[-1] > width:
+            x = layers.conv(x, channels, train, kernel_size=1, strides=block.strides)
+            x = layers.norm(x, train)
+        else:
+            x = x[:, :: block.strides, :: block.strides]
+            x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, width - x.shape[-1])))
+    return layers.activation(x + y)

@@ -12,7 +12,7 @@ from research.data import augmentation, preprocessing, sources, splits
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
-from research.models import activations, initializers, normalization
+from research.models import activations, initializers, normalization, regularization
 from research.names import resolve
 from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
@@ -106,6 +106,7 @@ def _check_names(config: ConfigDict) -> None:
         ("model.activation", config.model.activation, activations),
         ("model.normalization", config.model.normalization, normalization),
         ("model.initializer", config.model.initializer, initializers),
+        ("model.dropout", config.model.dropout, regularization),
         ("optimizer.name", config.optimizer.name, algorithms),
         ("schedule.name", config.schedule.name, schedules),
     ):
