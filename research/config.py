@@ -51,7 +51,7 @@ def default_config() -> ConfigDict:
     model.name = "mlp"  # mlp, cnn, resnet: a file of research/models/
     model.hidden = (64, 64)  # mlp: units of each hidden layer
     model.channels = (32, 64)  # cnn: channels of each conv-norm-activation-pool stage
-    model.depth = 20  # resnet: 20, 32, 44, 56, 110 (CIFAR), 18, 50 (ImageNet)
+    model.depth = 20  # resnet: 8, 14, 20, 32, 44, 56, 110 (CIFAR), 18, 50 (ImageNet)
     model.activation = "relu"  # research/models/activations.py
     model.leaky_slope = 0.01  # leaky_relu
     model.prelu_slope = 0.25  # prelu, prelu_shared: what they start at

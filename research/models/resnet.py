@@ -8,7 +8,7 @@ from research.errors import UserError, unknown_name
 from research.models.layers import Layers
 from research.models.pooling import global_avg_pool
 
-_CIFAR_DEPTHS = (20, 32, 44, 56, 110)
+_CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _RESIDUALS = ("plain", "zero_gamma", "fixup")
 _IMAGENET_STAGES = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 

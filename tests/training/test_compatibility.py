@@ -1,0 +1,108 @@
+"""Everything composes: random choices of each kind, two steps, in a program and in lanes."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from research.config import default_config
+from research.data.feed import to_device
+from research.models import activations, initializers, normalization, regularization
+from research.names import public_functions
+from research.optimizers import algorithms, schedules
+from research.training import setup
+from research.training.step import make_train_step
+
+MODELS = {
+    "mlp": {"model.hidden": (8,)},
+    "cnn": {"model.channels": (8,), "augmentation": ("flip", "crop")},
+    "resnet": {"model.depth": 8},
+}
+
+
+def names(module, *without):
+    return st.sampled_from([name for name in public_functions(module) if name not in without])
+
+
+def rate(value):
+    return st.sampled_from([0.0, value])
+
+
+@st.composite
+def choices(draw):
+    model = draw(st.sampled_from(sorted(MODELS)))
+    config = {
+        "model.name": model,
+        "model.activation": draw(names(activations)),
+        "model.initializer": draw(names(initializers)),
+        "model.activation_gain": draw(st.booleans()),
+        "model.normalization": draw(names(normalization, *["instance_norm"] * (model == "mlp"))),
+        "model.norm_after_activation": draw(st.booleans()),
+        "model.norm_groups": 2,
+        "model.ghost_batch_size": draw(st.sampled_from([0, 8])),
+        "model.weight_standardization": draw(st.booleans()),
+        "model.dropout": draw(names(regularization, "drop_path")),
+        "model.dropout_rate": draw(rate(0.2)),
+        "model.dropconnect_rate": draw(rate(0.1)),
+        "model.stochastic_depth_rate": draw(rate(0.3)),
+        "optimizer.name": draw(names(algorithms)),
+        "optimizer.weight_decay": draw(rate(0.01)),
+        "optimizer.clip_norm": draw(rate(1.0)),
+        "schedule.name": draw(names(schedules)),
+        "loss.label_smoothing": draw(rate(0.1)),
+        "loss.l2": draw(rate(1e-4)),
+        **MODELS[model],
+    }
+    if model == "resnet":
+        fitting = ["fixup"] if config["model.normalization"] == "none" else ["zero_gamma"]
+        config["model.residual"] = draw(st.sampled_from(["plain", *fitting]))
+    return config
+
+
+def two_steps(changes):
+    config = default_config()
+    config.batch_size = 16
+    config.duration = "2 steps"
+    config.update_from_flattened_dict(changes)
+    run = setup.from_config(config)
+    data = to_device(run.train.inputs[:32], run.train.labels[:32])
+    batches = jax.tree.map(lambda array: array.reshape(2, 16, *array.shape[1:]), data)
+    step = make_train_step(run.config, run.classes)
+    state = run.init()
+
+    def lane(learning_rate):
+        traced = state.hyperparameters
+        traced = traced | {"optimizer": traced["optimizer"] | {"learning_rate": learning_rate}}
+        return jax.lax.scan(step, state.replace(hyperparameters=traced), batches)
+
+    rates = jnp.asarray([1e-3, 1e-2])
+    lanes, metrics = jax.jit(jax.vmap(lane))(rates)
+    for leaf in jax.tree.leaves((lanes, metrics)):
+        assert np.isfinite(leaf).all()
+    # What a checkpoint holds: the second step gives the state its first gave it.
+    assert jax.tree.structure(lanes) == jax.tree.structure(state)
+    for before, after in zip(jax.tree.leaves(state), jax.tree.leaves(lanes), strict=True):
+        assert (2, *before.shape) == after.shape and before.dtype == after.dtype
+    alone, _ = jax.jit(lane)(rates[1])
+    for one, many in zip(
+        jax.tree.leaves(alone.batch_stats), jax.tree.leaves(lanes.batch_stats), strict=True
+    ):
+        np.testing.assert_allclose(many[1], one, rtol=1e-2, atol=1e-3)
+
+
+LIMITS = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
+
+
+@settings(max_examples=8, derandomize=True, **LIMITS)
+@given(choices())
+def test_random_choices_compose(changes):
+    two_steps(changes)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, **LIMITS)
+@given(choices())
+def test_many_random_choices_compose(changes):
+    two_steps(changes)
