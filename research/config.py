@@ -68,6 +68,7 @@ def default_config() -> ConfigDict:
     model.activation_gain = (
         False  # so does the gain of the activation: for lecun, xavier, orthogonal
     )
+    model.fit_weights = "none"  # to data, before training: research/models/data_dependent.py
     model.initial_bias = 0.0  # of hidden layers, or of their normalisers
     model.sparse_connections = 15  # sparse: weights of each output that are not 0
     model.residual = "plain"  # resnet: plain, zero_gamma (branches start at 0), fixup

@@ -12,13 +12,20 @@ from research.data import augmentation, preprocessing, sources, splits
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
-from research.models import activations, initializers, normalization, regularization
+from research.models import (
+    activations,
+    data_dependent,
+    initializers,
+    normalization,
+    regularization,
+)
 from research.names import resolve
 from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
 
+_PROBE = 512  # examples that weights are fitted to, where they are
 _SAMPLE = 2048  # images of data on disk that preprocessing is fitted to
 
 
@@ -40,13 +47,13 @@ class Setup:
 
     def init(self) -> TrainState:
         """The state before the first step; works under `jax.eval_shape`."""
-        example = jax.ShapeDtypeStruct(self.train.shape, self.train.dtype)
         numbers = hyperparameters.from_config(self.config, len(self.train))
+        examples = _spread(self.train, 1 if self.config.model.fit_weights == "none" else _PROBE)
 
-        def init(numbers, statistics):
-            return init_state(self.config, numbers, statistics, example, self.classes)
+        def init(numbers, statistics, inputs):
+            return init_state(self.config, numbers, statistics, inputs, self.classes)
 
-        return jax.jit(init)(numbers, self.statistics)
+        return jax.jit(init)(numbers, self.statistics, examples)
 
     def plan(self) -> Plan:
         """When what happens."""
@@ -95,7 +102,13 @@ def _to_fit(train: Arrays | Records) -> np.ndarray:
     """The inputs that preprocessing is fitted to: all, or of data on disk a sample."""
     if isinstance(train, Arrays):
         return train.inputs
-    return train.load(np.linspace(0, len(train) - 1, min(len(train), _SAMPLE), dtype=int)).inputs
+    return _spread(train, _SAMPLE)
+
+
+def _spread(train: Arrays | Records, count: int) -> np.ndarray:
+    """Inputs of at most so many examples, from all over the split."""
+    indices = np.linspace(0, len(train) - 1, min(len(train), count), dtype=int)
+    return train.load(indices).inputs
 
 
 def _check_names(config: ConfigDict) -> None:
@@ -107,6 +120,7 @@ def _check_names(config: ConfigDict) -> None:
         ("model.normalization", config.model.normalization, normalization),
         ("model.initializer", config.model.initializer, initializers),
         ("model.dropout", config.model.dropout, regularization),
+        ("model.fit_weights", config.model.fit_weights, data_dependent),
         ("optimizer.name", config.optimizer.name, algorithms),
         ("schedule.name", config.schedule.name, schedules),
     ):

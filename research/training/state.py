@@ -1,5 +1,6 @@
 """The train state: all that a step reads and changes, as one pytree."""
 
+import functools
 from typing import Any
 
 import flax
@@ -9,6 +10,8 @@ from ml_collections import ConfigDict
 
 from research import models, optimizers
 from research.data.feed import preprocess
+from research.models import data_dependent
+from research.names import resolve
 from research.training.randomness import INITIALIZATION, stream_key
 
 
@@ -25,7 +28,7 @@ class TrainState:
 
 
 def init_state(
-    config: ConfigDict, hyperparameters, statistics, example: jax.ShapeDtypeStruct, classes: int
+    config: ConfigDict, hyperparameters, statistics, inputs: jax.Array, classes: int
 ) -> TrainState:
     """The state before the first step: a pure function of the seed, jittable and vmappable.
 
@@ -33,17 +36,18 @@ def init_state(
       config: static choices.
       hyperparameters: traced numbers; the seed decides the initial weights.
       statistics: what preprocessing was fitted to.
-      example: shape and dtype of one input, without batch axis.
+      inputs: raw training examples (B, ...): for their shape, and for weights fitted to data.
       classes: number of classes.
 
     Raises:
       UserError: an unknown name in the config, or a model that cannot take such inputs.
     """
     model = models.build(config, hyperparameters, classes)
-    inputs = preprocess(statistics, jnp.zeros((1, *example.shape), example.dtype))
+    inputs = preprocess(statistics, inputs)
     key = stream_key(hyperparameters["seed"], INITIALIZATION)
-    variables = model.init(key, inputs, train=False)
-    params = variables["params"]
+    variables = model.init(key, inputs[:1], train=False)
+    fit = resolve("config.model.fit_weights", config.model.fit_weights, data_dependent)
+    params = fit(functools.partial(model.apply, train=False), variables, inputs)
     optimizer = optimizers.build(config, hyperparameters, step=0)
     return TrainState(
         step=jnp.zeros((), jnp.int32),

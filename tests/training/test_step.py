@@ -113,8 +113,7 @@ def test_four_lanes_of_a_vmap_are_four_solo_runs():
     def train(numbers):
         from research.training.state import init_state
 
-        example = jax.ShapeDtypeStruct((2,), jnp.float32)
-        state = init_state(config, numbers, run.statistics, example, run.classes)
+        state = init_state(config, numbers, run.statistics, run.train.inputs[:1], run.classes)
         advance = executors.resident(make_train_step(config, run.classes), 32)
         state, metrics = advance(state, data, 10)
         return weights(state), metrics
