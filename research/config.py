@@ -51,6 +51,9 @@ def default_config() -> ConfigDict:
     model.name = "mlp"  # mlp, cnn, resnet: a file of research/models/
     model.hidden = (64, 64)  # mlp: units of each hidden layer
     model.channels = (32, 64)  # cnn: channels of each conv-norm-activation-pool stage
+    model.pooling = "max_pool"  # cnn: research/models/pooling.py
+    model.pooling_window = 2  # max_pool, avg_pool
+    model.pooling_ratio = 1.414  # fractional_max_pool: by which it divides the size
     model.depth = 20  # resnet: 8, 14, 20, 32, 44, 56, 110 (CIFAR), 18, 50 (ImageNet)
     model.activation = "relu"  # research/models/activations.py
     model.leaky_slope = 0.01  # leaky_relu
@@ -79,6 +82,7 @@ def default_config() -> ConfigDict:
 
     config.loss = loss = ConfigDict()
     loss.label_smoothing = 0.0
+    loss.l1 = 0.0  # adds l1 * sum(abs(w)) over kernels to the loss
     loss.l2 = 0.0  # adds l2 / 2 * sum(w ** 2) over kernels to the loss: goes through the optimiser
 
     config.optimizer = optimizer = ConfigDict()
@@ -86,6 +90,7 @@ def default_config() -> ConfigDict:
     optimizer.learning_rate = 1e-3
     optimizer.weight_decay = 0.0  # decoupled: kernels shrink by learning_rate * weight_decay a step
     optimizer.clip_norm = 0.0  # rescales gradients whose global norm is larger; 0: off
+    optimizer.max_norm = 0.0  # shortens each unit's incoming weights to this length; 0: off
     optimizer.momentum = 0.9  # momentum, nesterov
     optimizer.beta1 = 0.9  # adam
     optimizer.beta2 = 0.999  # adam
@@ -117,10 +122,12 @@ TRACED: dict[str, tuple[float, float]] = {
     "model.dropconnect_rate": (0, 1),
     "model.stochastic_depth_rate": (0, 1),
     "loss.label_smoothing": (0, 1),
+    "loss.l1": (0, math.inf),
     "loss.l2": (0, math.inf),
     "optimizer.learning_rate": (0, math.inf),
     "optimizer.weight_decay": (0, math.inf),
     "optimizer.clip_norm": (0, math.inf),
+    "optimizer.max_norm": (0, math.inf),
     "optimizer.momentum": (0, 1),
     "optimizer.beta1": (0, 1),
     "optimizer.beta2": (0, 1),
@@ -141,6 +148,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.toy_noise": (0, math.inf),
     "model.hidden": (1, 2**31),
     "model.channels": (1, 2**31),
+    "model.pooling_window": (1, 2**15),
+    "model.pooling_ratio": (1, 2),
     "model.maxout_pieces": (1, 2**31),
     "model.ghost_batch_size": (0, 2**31),
     "model.norm_groups": (1, 2**31),

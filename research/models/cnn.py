@@ -1,4 +1,4 @@
-"""A small convolutional net: stages of conv, normalise, activate, 2 x 2 max pool; a linear head."""
+"""A small convolutional net: stages of conv, normalise, activate, pool; then a linear head."""
 
 import math
 
@@ -7,11 +7,10 @@ from ml_collections import ConfigDict
 
 from research.errors import UserError
 from research.models.layers import Layers
-from research.models.pooling import max_pool
 
 
 class CNN(nn.Module):
-    """Images (B, H, W, C) to logits (B, classes); each stage halves height and width."""
+    """Images (B, H, W, C) to logits (B, classes); each stage divides height and width."""
 
     layers: Layers
     channels: tuple[int, ...]
@@ -20,11 +19,11 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         """Float images (B, H, W, C) -> logits (B, classes)."""
-        _check_images(x, "cnn", smallest=2 ** len(self.channels))
+        _check_images(x, "cnn", smallest=self.layers.model.pooling_window ** len(self.channels))
         for channels in self.channels:
             x = self.layers.conv(x, channels, train)
             x = self.layers.activate(x, train)
-            x = max_pool(x)
+            x = self.layers.pool(x, train)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         x = self.layers.dropout(x, train)
         return self.layers.head(self.classes)(x)

@@ -9,7 +9,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from research.errors import UserError
-from research.models import activations, initializers, normalization, regularization
+from research.models import activations, initializers, normalization, pooling, regularization
 from research.models.conv import Conv
 from research.models.dense import Dense
 from research.models.gain import gain, widening
@@ -38,6 +38,7 @@ class Layers:
     activation: Callable  # x -> x
     normalization: Callable  # (x, train, scale_init) -> x
     noise: Callable  # (x, train) -> x
+    pool: Callable  # images (x, train) -> smaller images
     initializer: Callable
     widening: Fraction  # features that the activation takes for each it gives
 
@@ -63,6 +64,7 @@ class Layers:
             activation=activation,
             normalization=named("normalization", normalization),
             noise=named("dropout", regularization),
+            pool=named("pooling", pooling),
             initializer=named("initializer", initializers),
             widening=widening(activation, 2 * model.maxout_pieces),
         )

@@ -1,36 +1,52 @@
-"""Pooling whose gradients are fast on CPU: reshapes and reductions, no windows.
+"""Pooling by name: images (x, train, *, numbers...) -> smaller images; called in `@nn.compact`.
 
 XLA:CPU runs `reduce_window` and its gradient `select_and_scatter` as naive loops. Windows that do
-not overlap need neither.
+not overlap need neither: here are reshapes and reductions.
 """
 
+import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 
-def max_pool(x, window: int = 2):
+def max_pool(x, train, *, pooling_window):
     """The maximum of each window of window x window pixels; rows and columns left over are cut off.
 
     The gradient goes to the maximum of each window; equal maxima share it equally (PyTorch gives
-    all of it to the first).
-
-    Args:
-      x: images (B, H, W, C).
-      window: side of the windows, and their stride.
-
-    Returns:
-      (B, H // window, W // window, C).
+    all of it to the first). (B, H, W, C) -> (B, H // window, W // window, C).
     """
-    return _windows(x, window).max((2, 4))
+    return _windows(x, pooling_window).max((2, 4))
 
 
-def avg_pool(x, window: int = 2):
+def avg_pool(x, train, *, pooling_window):
     """The mean of each window of window x window pixels; as `max_pool` otherwise."""
-    return _windows(x, window).mean((2, 4))
+    return _windows(x, pooling_window).mean((2, 4))
 
 
-def global_avg_pool(x):
-    """The mean over all pixels: (B, H, W, C) -> (B, C)."""
-    return x.mean((1, 2))
+def fractional_max_pool(x, train, *, pooling_ratio):
+    """The maxima of 2 x 2 windows at pseudo-random places (Graham, 2014, section 2).
+
+    (B, H, W, C) -> (B, H // ratio, W // ratio, C), for a ratio between 1 and 2. The window of row
+    i starts at floor((i + u) a) - floor(u a), a = (H - 2) / (rows - 1), with one u for the rows and
+    one for the columns of the batch, uniform in training and 1/2 in evaluation.
+    """
+    return _FractionalMaxPool(pooling_ratio)(x, train)
+
+
+class _FractionalMaxPool(nn.Module):
+    ratio: float
+
+    @nn.compact
+    def __call__(self, x, train: bool):
+        places = jax.random.uniform(self.make_rng("dropout"), (2,)) if train else (0.5, 0.5)
+        for axis, place in zip((1, 2), places, strict=True):
+            size = x.shape[axis]
+            count = int(size / self.ratio)
+            step = (size - 2) / max(count - 1, 1)
+            starts = jnp.floor((jnp.arange(count) + place) * step) - jnp.floor(place * step)
+            starts = jnp.minimum(starts.astype(jnp.int32), size - 2).at[-1].set(size - 2)
+            x = jnp.maximum(jnp.take(x, starts, axis), jnp.take(x, starts + 1, axis))
+        return x
 
 
 def _windows(x, window):

@@ -6,7 +6,6 @@ from ml_collections import ConfigDict
 
 from research.errors import UserError, unknown_name
 from research.models.layers import Layers
-from research.models.pooling import global_avg_pool
 
 _CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _RESIDUALS = ("plain", "zero_gamma", "fixup")
@@ -97,7 +96,7 @@ class ResNet(nn.Module):
                     blocks=sum(self.stages),
                     name=f"stage{stage + 1}_block{number + 1}",
                 )(x, train)
-        x = layers.dropout(global_avg_pool(x), train)
+        x = layers.dropout(x.mean((1, 2)), train)
         return layers.head(self.classes)(x)
 
 

@@ -43,12 +43,17 @@ def smoothed_targets(config: ConfigDict, hyperparameters, labels, classes: int) 
 
 
 def penalty(config: ConfigDict, hyperparameters, params) -> jax.Array | float:
-    """l2 / 2 times the sum of all squared kernel weights: a term of the loss."""
-    if not config.loss.l2:
-        return 0.0
-    kernels = jax.tree.map(
-        lambda weight, penalised: jnp.sum(weight**2) if penalised else 0.0,
-        params,
-        is_kernel(params),
-    )
-    return 0.5 * hyperparameters["loss"]["l2"] * sum(jax.tree.leaves(kernels))
+    """l1 * sum |w| + l2 / 2 * sum w^2 over all kernel weights: terms of the loss.
+
+    Both together are the elastic net (Zou and Hastie, 2005). The gradient of |w| at 0 is 0.
+    """
+    numbers, total = hyperparameters["loss"], 0.0
+    for name, cost in (("l1", jnp.abs), ("l2", lambda weight: jnp.square(weight) / 2)):
+        if config.loss[name]:
+            kernels = jax.tree.map(
+                lambda weight, penalised, cost=cost: jnp.sum(cost(weight)) if penalised else 0.0,
+                params,
+                is_kernel(params),
+            )
+            total = total + numbers[name] * sum(jax.tree.leaves(kernels))
+    return total

@@ -17,6 +17,7 @@ from research.models import (
     data_dependent,
     initializers,
     normalization,
+    pooling,
     regularization,
 )
 from research.names import resolve
@@ -120,6 +121,7 @@ def _check_names(config: ConfigDict) -> None:
         ("model.normalization", config.model.normalization, normalization),
         ("model.initializer", config.model.initializer, initializers),
         ("model.dropout", config.model.dropout, regularization),
+        ("model.pooling", config.model.pooling, pooling),
         ("model.fit_weights", config.model.fit_weights, data_dependent),
         ("optimizer.name", config.optimizer.name, algorithms),
         ("schedule.name", config.schedule.name, schedules),

@@ -11,6 +11,7 @@ from research import models, optimizers
 from research.data import augmentation
 from research.data.feed import preprocess
 from research.names import resolve
+from research.optimizers.constraints import max_norm
 from research.training import loss
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState
@@ -48,9 +49,12 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
         optimizer = optimizers.build(config, numbers, state.step)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics["learning_rate"] = optimizers.learning_rate(config, numbers, state.step)
+        params = optax.apply_updates(state.params, updates)
+        if config.optimizer.max_norm:
+            params = max_norm(params, numbers["optimizer"]["max_norm"])
         state = state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
         )

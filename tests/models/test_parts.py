@@ -1,5 +1,7 @@
 """Pooling and fusion boundaries."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,24 +9,43 @@ import pytest
 from flax import linen as nn
 
 from research.models.fusion import apart
-from research.models.pooling import avg_pool, global_avg_pool, max_pool
+from research.models.pooling import avg_pool, fractional_max_pool, max_pool
 
 
 @pytest.mark.parametrize("window", [2, 3])
 def test_pooling_is_flaxs_and_so_are_its_gradients(window):
     x = jax.random.normal(jax.random.key(0), (2, 9, 7, 3))
-    for ours, flax in ((max_pool, nn.max_pool), (avg_pool, nn.avg_pool)):
+    for function, flax in ((max_pool, nn.max_pool), (avg_pool, nn.avg_pool)):
+        ours = functools.partial(function, train=True, pooling_window=window)
 
         def reference(x, flax=flax):
             return flax(x, (window, window), strides=(window, window))
 
-        np.testing.assert_allclose(ours(x, window), reference(x), rtol=1e-6)
-        got, want = (
-            jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x)
-            for f in (lambda x, ours=ours: ours(x, window), reference)
-        )
+        np.testing.assert_allclose(ours(x), reference(x), rtol=1e-6)
+        got, want = (jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x) for f in (ours, reference))
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(global_avg_pool(x), x.mean((1, 2)))
+
+
+class Fractional(nn.Module):
+    @nn.compact
+    def __call__(self, x, train):
+        return fractional_max_pool(x, train, pooling_ratio=1.5)
+
+
+def test_fractional_pooling_takes_maxima_of_windows_that_cover_the_image():
+    image = np.arange(9.0)[:, None] * 100 + np.arange(12.0)  # grows in both directions
+    x = jnp.asarray(image, jnp.float32)[None, :, :, None]
+    seen = set()
+    for seed in range(30):
+        y = Fractional().apply({}, x, True, rngs={"dropout": jax.random.key(seed)})[0, :, :, 0]
+        assert y.shape == (6, 8)
+        rows, columns = np.unique(y // 100), np.unique(y % 100)  # where the windows end
+        assert len(rows) == 6 and len(columns) == 8 and rows[-1] == 8 and columns[-1] == 11
+        assert set(np.diff(rows)) <= {1, 2} and set(np.diff(columns)) <= {1, 2}
+        seen.add(tuple(rows))
+    assert len(seen) > 2
+    calm = [Fractional().apply({}, x, False) for _ in range(2)]
+    np.testing.assert_array_equal(*calm)
 
 
 def test_apart_is_the_plain_call():

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from research.config import default_config
 from research.data.feed import to_device
-from research.models import activations, initializers, normalization, regularization
+from research.models import (
+    activations,
+    data_dependent,
+    initializers,
+    normalization,
+    pooling,
+    regularization,
+)
 from research.names import public_functions
 from research.optimizers import algorithms, schedules
 from research.training import setup
@@ -41,6 +48,8 @@ def choices(draw):
         "model.normalization": draw(names(normalization, *["instance_norm"] * (model == "mlp"))),
         "model.norm_after_activation": draw(st.booleans()),
         "model.norm_groups": 2,
+        "model.pooling": draw(names(pooling)),
+        "model.fit_weights": draw(names(data_dependent)),
         "model.ghost_batch_size": draw(st.sampled_from([0, 8])),
         "model.weight_standardization": draw(st.booleans()),
         "model.dropout": draw(names(regularization, "drop_path")),
@@ -52,7 +61,9 @@ def choices(draw):
         "optimizer.clip_norm": draw(rate(1.0)),
         "schedule.name": draw(names(schedules)),
         "loss.label_smoothing": draw(rate(0.1)),
+        "loss.l1": draw(rate(1e-4)),
         "loss.l2": draw(rate(1e-4)),
+        "optimizer.max_norm": draw(rate(3.0)),
         **MODELS[model],
     }
     if model == "resnet":

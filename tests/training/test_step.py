@@ -49,6 +49,7 @@ def test_one_step_by_hand():
             "optimizer.learning_rate": 0.5,
             "optimizer.clip_norm": 0.0,
             "schedule.name": "constant",
+            "loss.l1": 1e-2,
         }
     )
     state = run.init()
@@ -62,7 +63,8 @@ def test_one_step_by_hand():
     targets = 0.95 * np.eye(run.classes)[np.asarray(batch["labels"])] + 0.05 / run.classes
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     loss = -(targets * np.log(probabilities)).sum(1).mean() + 0.5e-3 * (kernel**2).sum()
-    gradient = x.T @ (probabilities - targets) / 32 + 1e-3 * kernel
+    loss += 1e-2 * np.abs(kernel).sum()
+    gradient = x.T @ (probabilities - targets) / 32 + 1e-3 * kernel + 1e-2 * np.sign(kernel)
     assert metrics["loss"] / 32 == pytest.approx(loss, rel=1e-6)
     assert int(metrics["count"]) == 32
     assert int(metrics["correct"]) == (logits.argmax(1) == np.asarray(batch["labels"])).sum()
