@@ -14,7 +14,7 @@ from research.models.conv import Conv
 from research.models.dense import Dense
 from research.models.gain import gain, widening
 from research.models.kernels import drop_connect, standardized
-from research.models.regularization import drop_path
+from research.models.noise import drop_path
 from research.names import bind, resolve
 
 

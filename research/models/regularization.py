@@ -4,11 +4,9 @@ In training only, from the rng stream 'dropout'; called inside `@nn.compact`. Th
 traced.
 """
 
-from collections.abc import Callable
-
-import jax
 import jax.numpy as jnp
-from flax import linen as nn
+
+from research.models.noise import Noise, zeroed
 
 
 def dropout(x, train, *, dropout_rate):
@@ -16,13 +14,13 @@ def dropout(x, train, *, dropout_rate):
 
     "Inverted": evaluation needs no correction.
     """
-    return _Noise(_zeroed)(x, train, dropout_rate, x.shape)
+    return Noise(zeroed)(x, train, dropout_rate, x.shape)
 
 
 def spatial_dropout(x, train, *, dropout_rate):
     """As `dropout`, whole channels of an image at once (Tompson et al., 2015)."""
     mask = (x.shape[0], *(1 for _ in x.shape[1:-1]), x.shape[-1])
-    return _Noise(_zeroed)(x, train, dropout_rate, mask)
+    return Noise(zeroed)(x, train, dropout_rate, mask)
 
 
 def alpha_dropout(x, train, *, dropout_rate):
@@ -31,27 +29,7 @@ def alpha_dropout(x, train, *, dropout_rate):
     y = a (x d + (1 - d) alpha') + b, d ~ Bernoulli(1 - p), alpha' = -1.7581,
     a = ((1 - p) (1 + p alpha'^2))^(-1/2), b = -a p alpha' (Klambauer et al., 2017, section 3).
     """
-    return _Noise(_limited)(x, train, dropout_rate, x.shape)
-
-
-def drop_path(x, train, rate):
-    """Stochastic depth (Huang et al., 2016): drops a whole residual branch, example by example."""
-    return _Noise(_zeroed)(x, train, rate, (x.shape[0], *(1 for _ in x.shape[1:])))
-
-
-class _Noise(nn.Module):
-    function: Callable
-
-    @nn.compact
-    def __call__(self, x, train: bool, rate, mask_shape):
-        if not train:
-            return x
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, mask_shape)
-        return self.function(x, keep, rate).astype(x.dtype)
-
-
-def _zeroed(x, keep, rate):
-    return jnp.where(keep, x / (1 - rate), 0)
+    return Noise(_limited)(x, train, dropout_rate, x.shape)
 
 
 _SELU_LIMIT = -1.7580993408473766  # of selu(x) for x -> -inf: -scale * alpha

@@ -7,24 +7,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research import models
-from research.config import check_config
-from research.data import augmentation, preprocessing, sources, splits
+from research.config import check_config, flatten
+from research.data import preprocessing, sources, splits
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
-from research.models import (
-    activations,
-    data_dependent,
-    initializers,
-    normalization,
-    pooling,
-    regularization,
-)
 from research.names import resolve
-from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
+from research.vocabulary import NAMED
 
 _PROBE = 512  # examples that weights are fitted to, where they are
 _SAMPLE = 2048  # images of data on disk that preprocessing is fitted to
@@ -114,19 +106,10 @@ def _spread(train: Arrays | Records, count: int) -> np.ndarray:
 
 def _check_names(config: ConfigDict) -> None:
     """Before the data are loaded, for that may take a while."""
-    for key, name, module in (
-        ("preprocessing", config.preprocessing, preprocessing),
-        *(("augmentation", name, augmentation) for name in config.augmentation),
-        ("model.activation", config.model.activation, activations),
-        ("model.normalization", config.model.normalization, normalization),
-        ("model.initializer", config.model.initializer, initializers),
-        ("model.dropout", config.model.dropout, regularization),
-        ("model.pooling", config.model.pooling, pooling),
-        ("model.fit_weights", config.model.fit_weights, data_dependent),
-        ("optimizer.name", config.optimizer.name, algorithms),
-        ("schedule.name", config.schedule.name, schedules),
-    ):
-        resolve(f"config.{key}", name, module)
+    for key, value in flatten(config).items():
+        if key in NAMED:
+            for name in value if isinstance(value, tuple) else (value,):
+                resolve(f"config.{key}", name, NAMED[key])
     if config.model.name not in models.names():
         raise unknown_name("config.model.name", config.model.name, models.names())
 

@@ -7,9 +7,10 @@ import pytest
 from flax import linen as nn
 
 from research.models import regularization
+from research.models.noise import drop_path
 from research.names import public_functions
 
-NAMES = [name for name in public_functions(regularization) if name != "drop_path"]
+NAMES = list(public_functions(regularization))
 
 
 class Alone(nn.Module):
@@ -18,10 +19,9 @@ class Alone(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        function = getattr(regularization, self.name_)
         if self.name_ == "drop_path":
-            return function(x, train, self.rate)
-        return function(x, train, dropout_rate=self.rate)
+            return drop_path(x, train, self.rate)
+        return getattr(regularization, self.name_)(x, train, dropout_rate=self.rate)
 
 
 def run(name, rate, x, train=True, seed=0):

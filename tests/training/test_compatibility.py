@@ -52,7 +52,7 @@ def choices(draw):
         "model.fit_weights": draw(names(data_dependent)),
         "model.ghost_batch_size": draw(st.sampled_from([0, 8])),
         "model.weight_standardization": draw(st.booleans()),
-        "model.dropout": draw(names(regularization, "drop_path")),
+        "model.dropout": draw(names(regularization)),
         "model.dropout_rate": draw(rate(0.2)),
         "model.dropconnect_rate": draw(rate(0.1)),
         "model.stochastic_depth_rate": draw(rate(0.3)),
