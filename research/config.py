@@ -61,6 +61,7 @@ def default_config() -> ConfigDict:
     model.elu_alpha = 1.0  # elu
     model.maxout_pieces = 2  # maxout: affine maps for each unit, so times as many parameters
     model.normalization = "batch_norm"  # research/models/normalization.py
+    model.freeze_batch_stats = False  # batch_norm: by running statistics in training too
     model.norm_after_activation = False  # affine, activation, normaliser
     model.batch_norm_decay = 0.9  # of the *old* running statistics at each step
     model.ghost_batch_size = 0  # batch_norm: statistics of parts of the batch; 0: of all of it
@@ -77,6 +78,7 @@ def default_config() -> ConfigDict:
     model.residual = "plain"  # resnet: plain, zero_gamma (branches start at 0), fixup
     model.dropout = "dropout"  # research/models/regularization.py
     model.dropout_rate = 0.0
+    model.input_dropout_rate = 0.0  # share of the inputs that are zeroed in training
     model.dropconnect_rate = 0.0  # share of a hidden layer's weights that are left out at a step
     model.stochastic_depth_rate = 0.0  # resnet: how often the last block is left out; linear before
 
@@ -91,6 +93,8 @@ def default_config() -> ConfigDict:
     optimizer.weight_decay = 0.0  # decoupled: kernels shrink by learning_rate * weight_decay a step
     optimizer.clip_norm = 0.0  # rescales gradients whose global norm is larger; 0: off
     optimizer.max_norm = 0.0  # shortens each unit's incoming weights to this length; 0: off
+    optimizer.multipliers = ()  # of the rate: (pattern of parameter paths, number) pairs
+    optimizer.layer_decay = 1.0  # of the rate, for each layer further from the head
     optimizer.momentum = 0.9  # momentum, nesterov
     optimizer.beta1 = 0.9  # adam
     optimizer.beta2 = 0.999  # adam
@@ -102,6 +106,15 @@ def default_config() -> ConfigDict:
     schedule.final = 0.0  # where cosine and linear end, as a share of the learning rate
     schedule.milestones = ("50 percent", "75 percent")  # piecewise: where the rate drops
     schedule.factor = 0.1  # piecewise: what it is multiplied by at each
+
+    config.transfer = transfer = ConfigDict()
+    transfer.checkpoint = config_dict.placeholder(str)  # a run folder, or a .safetensors file
+    transfer.step = "last"  # of that run: last, best, or a number
+    transfer.skip = ("head/.*",)  # patterns of parameters that start afresh
+    transfer.rename = ()  # (pattern, replacement) pairs: from the checkpoint's paths to ours
+    transfer.preprocessing = True  # as there, or fitted to our training data
+    transfer.freeze = ()  # (pattern, duration) pairs: not trained until then, '100 percent': ever
+    transfer.recalibrate = False  # batch norm statistics anew, over our training data
 
     config.compute = compute = ConfigDict()
     compute.steps_per_dispatch = 0  # steps in one call of the compiled program; 0: ~half a second
@@ -119,6 +132,7 @@ TRACED: dict[str, tuple[float, float]] = {
     "model.initializer_scale": (0, math.inf),
     "model.initial_bias": (-math.inf, math.inf),
     "model.dropout_rate": (0, 1),
+    "model.input_dropout_rate": (0, 1),
     "model.dropconnect_rate": (0, 1),
     "model.stochastic_depth_rate": (0, 1),
     "loss.label_smoothing": (0, 1),
@@ -128,6 +142,7 @@ TRACED: dict[str, tuple[float, float]] = {
     "optimizer.weight_decay": (0, math.inf),
     "optimizer.clip_norm": (0, math.inf),
     "optimizer.max_norm": (0, math.inf),
+    "optimizer.layer_decay": (0, math.inf),
     "optimizer.momentum": (0, 1),
     "optimizer.beta1": (0, 1),
     "optimizer.beta2": (0, 1),
@@ -156,6 +171,12 @@ LIMITS: dict[str, tuple[float, float]] = {
     "model.sparse_connections": (1, 2**31),
     "compute.steps_per_dispatch": (0, 2**31),
     "compute.evaluation_batch_size": (1, 2**31),
+}
+# Tuples of pairs, and what the pairs look like.
+PAIRS = {
+    "optimizer.multipliers": "(('head/.*', 1.0), ('.*', 0.1))",
+    "transfer.rename": r"(('trunk/(.*)', r'\1'),)",
+    "transfer.freeze": "(('Conv_.*', '100 percent'),)",
 }
 DURATIONS = ("duration", "log_every", "evaluate_every", "checkpoint_every", "schedule.warmup")
 
@@ -267,6 +288,19 @@ def check_config(config: ConfigDict) -> None:
                 raise UserError(
                     f"config.{key} = {value!r} is out of range (allowed: {_interval(low, high)})"
                 )
+    for key, example in PAIRS.items():
+        for pair in values[key]:
+            if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+                raise UserError(
+                    f"config.{key} = {values[key]!r} is no tuple of pairs (allowed: {example})"
+                )
+    for _, number in values["optimizer.multipliers"]:
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= 0:
+            raise UserError(
+                f"config.optimizer.multipliers: {number!r} is no number (allowed: at least 0)"
+            )
+    for _, duration in values["transfer.freeze"]:
+        Duration.parse(duration, "transfer.freeze")
     for key in (*DURATIONS, "schedule.milestones"):
         for text in values[key] if isinstance(values[key], tuple) else (values[key],):
             duration = Duration.parse(text, key)
@@ -282,9 +316,14 @@ def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> 
             _update(config[key], value, origin, f"{prefix}{key}.")
             continue
         try:
-            config[key] = tuple(value) if isinstance(value, list) else value
+            config[key] = _tuples(value)
         except TypeError as error:
             raise UserError(f"{origin}: {prefix}{key} = {value!r}: {error}") from None
+
+
+def _tuples(value):
+    """JSON has lists where the config has tuples, all the way down."""
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _interval(low: float, high: float) -> str:

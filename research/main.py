@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     from research.data.sources import Records
     from research.reporting.progress import Progress
     from research.reporting.writers import MetricWriter, append_history, median_throughput
-    from research.training import advance, evaluation, interruption, loop, setup
+    from research.training import advance, evaluation, interruption, loop, setup, transfer
     from research.training.checkpoints import Checkpoints
 
     platform.enable_compilation_cache()
@@ -59,6 +59,10 @@ def main(argv: list[str]) -> int:
             if restored:
                 print(f"resuming {workdir} at step {first}")
             append_history(workdir, "resume" if restored else "start", first)
+            if config.transfer.checkpoint and not restored:
+                state, report = transfer.start_from(run, state)
+                print(transfer.told(report))
+                append_history(workdir, "transfer", first, **report)
             seconds_before = metadata.get("wall_seconds", 0.0)
 
             def wall_seconds() -> float:

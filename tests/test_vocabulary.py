@@ -20,7 +20,9 @@ def test_numbers_are_keys_of_the_config_with_limits():
         for function in public_functions(module).values():
             for number in numbers_of(function):
                 assert (name := f"{section}.{number}" if section else number) in keys
-                assert name in {**TRACED, **LIMITS} or name == "schedule.milestones"
+                assert name in {**TRACED, **LIMITS, "schedule.milestones": 0} or isinstance(
+                    keys[name], bool
+                )
 
 
 def test_every_name_is_explained():

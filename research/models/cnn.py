@@ -20,6 +20,7 @@ class CNN(nn.Module):
     def __call__(self, x, train: bool):
         """Float images (B, H, W, C) -> logits (B, classes)."""
         _check_images(x, "cnn", smallest=self.layers.model.pooling_window ** len(self.channels))
+        x = self.layers.inputs(x, train)
         for channels in self.channels:
             x = self.layers.conv(x, channels, train)
             x = self.layers.activate(x, train)

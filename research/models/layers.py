@@ -14,7 +14,7 @@ from research.models.conv import Conv
 from research.models.dense import Dense
 from research.models.gain import gain, widening
 from research.models.kernels import drop_connect, standardized
-from research.models.noise import drop_path
+from research.models.noise import Noise, drop_path, zeroed
 from research.names import bind, resolve
 
 
@@ -69,6 +69,11 @@ class Layers:
             widening=widening(activation, 2 * model.maxout_pieces),
         )
 
+    def inputs(self, x, train: bool):
+        """The noise on what the model reads."""
+        rate = self.numbers["input_dropout_rate"]
+        return Noise(zeroed)(x, train, rate, x.shape) if self.model.input_dropout_rate else x
+
     def dense(self, x, features: int, train: bool):
         """A hidden dense layer that gives `features` once activated."""
         return Dense(self._widened(features), **self._affine(train))(x)
@@ -80,7 +85,8 @@ class Layers:
           x: images (B, H, W, C).
           features: channels, after the activation.
           train: whether noise acts.
-          kernel_size: side of the square kernel; padding is 'SAME'.
+          kernel_size: side of the square kernel, odd; padding keeps the size and is alike on all
+            sides, as in PyTorch's ResNets ('SAME' is not, with strides).
           strides: in both directions.
           scale: multiplies the initial kernel.
         """
@@ -88,6 +94,7 @@ class Layers:
             self._widened(features),
             kernel_size=(kernel_size, kernel_size),
             strides=strides,
+            padding=kernel_size // 2,
             **self._affine(train, scale),
         )(x)
 

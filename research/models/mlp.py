@@ -18,6 +18,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         """Float inputs (B, ...) -> logits (B, classes)."""
+        x = self.layers.inputs(x, train)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         for features in self.hidden:
             x = self.layers.dense(x, features, train)

@@ -18,16 +18,19 @@ def none(x, train, scale_init):
     return x
 
 
-def batch_norm(x, train, scale_init, *, batch_norm_decay, ghost_batch_size, initial_bias):
+def batch_norm(
+    x, train, scale_init, *, batch_norm_decay, ghost_batch_size, freeze_batch_stats, initial_bias
+):
     """By the statistics of the batch, and running ones in evaluation (Ioffe and Szegedy, 2015).
 
-    With `ghost_batch_size` by those of each part of the batch of that size (Hoffer et al., 2017).
+    With `ghost_batch_size` by those of each part of the batch of that size (Hoffer et al., 2017),
+    with `freeze_batch_stats` by the running ones, which then stay.
     """
     return BatchNorm(
         decay=batch_norm_decay,
         ghost_batch_size=ghost_batch_size,
         **_initial(scale_init, initial_bias),
-    )(x, train)
+    )(x, train and not freeze_batch_stats)
 
 
 def layer_norm(x, train, scale_init, *, initial_bias):

@@ -79,6 +79,7 @@ class ResNet(nn.Module):
                 "(allowed here: mlp, which takes any shape)"
             )
         layers = self.layers
+        x = layers.inputs(x, train)
         stem = {"kernel_size": 7, "strides": 2} if self.imagenet else {}
         x = layers.activate(layers.conv(x, self.channels, train, **stem), train)
         if self.imagenet:

@@ -7,11 +7,14 @@ from ml_collections import ConfigDict
 from research.names import bind, resolve
 from research.optimizers import algorithms, schedules
 from research.optimizers.masks import is_kernel
+from research.optimizers.multipliers import multipliers
 from research.optimizers.warmup import with_warmup
 
 
 def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformation:
-    """The chain of a config: clip, update rule, decoupled weight decay, scheduled learning rate.
+    """The chain of a config.
+
+    Clip, update rule, decoupled weight decay, scheduled learning rate, its multipliers.
 
     It is built anew inside the traced step, so that every number in it may be a tracer and the
     count of steps is kept once, in the train state.
@@ -22,7 +25,7 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
       step: integer scalar, the number of updates made so far.
 
     Raises:
-      UserError: unknown optimizer or schedule name.
+      UserError: unknown optimizer or schedule name, patterns that do not fit the parameters.
     """
     numbers = hyperparameters["optimizer"]
     algorithm = resolve("config.optimizer.name", config.optimizer.name, algorithms)
@@ -33,13 +36,14 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     decay = optax.identity()
     if config.optimizer.weight_decay:
         decay = _decayed_kernels(numbers["weight_decay"])
-    # Always four links, and none with a state that depends on what is on or off: a resumed run may
+    # Always five links, and none with a state that depends on what is on or off: a resumed run may
     # switch either, for the structure of the optimizer's state stays.
     return optax.chain(
         clip,
         algorithm(),
         decay,
         optax.scale(-learning_rate(config, hyperparameters, step)),
+        _multiplied(config, hyperparameters, step),
     )
 
 
@@ -53,6 +57,14 @@ def _decayed_kernels(weight_decay) -> optax.GradientTransformation:
             is_kernel(params),
         )
     )
+
+
+def _multiplied(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformation:
+    def update(updates, params):
+        factors = multipliers(config, hyperparameters, params, step)
+        return jax.tree.map(lambda factor, update: factor * update, factors, updates)
+
+    return optax.stateless(update)
 
 
 def learning_rate(config: ConfigDict, hyperparameters, step):

@@ -119,6 +119,7 @@ class Checkpoints:
                     "config": json.loads(configuration.to_json(config)),
                     "shapes": _shapes(arrays),
                     "sha256": tree_sha256(arrays),
+                    "weights_sha256": tree_sha256(_weights(arrays)),
                     "metrics": metrics or {},
                 }
             ),
@@ -154,9 +155,7 @@ class Checkpoints:
           UserError: the step asked for is not there, or damaged.
         """
         if step is not None:
-            if step not in self.steps():
-                kept = ", ".join(map(str, self.steps())) or "none"
-                raise UserError(f"{self._folder}: no checkpoint of step {step} (there: {kept})")
+            self._check_there(step)
             try:
                 return self._restore(template, step, iterator)
             except UserError:
@@ -202,6 +201,31 @@ class Checkpoints:
             self._manager.restore(step, args=items)
         return state.replace(**arrays), metadata
 
+    def weights(self, step: int) -> dict:
+        """What a network is, without the shapes of the run it comes from: NumPy arrays.
+
+        Returns:
+          {'params', 'batch_stats', 'preprocessing'} as nested dicts, checked against their digest.
+
+        Raises:
+          UserError: the step is not there, or damaged.
+        """
+        self._check_there(step)
+        try:
+            digest = self._metadata(step)["weights_sha256"]
+            items = ocp.args.Composite(state=ocp.args.StandardRestore())
+            arrays = _weights(self._manager.restore(step, args=items)["state"])
+            if tree_sha256(arrays) != digest:
+                raise ValueError("its weights do not match their digest")
+        except Exception as error:
+            raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
+        return jax.tree.map(np.asarray, arrays)
+
+    def _check_there(self, step: int) -> None:
+        if step not in self.steps():
+            kept = ", ".join(map(str, self.steps())) or "none"
+            raise UserError(f"{self._folder}: no checkpoint of step {step} (there: {kept})")
+
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint out of the way, for the step may be saved again."""
         aside = self._folder.parent / "damaged_checkpoints"
@@ -237,6 +261,12 @@ def _arrays(state: TrainState) -> dict:
     fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
     del fields["hyperparameters"]
     return fields
+
+
+def _weights(arrays: dict) -> dict:
+    """What transfer takes over: dicts all through, so that it can be read without a template."""
+    # Orbax leaves out a collection that is empty.
+    return {name: arrays.get(name) or {} for name in ("params", "batch_stats", "preprocessing")}
 
 
 def _shapes(tree) -> list[list[int]]:

@@ -36,6 +36,15 @@ def from_config(config: ConfigDict, examples: int) -> dict:
             np.float32,
         ),
     }
+    tree["transfer"] = {
+        "thaw": np.array(
+            [
+                _steps(config, until, "transfer.freeze", examples)
+                for _, until in config.transfer.freeze
+            ],
+            np.float32,
+        )
+    }
     return tree
 
 

@@ -12,6 +12,7 @@ from research.data import augmentation
 from research.data.feed import preprocess
 from research.names import resolve
 from research.optimizers.constraints import max_norm
+from research.optimizers.multipliers import never_trained
 from research.training import loss
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState
@@ -32,7 +33,12 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
         inputs = preprocess(state.preprocessing, inputs)
         targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)
 
+        fixed = never_trained(config, numbers, state.params)
+
         def objective(params):
+            params = jax.tree.map(
+                lambda param, fixed: jax.lax.stop_gradient(param) if fixed else param, params, fixed
+            )
             logits, updates = model.apply(
                 {"params": params, "batch_stats": state.batch_stats},
                 inputs,
@@ -51,7 +57,10 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
         metrics["learning_rate"] = optimizers.learning_rate(config, numbers, state.step)
         params = optax.apply_updates(state.params, updates)
         if config.optimizer.max_norm:
-            params = max_norm(params, numbers["optimizer"]["max_norm"])
+            shortened = max_norm(params, numbers["optimizer"]["max_norm"])
+            params = jax.tree.map(
+                lambda old, new, fixed: old if fixed else new, params, shortened, fixed
+            )
         state = state.replace(
             step=state.step + 1,
             params=params,

@@ -12,7 +12,8 @@ from research.models.kernels import drop_connect, standardized
 from research.names import bind, public_functions
 
 NAMES = public_functions(normalization)
-NUMBERS = {"batch_norm_decay": 0.9, "ghost_batch_size": 0, "norm_groups": 2, "initial_bias": 0.5}
+NUMBERS = {"batch_norm_decay": 0.9, "ghost_batch_size": 0, "norm_groups": 2, "initial_bias": 0.5,
+           "freeze_batch_stats": False}  # fmt: skip
 X = np.random.default_rng(0).normal(3, 2, (8, 5, 4, 6)).astype(np.float32)
 
 

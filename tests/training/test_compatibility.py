@@ -54,6 +54,7 @@ def choices(draw):
         "model.weight_standardization": draw(st.booleans()),
         "model.dropout": draw(names(regularization)),
         "model.dropout_rate": draw(rate(0.2)),
+        "model.input_dropout_rate": draw(rate(0.1)),
         "model.dropconnect_rate": draw(rate(0.1)),
         "model.stochastic_depth_rate": draw(rate(0.3)),
         "optimizer.name": draw(names(algorithms)),

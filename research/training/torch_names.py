@@ -1,0 +1,67 @@
+"""ResNets of torchvision and timm, from a .safetensors file, under the names of our ResNets."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from research.errors import UserError
+
+_MODULES = {"conv": "Conv", "bn": "BatchNorm"}
+_LEAVES = {
+    "fc": {"weight": "kernel", "bias": "bias"},
+    "conv": {"weight": "kernel"},
+    "bn": {"weight": "scale", "bias": "bias", "running_mean": "mean", "running_var": "var"},
+}
+
+
+def read(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of the file, renamed, in our layouts.
+
+    Returns:
+      {'Conv_0/kernel': float32 (7, 7, 3, 64), 'BatchNorm_0/mean': (64,), ..., 'head/bias': (C,)}.
+
+    Raises:
+      UserError: no such file, a damaged one, or names that no ResNet of torchvision has.
+    """
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+    except ModuleNotFoundError:
+        raise UserError(
+            "reading .safetensors files needs the extra `safetensors`: pip install "
+            "'onestep[safetensors]'"
+        ) from None
+    if not path.is_file():
+        raise UserError(f"config.transfer.checkpoint = {str(path)!r}: no such file")
+    try:
+        arrays = load_file(path)
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error}") from None
+    blocks = {}  # convolutions on the main path of a block, by 'layer1.0'
+    for name in arrays:
+        if match := re.fullmatch(r"(layer\d\.\d+)\.conv(\d)\.weight", name):
+            blocks[match[1]] = max(int(match[2]), blocks.get(match[1], 0))
+    return dict(
+        _converted(name, array, blocks)
+        for name, array in arrays.items()
+        if not name.endswith("num_batches_tracked")
+    )
+
+
+def _converted(name: str, array: np.ndarray, blocks: dict[str, int]) -> tuple[str, np.ndarray]:
+    module, _, leaf = name.rpartition(".")
+    block = re.match(r"(layer(\d)\.(\d+))\.", module)
+    prefix = f"stage{block[2]}_block{int(block[3]) + 1}/" if block else ""
+    if module == "fc" and leaf in _LEAVES["fc"]:
+        return f"head/{_LEAVES['fc'][leaf]}", array.T
+    kind = None
+    if match := re.fullmatch(r"(layer\d\.\d+\.)?(conv|bn)(\d)", module):
+        kind, number = match[2], int(match[3]) - 1
+    elif match := re.fullmatch(r"layer\d\.\d+\.downsample\.([01])", module):
+        kind, number = ("conv", "bn")[int(match[1])], blocks[block[1]]  # after the main path
+    if kind is None or leaf not in _LEAVES[kind]:
+        raise UserError(f"{name!r} is no parameter of a ResNet of torchvision or timm")
+    if kind == "conv":
+        array = array.transpose(2, 3, 1, 0)
+    return f"{prefix}{_MODULES[kind]}_{number}/{_LEAVES[kind][leaf]}", array
