@@ -21,6 +21,14 @@ def _folders_of_our_own(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _programs_of_one_module():
+    """Compiled programs are memory maps; past the 65,530 Linux allows a process, XLA aborts."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> str:
     """The folder of prepared TFDS sets."""
