@@ -91,19 +91,27 @@ def default_config() -> ConfigDict:
     optimizer.name = "adam"  # research/optimizers/algorithms.py
     optimizer.learning_rate = 1e-3
     optimizer.weight_decay = 0.0  # decoupled: kernels shrink by learning_rate * weight_decay a step
+    optimizer.clip_value = 0.0  # cuts each number of the gradients to this size; 0: off
     optimizer.clip_norm = 0.0  # rescales gradients whose global norm is larger; 0: off
+    optimizer.clip_adaptive = 0.0  # to this share of each unit's weights (AGC); 0: off
     optimizer.max_norm = 0.0  # shortens each unit's incoming weights to this length; 0: off
     optimizer.multipliers = ()  # of the rate: (pattern of parameter paths, number) pairs
     optimizer.layer_decay = 1.0  # of the rate, for each layer further from the head
-    optimizer.momentum = 0.9  # momentum, nesterov
-    optimizer.beta1 = 0.9  # adam
-    optimizer.beta2 = 0.999  # adam
-    optimizer.epsilon = 1e-8  # adam
+    optimizer.momentum = 0.9  # momentum, nesterov, rmsprop_momentum, lars, muon
+    optimizer.rms_decay = 0.9  # of the *old* squares: rmsprop and its kin, adadelta
+    optimizer.beta1 = 0.9  # adam and its kin
+    optimizer.beta2 = 0.999  # adam and its kin; lion's authors take 0.99
+    optimizer.epsilon = 1e-8  # all that divide by a root
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "cosine"  # research/optimizers/schedules.py; multiplies the learning rate
     schedule.warmup = "0 percent"  # linear, from 0
-    schedule.final = 0.0  # where cosine and linear end, as a share of the learning rate
+    schedule.final = 0.0  # where most end, as a share of the learning rate
+    schedule.power = 2.0  # polynomial
+    schedule.cycles = 4.0  # cosine_restarts
+    schedule.decay_share = 0.2  # stable_decay: of the training, at its end
+    schedule.rise_share = 0.3  # one_cycle: of the training, at its start
+    schedule.initial = 0.04  # one_cycle: where it starts, as a share of the learning rate
     schedule.milestones = ("50 percent", "75 percent")  # piecewise: where the rate drops
     schedule.factor = 0.1  # piecewise: what it is multiplied by at each
 
@@ -140,14 +148,22 @@ TRACED: dict[str, tuple[float, float]] = {
     "loss.l2": (0, math.inf),
     "optimizer.learning_rate": (0, math.inf),
     "optimizer.weight_decay": (0, math.inf),
+    "optimizer.clip_value": (0, math.inf),
     "optimizer.clip_norm": (0, math.inf),
+    "optimizer.clip_adaptive": (0, math.inf),
     "optimizer.max_norm": (0, math.inf),
     "optimizer.layer_decay": (0, math.inf),
     "optimizer.momentum": (0, 1),
+    "optimizer.rms_decay": (0, 1),
     "optimizer.beta1": (0, 1),
     "optimizer.beta2": (0, 1),
     "optimizer.epsilon": (0, math.inf),
     "schedule.final": (0, math.inf),
+    "schedule.power": (0, math.inf),
+    "schedule.cycles": (1, math.inf),
+    "schedule.decay_share": (0, 1),
+    "schedule.rise_share": (0, 1),
+    "schedule.initial": (0, 1),
     "schedule.factor": (0, math.inf),
 }
 # Durations that the mathematics uses: traced too, as numbers of steps.

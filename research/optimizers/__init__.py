@@ -4,8 +4,10 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from research.names import bind, resolve
+from research.names import bind, numbers_of, resolve
 from research.optimizers import algorithms, schedules
+from research.optimizers.clipping import clipped
+from research.optimizers.decay import decayed_kernels
 from research.optimizers.masks import is_kernel
 from research.optimizers.multipliers import multipliers
 from research.optimizers.warmup import with_warmup
@@ -29,33 +31,19 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     """
     numbers = hyperparameters["optimizer"]
     algorithm = resolve("config.optimizer.name", config.optimizer.name, algorithms)
+    decays_itself = "weight_decay" in numbers_of(algorithm)
     algorithm = bind(algorithm, config.optimizer, numbers)
-    clip = optax.identity()
-    if config.optimizer.clip_norm:
-        clip = optax.clip_by_global_norm(numbers["clip_norm"])
     decay = optax.identity()
-    if config.optimizer.weight_decay:
-        decay = _decayed_kernels(numbers["weight_decay"])
+    if config.optimizer.weight_decay and not decays_itself:
+        decay = decayed_kernels(numbers["weight_decay"])
     # Always five links, and none with a state that depends on what is on or off: a resumed run may
     # switch either, for the structure of the optimizer's state stays.
     return optax.chain(
-        clip,
+        clipped(config, numbers),
         algorithm(),
         decay,
         optax.scale(-learning_rate(config, hyperparameters, step)),
         _multiplied(config, hyperparameters, step),
-    )
-
-
-def _decayed_kernels(weight_decay) -> optax.GradientTransformation:
-    """Decoupled weight decay (Loshchilov and Hutter, 2019): adds weight_decay * kernel."""
-    return optax.stateless(
-        lambda updates, params: jax.tree.map(
-            lambda update, param, kernel: update + weight_decay * param if kernel else update,
-            updates,
-            params,
-            is_kernel(params),
-        )
     )
 
 

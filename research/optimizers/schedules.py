@@ -7,15 +7,12 @@ steps that warm-up leaves.
 
 import jax.numpy as jnp
 
+_LEAST = 1e-6  # for those that divide by `final` or take its logarithm
+
 
 def constant(progress, step):
     """1 throughout."""
     return jnp.ones_like(progress)
-
-
-def cosine(progress, step, *, final):
-    """Half a cosine from 1 to `final` (Loshchilov and Hutter, SGDR, 2017, eq. 5)."""
-    return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
 def linear(progress, step, *, final):
@@ -23,7 +20,53 @@ def linear(progress, step, *, final):
     return 1 + (final - 1) * progress
 
 
+def polynomial(progress, step, *, final, power):
+    """final + (1 - final) (1 - progress)^power."""
+    return final + (1 - final) * (1 - progress) ** power
+
+
+def exponential(progress, step, *, final):
+    """final^progress: the same share at each step; `final` at least 1e-6."""
+    return jnp.maximum(final, _LEAST) ** progress
+
+
+def inverse_time(progress, step, *, final):
+    """1 / (1 + k progress), "1/t", with k such that it ends at `final`, at least 1e-6."""
+    return 1 / (1 + (1 / jnp.maximum(final, _LEAST) - 1) * progress)
+
+
+def inverse_sqrt(progress, step, *, warmup):
+    """sqrt(warmup / step) once warm-up is over (Vaswani et al., 2017, section 5.3)."""
+    length = jnp.maximum(warmup, 1.0)
+    return jnp.sqrt(length / jnp.maximum(step + 1, length))
+
+
+def cosine(progress, step, *, final):
+    """Half a cosine from 1 to `final` (Loshchilov and Hutter, SGDR, 2017, eq. 5)."""
+    return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
+
+
+def cosine_restarts(progress, step, *, final, cycles):
+    """`cycles` cosines of equal length, each from 1 to `final` (ibid., T_mult = 1)."""
+    place = jnp.where(progress < 1, (progress * cycles) % 1, 1.0)
+    return cosine(place, step, final=final)
+
+
 def piecewise(progress, step, *, milestones, factor):
     """Multiplied by `factor` at each of `milestones` (He et al., 2015: 0.1 at 1/2 and 3/4)."""
     passed = jnp.sum(step >= milestones)
     return factor ** passed.astype(jnp.float32)
+
+
+def stable_decay(progress, step, *, final, decay_share):
+    """1, then a line to `final` over the last `decay_share` (Hägele et al., 2024)."""
+    falling = (progress - (1 - decay_share)) / jnp.maximum(decay_share, _LEAST)
+    return 1 + (final - 1) * jnp.clip(falling, 0, 1)
+
+
+def one_cycle(progress, step, *, final, rise_share, initial):
+    """Cosines from `initial` up to 1 over `rise_share`, then down to `final` (Smith, 2018)."""
+    up = progress / jnp.maximum(rise_share, _LEAST)
+    down = (progress - rise_share) / jnp.maximum(1 - rise_share, _LEAST)
+    rising = initial + (1 - initial) * 0.5 * (1 - jnp.cos(jnp.pi * jnp.clip(up, 0, 1)))
+    return jnp.where(up < 1, rising, cosine(jnp.clip(down, 0, 1), step, final=final))

@@ -1,0 +1,343 @@
+"""Every update rule: twenty steps against a transcription of its paper in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from research import optimizers
+from research.config import default_config
+from research.names import public_functions
+from research.optimizers import algorithms
+from research.training import hyperparameters
+
+STEPS, RATE = 20, 0.05
+M, R, B1, B2, EPSILON = 0.85, 0.8, 0.8, 0.95, 1e-4
+RANDOM = np.random.default_rng(0)
+PARAMS = {
+    "Conv_0": {"kernel": RANDOM.normal(size=(3, 3, 2, 4))},
+    "Dense_0": {"kernel": RANDOM.normal(size=(5, 3)), "bias": RANDOM.normal(size=3)},
+    "head": {"kernel": RANDOM.normal(size=(3, 2)), "bias": np.zeros(2)},
+}
+CURVATURE = jax.tree.map(lambda w: RANDOM.uniform(0.1, 3, w.shape), PARAMS)
+
+
+def gradient(w, curvature, step, module):
+    """Of a quadratic whose centre moves: curved differently in each direction."""
+    return curvature * (w - 0.3 * module.sin(step + w * 0))
+
+
+def config_of(name, **changes):
+    config = default_config()
+    config.duration = f"{STEPS} steps"
+    config.schedule.name = "constant"
+    config.optimizer.update(
+        {"name": name, "learning_rate": RATE, "momentum": M, "rms_decay": R}
+        | {"beta1": B1, "beta2": B2, "epsilon": EPSILON}
+        | changes
+    )
+    return config, hyperparameters.from_config(config, 1000)
+
+
+def ours(name, **changes):
+    config, numbers = config_of(name, **changes)
+
+    def train(numbers):
+        params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), PARAMS)
+        state = optimizers.build(config, numbers, 0).init(params)
+
+        def one(carry, step):
+            params, state = carry
+            gradients = jax.tree.map(
+                lambda w, c: gradient(w, c.astype(np.float32), step, jnp), params, CURVATURE
+            )
+            updates, state = optimizers.build(config, numbers, step).update(
+                gradients, state, params
+            )
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(one, (params, state), jnp.arange(STEPS))[0][0]
+
+    return train, numbers
+
+
+# Rules: (memory, g, t, w, place) -> (memory, direction); the memory starts as None.
+def adam_like(second, first=None, finish=None):
+    def rule(memory, g, t, w, place):
+        m, v = memory or (np.zeros_like(g), np.zeros_like(g))
+        m = B1 * m + (1 - B1) * g
+        v = second(v, g, m)
+        mean = first(m, g, t) if first else m / (1 - B1**t)
+        root = np.sqrt(v / (1 - B2**t)) + EPSILON
+        return (m, v), mean / root
+
+    return rule
+
+
+def squares(v, g, m):
+    return B2 * v + (1 - B2) * g**2
+
+
+def heavy_ball(inner=lambda memory, g, t, w, place: (None, g), look_ahead=False):
+    def rule(memory, g, t, w, place):
+        inside, m = memory or (None, 0.0)
+        inside, g = inner(inside, g, t, w, place)
+        m = M * m + g
+        return (inside, m), g + M * m if look_ahead else m
+
+    return rule
+
+
+def adagrad(memory, g, t, w, place):
+    s = (0.0 if memory is None else memory) + g**2
+    return s, g / np.sqrt(s + EPSILON)
+
+
+def rmsprop(memory, g, t, w, place):
+    v = R * (0.0 if memory is None else memory) + (1 - R) * g**2
+    return v, g / (np.sqrt(v) + EPSILON)
+
+
+def rmsprop_centered(memory, g, t, w, place):
+    m, v = memory or (0.0, 0.0)
+    m, v = R * m + (1 - R) * g, R * v + (1 - R) * g**2
+    return (m, v), g / (np.sqrt(v - m**2) + EPSILON)
+
+
+def adadelta(memory, g, t, w, place):
+    v, d = memory or (0.0, 0.0)
+    v = R * v + (1 - R) * g**2
+    direction = np.sqrt(d + EPSILON) / np.sqrt(v + EPSILON) * g
+    return (v, R * d + (1 - R) * direction**2), direction
+
+
+def amsgrad(memory, g, t, w, place):
+    m, v, top = memory or (0.0, 0.0, 0.0)
+    m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g**2
+    top = np.maximum(top, v / (1 - B2**t))
+    return (m, v, top), m / (1 - B1**t) / (np.sqrt(top) + EPSILON)
+
+
+def adamax(memory, g, t, w, place):
+    m, u = memory or (0.0, 0.0)
+    m, u = B1 * m + (1 - B1) * g, np.maximum(B2 * u, np.abs(g) + EPSILON)
+    return (m, u), m / (1 - B1**t) / u
+
+
+def radam(memory, g, t, w, place):
+    m, v = memory or (0.0, 0.0)
+    m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g**2
+    longest = 2 / (1 - B2) - 1
+    length = longest - 2 * t * B2**t / (1 - B2**t)
+    mean = m / (1 - B1**t)
+    if length < 5:
+        return (m, v), mean
+    rectifier = np.sqrt(
+        (length - 4) * (length - 2) * longest / ((longest - 4) * (longest - 2) * length)
+    )
+    return (m, v), rectifier * mean / (np.sqrt(v / (1 - B2**t)) + EPSILON)
+
+
+def nesterov_mean(m, g, t):
+    return B1 * m / (1 - B1 ** (t + 1)) + (1 - B1) * g / (1 - B1**t)
+
+
+def lion(memory, g, t, w, place):
+    m = 0.0 if memory is None else memory
+    return B2 * m + (1 - B2) * g, np.sign(B1 * m + (1 - B1) * g)
+
+
+def own_length(direction, w, place):
+    if not place.endswith("kernel"):
+        return direction
+    return direction * np.linalg.norm(w) / np.linalg.norm(direction)
+
+
+def lars(memory, g, t, w, place):
+    decayed = g + 0.1 * w if place.endswith("kernel") else g
+    m = M * (0.0 if memory is None else memory) + own_length(decayed, w, place)
+    return m, m
+
+
+def lamb(memory, g, t, w, place):
+    memory, direction = adam_like(squares)(memory, g, t, w, place)
+    if place.endswith("kernel"):
+        direction = direction + 0.1 * w
+    return memory, own_length(direction, w, place)
+
+
+def adafactor(memory, g, t, w, place):
+    """Nothing here has two sides of 128: not factored."""
+    kept = 1 - t**-0.8
+    v = kept * (0.0 if memory is None else memory) + (1 - kept) * (g**2 + 1e-30)
+    direction = g / np.sqrt(v)
+    direction = direction / max(1.0, np.sqrt(np.mean(direction**2)))
+    return v, direction * max(1e-3, np.sqrt(np.mean(w**2)))
+
+
+def muon(memory, g, t, w, place):
+    if place.startswith("head") or not place.endswith("kernel"):
+        return adam_like(squares)(memory, g, t, w, place)
+    m = M * (0.0 if memory is None else memory) + (1 - M) * g
+    x = M * m / (1 - M ** (t + 1)) + (1 - M) * g / (1 - M**t)
+    x = x.reshape(-1, x.shape[-1])
+    turned = x.shape[0] > x.shape[1]
+    x = x.T if turned else x
+    x = x / (np.linalg.norm(x) + 1e-8)
+    for _ in range(5):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
+    return m, (x.T if turned else x).reshape(g.shape)
+
+
+RULES = {
+    "sgd": lambda memory, g, t, w, place: (None, g),
+    "momentum": heavy_ball(),
+    "nesterov": heavy_ball(look_ahead=True),
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "rmsprop_centered": rmsprop_centered,
+    "rmsprop_momentum": heavy_ball(rmsprop),
+    "adadelta": adadelta,
+    "adam": adam_like(squares),
+    "amsgrad": amsgrad,
+    "adamax": adamax,
+    "nadam": adam_like(squares, nesterov_mean),
+    "radam": radam,
+    "adabelief": adam_like(lambda v, g, m: B2 * v + (1 - B2) * (g - m) ** 2),
+    "yogi": adam_like(lambda v, g, m: v - (1 - B2) * np.sign(v - g**2) * g**2),
+    "lion": lion,
+    "lars": lars,
+    "lamb": lamb,
+    "adafactor": adafactor,
+    "muon": muon,
+}
+OWN_DECAY = ("lars", "lamb")
+
+
+def reference(name, decay):
+    found = {}
+    for module, leaves in PARAMS.items():
+        for leaf, w in leaves.items():
+            place, memory = f"{module}/{leaf}", None
+            for step in range(STEPS):
+                g = gradient(w, CURVATURE[module][leaf], step, np)
+                memory, direction = RULES[name](memory, g, step + 1, w, place)
+                if decay and leaf == "kernel" and name not in OWN_DECAY:
+                    direction = direction + decay * w
+                w = w - RATE * direction
+            found[place] = w
+    return found
+
+
+@pytest.mark.parametrize("name", public_functions(algorithms))
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_twenty_steps_are_the_papers(name, decay):
+    decay = 0.1 if name in OWN_DECAY else decay
+    train, numbers = ours(name, weight_decay=decay)
+    got = jax.jit(train)(numbers)
+    for place, want in reference(name, decay).items():
+        module, leaf = place.split("/")
+        np.testing.assert_allclose(
+            got[module][leaf], want, rtol=5e-4, atol=5e-4, err_msg=f"{name} {place}"
+        )
+        if place == "Dense_0/kernel":  # it went somewhere
+            assert np.abs(want - PARAMS[module][leaf]).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", public_functions(algorithms))
+def test_numbers_are_traced_lane_by_lane(name):
+    train, numbers = ours(name)
+    rates = jnp.asarray([0.01, 0.05])
+
+    def lane(rate):
+        traced = numbers["optimizer"] | {
+            "learning_rate": rate,
+            "beta1": rate * 10,
+            "momentum": rate,
+        }
+        return train(numbers | {"optimizer": traced})
+
+    lanes = jax.jit(jax.vmap(lane))(rates)
+    for number, rate in enumerate(rates):
+        want = jax.jit(lane)(rate)
+        jax.tree.map(
+            lambda many, one, number=number: np.testing.assert_allclose(
+                many[number], one, rtol=2e-3, atol=1e-4
+            ),
+            lanes,
+            want,
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "torch_name", "arguments"),
+    [
+        ("sgd", "SGD", {}),
+        ("momentum", "SGD", {"momentum": M}),
+        ("nesterov", "SGD", {"momentum": M, "nesterov": True}),
+        ("rmsprop", "RMSprop", {"alpha": R, "eps": EPSILON}),
+        ("rmsprop_centered", "RMSprop", {"alpha": R, "eps": EPSILON, "centered": True}),
+        ("rmsprop_momentum", "RMSprop", {"alpha": R, "eps": EPSILON, "momentum": M}),
+        ("adadelta", "Adadelta", {"rho": R, "eps": EPSILON}),
+        ("adam", "Adam", {"betas": (B1, B2), "eps": EPSILON}),
+        ("adamax", "Adamax", {"betas": (B1, B2), "eps": EPSILON}),
+        ("radam", "RAdam", {"betas": (B1, B2), "eps": EPSILON}),
+    ],
+)
+def test_twenty_steps_are_pytorchs(name, torch_name, arguments):
+    torch = pytest.importorskip("torch")
+    train, numbers = ours(name)
+    got = jax.jit(train)(numbers)
+    for module, leaves in PARAMS.items():
+        for leaf, start in leaves.items():
+            w = torch.nn.Parameter(torch.tensor(start))
+            optimizer = getattr(torch.optim, torch_name)([w], lr=RATE, **arguments)
+            for step in range(STEPS):
+                curvature = CURVATURE[module][leaf]
+                w.grad = torch.tensor(gradient(w.detach().numpy(), curvature, step, np))
+                optimizer.step()
+            np.testing.assert_allclose(got[module][leaf], w.detach(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_constant_gradient_has_no_deviation():
+    """Where rounding would make the variance negative and its root NaN."""
+    rule = algorithms.rmsprop_centered(rms_decay=0.9, epsilon=1e-3)
+    g = jnp.float32(7.3)
+    state = rule.init(g)
+    for _ in range(300):
+        direction, state = rule.update(g, state)
+        assert np.isfinite(direction)
+
+
+@pytest.mark.parametrize(
+    ("changes", "bound"),
+    [
+        ({"clip_value": 0.3}, lambda g, w: np.clip(g, -0.3, 0.3)),
+        ({"clip_norm": 0.3}, None),
+        (
+            {"clip_adaptive": 0.1},
+            lambda g, w: (
+                g
+                * np.minimum(
+                    1,
+                    0.1
+                    * np.maximum(np.linalg.norm(w, axis=0), 1e-3)
+                    / np.maximum(np.linalg.norm(g, axis=0), 1e-6),
+                )
+            ),
+        ),
+    ],
+)
+def test_clipping(changes, bound):
+    config, numbers = config_of("sgd", learning_rate=1.0, **changes)
+    params = {"Dense_0": {"kernel": jnp.asarray(RANDOM.normal(size=(6, 4)), jnp.float32)}}
+    gradients = jax.tree.map(lambda w: jnp.sin(3 * w), params)
+    chain = optimizers.build(config, numbers, 0)
+    updates, _ = chain.update(gradients, chain.init(params), params)
+    g = np.asarray(gradients["Dense_0"]["kernel"], np.float64)
+    w = np.asarray(params["Dense_0"]["kernel"], np.float64)
+    want = bound(g, w) if bound else g * min(1, 0.3 / np.linalg.norm(g))
+    np.testing.assert_allclose(-updates["Dense_0"]["kernel"], want, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(want, g)
