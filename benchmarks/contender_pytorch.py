@@ -103,7 +103,7 @@ def prepare(workload: Workload):
         for step in range(workload.steps):
             index = order[step * workload.batch_size : (step + 1) * workload.batch_size]
             x = (inputs[index].float() / 255 - mean) / deviation
-            if config.augmentation:
+            if config.augmentation.names:
                 x = augment(x)
             loss = F.cross_entropy(model(x.contiguous(memory_format=torch.channels_last)),
                                    targets[index])  # fmt: skip

@@ -14,7 +14,7 @@ def get_config():
     config.data.name = "cifar10"
     config.duration = "10 epochs"
     config.checkpoint_every = "1 epochs"
-    config.augmentation = ("flip", "crop")
+    config.augmentation.names = ("flip", "crop")
     config.model.name = "cnn"
     config.model.channels = (32, 64, 128)
     return config

@@ -17,7 +17,7 @@ def get_config():
     config.batch_size = 128
     config.duration = "64000 steps"
     config.preprocessing = "mean_image"
-    config.augmentation = ("flip", "crop")
+    config.augmentation.names = ("flip", "crop")
     config.model.name = "resnet"
     config.model.depth = 20
     config.loss.l2 = 1e-4

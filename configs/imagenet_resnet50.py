@@ -17,7 +17,7 @@ def get_config():
     config.batch_size = 256
     config.duration = "90 epochs"
     config.checkpoint_every = "1 epochs"
-    config.augmentation = ("flip",)
+    config.augmentation.names = ("flip",)
     config.model.name = "resnet"
     config.model.depth = 50
     config.loss.l2 = 1e-4

@@ -1,4 +1,10 @@
-"""placeholder."""
+"""A small convolutional net for digits that starts from one trained on MNIST (Yosinski et al., 2014,
+https://arxiv.org/abs/1411.1792): all layers fine-tuned, those further from the head more slowly.
+
+Train configs/mnist_cnn.py first.
+
+python -m research.main --config=configs/transfer_mnist_to_digits.py
+"""
 
 from research.config import default_config
 

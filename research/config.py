@@ -45,7 +45,18 @@ def default_config() -> ConfigDict:
     data.toy_noise = 0.1  # toy sets: standard deviation of the noise
 
     config.preprocessing = "per_channel"  # research/data/preprocessing.py; fitted on train only
-    config.augmentation = ()  # research/data/augmentation.py, in this order: ('flip', 'crop')
+
+    config.augmentation = augmentation = ConfigDict()
+    augmentation.names = ()  # research/data/augmentation.py, in this order: ('flip', 'crop')
+    augmentation.crop_padding = 4  # crop: pixels it moves by, at most
+    augmentation.cutout_size = 8.0  # cutout: side of the square, in pixels
+    augmentation.noise = 0.05  # noise: standard deviation, as a share of the full range
+    augmentation.brightness = 0.2  # color_jitter: largest relative change
+    augmentation.contrast = 0.2  # color_jitter
+    augmentation.saturation = 0.2  # color_jitter
+    augmentation.mixing = "none"  # research/data/mixing.py: mixup, cutmix
+    augmentation.mixup_alpha = 0.2  # mixup: of the Beta distribution; larger mixes more
+    augmentation.cutmix_alpha = 1.0  # cutmix
 
     config.model = model = ConfigDict()
     model.name = "mlp"  # mlp, cnn, resnet: a file of research/models/
@@ -133,6 +144,13 @@ def default_config() -> ConfigDict:
 # Traced hyper-parameters and where they must lie: low <= value < high.
 TRACED: dict[str, tuple[float, float]] = {
     "seed": (0, 2**32),
+    "augmentation.cutout_size": (0, math.inf),
+    "augmentation.noise": (0, math.inf),
+    "augmentation.brightness": (0, math.inf),
+    "augmentation.contrast": (0, math.inf),
+    "augmentation.saturation": (0, math.inf),
+    "augmentation.mixup_alpha": (1e-3, math.inf),
+    "augmentation.cutmix_alpha": (1e-3, math.inf),
     "model.leaky_slope": (-math.inf, math.inf),
     "model.prelu_slope": (-math.inf, math.inf),
     "model.elu_alpha": (0, math.inf),
@@ -177,6 +195,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.memory_mb": (0, math.inf),
     "data.toy_examples": (2, 10**8),
     "data.toy_noise": (0, math.inf),
+    "augmentation.crop_padding": (0, 2**15),
     "model.hidden": (1, 2**31),
     "model.channels": (1, 2**31),
     "model.pooling_window": (1, 2**15),

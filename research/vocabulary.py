@@ -7,7 +7,7 @@ true.
 import inspect
 from types import ModuleType
 
-from research.data import augmentation, preprocessing
+from research.data import augmentation, mixing, preprocessing
 from research.models import (
     activations,
     data_dependent,
@@ -22,7 +22,8 @@ from research.optimizers import algorithms, schedules
 # The keys of the config whose values are names, and the modules whose functions they name.
 NAMED: dict[str, ModuleType] = {
     "preprocessing": preprocessing,
-    "augmentation": augmentation,
+    "augmentation.names": augmentation,
+    "augmentation.mixing": mixing,
     "model.activation": activations,
     "model.initializer": initializers,
     "model.fit_weights": data_dependent,

@@ -71,7 +71,7 @@ def test_an_unknown_key_names_the_closest():
 def test_json_reloads_to_the_same_config():
     config = default_config()
     config.model.hidden = (3,)
-    config.augmentation = ("flip",)
+    config.augmentation.names = ("flip",)
     again = configuration.from_json(configuration.to_json(config), "x")
     assert configuration.differences(config, again) == {}
     assert configuration.to_json(again) == configuration.to_json(config)

@@ -251,7 +251,10 @@ RAISES = "def get_config():\n    return undefined_name\n"
         ([MAIN, "--config.model.activation=rellu"], ["model.activation", "did you mean 'relu'"]),
         ([MAIN, "--config.model.name=mpl"], ["model.name = 'mpl'", "did you mean 'mlp'"]),
         ([MAIN, "--config.optimizer.name=adan"], ["optimizer.name", "did you mean 'adam'"]),
-        ([MAIN, "--config.augmentation=('flop',)"], ["augmentation", "did you mean 'flip'"]),
+        (
+            [MAIN, "--config.augmentation.names=('flop',)"],
+            ["augmentation.names", "did you mean 'flip'"],
+        ),
         ([MAIN, "--config.data.name=mnist", "--config.data.data_dir=tests"], ["mnist", "tests"]),
         ([MAIN, "--config.data.name=moons", "--config.model.name=cnn"], ["takes images"]),
         ([MAIN, "--config.duration=0 epochs"], ["config.duration = '0 epochs'"]),

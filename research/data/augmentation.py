@@ -1,27 +1,83 @@
-"""Augmentation on the device: pure functions (key, images) -> images of the same shape and dtype.
+"""Augmentation on the device: (key, images, *, numbers...) -> images of the same shape and dtype.
 
-Each is one random change per image; a config names them in order: `augmentation = ('flip',
-'crop')`. They work on the raw images, before preprocessing, so uint8 stays uint8.
+Each is one random change per image; a config names them in order: `augmentation.names = ('flip',
+'crop')`. They work on the raw images (B, H, W, C), before preprocessing, so uint8 stays uint8:
+computed in float32 in units of the full range (255 for uint8, 1 for floats), rounded and cut off.
 """
 
 import jax
 import jax.numpy as jnp
 
-_CROP_PADDING = 4  # pixels, as for CIFAR in He et al. (2015), section 4.2
 
-
-def flip(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Mirrors each image (B, H, W, C) left to right with probability 1/2."""
+def flip(key, images):
+    """Mirrors each image left to right with probability 1/2."""
     mirrored = jax.random.bernoulli(key, shape=(images.shape[0], 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1, :], images)
 
 
-def crop(key: jax.Array, images: jax.Array) -> jax.Array:
-    """Moves each image (B, H, W, C) by up to 4 pixels each way; reflection fills the border."""
+def crop(key, images, *, crop_padding):
+    """Moves each image by up to so many pixels each way; reflection fills the border.
+
+    4 pixels for CIFAR (He et al., 2015, section 4.2).
+    """
     batch, height, width, _ = images.shape
-    pad = min(_CROP_PADDING, height - 1, width - 1)
+    pad = min(crop_padding, height - 1, width - 1)
     offsets = jax.random.randint(key, (2, batch, 1), 0, 2 * pad + 1)
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     rows = offsets[0] + jnp.arange(height)  # (B, H)
     columns = offsets[1] + jnp.arange(width)
     return padded[jnp.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def cutout(key, images, *, cutout_size):
+    """Greys a square of that side around a random pixel, cut off at the border.
+
+    DeVries and Taylor (2017), section 3.2; grey is the mean of each channel over the batch.
+    """
+    batch, height, width, _ = images.shape
+    centres = jax.random.uniform(key, (2, batch, 1)) * jnp.array([height, width])[:, None, None]
+    centres = jnp.floor(centres)
+    low = jnp.floor(cutout_size / 2)
+
+    def inside(centre, size):  # (B, size)
+        offset = jnp.arange(size) - centre + low
+        return (offset >= 0) & (offset < cutout_size)
+
+    hidden = inside(centres[0], height)[:, :, None] & inside(centres[1], width)[:, None, :]
+    grey = jnp.mean(images, axis=(0, 1, 2), dtype=jnp.float32)
+    return jnp.where(hidden[..., None], _like(images, grey), images)
+
+
+def noise(key, images, *, noise):
+    """Adds normal noise of that standard deviation, a share of the full range."""
+    draws = jax.random.normal(key, images.shape)
+    return _like(images, images + noise * _full(images) * draws)
+
+
+def color_jitter(key, images, *, brightness, contrast, saturation):
+    """Multiplies brightness, contrast and saturation, each by a number from 1 - s to 1 + s.
+
+    Brightness scales the image, contrast the differences to its mean grey, saturation those to its
+    grey picture (the mean of the channels); in this order (Howard, 2013, section 2).
+    """
+    amounts = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=-1, maxval=1)
+    bright, strong, colorful = (
+        1 + amount * size
+        for amount, size in zip(amounts, (brightness, contrast, saturation), strict=True)
+    )
+    x = images.astype(jnp.float32) * bright
+    mean = x.mean((1, 2, 3), keepdims=True)
+    x = mean + strong * (x - mean)
+    grey = x.mean(3, keepdims=True)
+    return _like(images, grey + colorful * (x - grey))
+
+
+def _full(images) -> float:
+    return 255.0 if images.dtype == jnp.uint8 else 1.0
+
+
+def _like(images, x):
+    """In the dtype of the images; bytes rounded and cut off."""
+    if images.dtype == jnp.uint8:
+        x = jnp.clip(jnp.round(x), 0, 255)
+    return x.astype(images.dtype)

@@ -67,9 +67,10 @@ def from_config(config: ConfigDict) -> Setup:
     check_config(config)
     _check_names(config)
     dataset = sources.load(config.data)
-    if config.augmentation and len(dataset.train.shape) != 3:
+    names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
+    if names and len(dataset.train.shape) != 3:
         raise UserError(
-            f"config.augmentation = {config.augmentation!r} works on images, the data have shape "
+            f"config.augmentation: {', '.join(names)} work on images, the data have shape "
             f"{dataset.train.shape} (allowed here: ())"
         )
     if isinstance(dataset.train, Arrays):

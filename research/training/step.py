@@ -8,14 +8,16 @@ import optax
 from ml_collections import ConfigDict
 
 from research import models, optimizers
-from research.data import augmentation
+from research.data import augmentation, mixing
 from research.data.feed import preprocess
-from research.names import resolve
+from research.names import bind, resolve
 from research.optimizers.constraints import max_norm
 from research.optimizers.multipliers import never_trained
 from research.training import loss
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState
+
+_MIXING = 2**16  # its number among the augmentations: after all of them
 
 
 def make_train_step(config: ConfigDict, classes: int) -> Callable:
@@ -32,6 +34,7 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
         inputs = _augment(config, state, batch["inputs"])
         inputs = preprocess(state.preprocessing, inputs)
         targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)
+        inputs, targets = _mix(config, state, inputs, targets)
 
         fixed = never_trained(config, numbers, state.params)
 
@@ -99,8 +102,22 @@ def make_eval_step(config: ConfigDict, classes: int) -> Callable:
 
 
 def _augment(config: ConfigDict, state: TrainState, inputs: jax.Array) -> jax.Array:
-    for number, name in enumerate(config.augmentation):
-        function = resolve("config.augmentation", name, augmentation)
-        key = stream_key(state.hyperparameters["seed"], AUGMENTATION, state.step)
-        inputs = function(jax.random.fold_in(key, jnp.uint32(number)), inputs)
+    for number, name in enumerate(config.augmentation.names):
+        function = _of_augmentation(config, state, "names", name, augmentation)
+        inputs = function(_augmentation_key(state, number), inputs)
     return inputs
+
+
+def _mix(config: ConfigDict, state: TrainState, inputs, targets):
+    function = _of_augmentation(config, state, "mixing", config.augmentation.mixing, mixing)
+    return function(_augmentation_key(state, _MIXING), inputs, targets)
+
+
+def _of_augmentation(config, state, key, name, module):
+    function = resolve(f"config.augmentation.{key}", name, module)
+    return bind(function, config.augmentation, state.hyperparameters["augmentation"])
+
+
+def _augmentation_key(state: TrainState, number: int) -> jax.Array:
+    key = stream_key(state.hyperparameters["seed"], AUGMENTATION, state.step)
+    return jax.random.fold_in(key, jnp.uint32(number))

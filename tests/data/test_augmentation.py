@@ -1,13 +1,19 @@
 """Every augmentation keeps shape and dtype and is a function of its key."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.data import augmentation
-from research.names import public_functions
+from research.config import default_config
+from research.data import augmentation, mixing
+from research.names import bind, numbers_of, public_functions
 
-AUGMENTATIONS = public_functions(augmentation)
+NUMBERS = default_config().augmentation
+AUGMENTATIONS = {
+    name: bind(function, NUMBERS, {}) for name, function in public_functions(augmentation).items()
+}
+MIXERS = {name: bind(f, NUMBERS, {}) for name, f in public_functions(mixing).items()}
 
 
 def images(shape=(64, 8, 6, 3)):
@@ -35,7 +41,7 @@ def test_flip_mirrors_about_half_of_the_images():
 
 def test_crop_moves_each_image_by_its_own_offset():
     before = images((500, 9, 9, 1))
-    after = np.asarray(augmentation.crop(jax.random.key(0), before))
+    after = np.asarray(AUGMENTATIONS["crop"](jax.random.key(0), before))
     padded = np.pad(before, ((0, 0), (4, 4), (4, 4), (0, 0)), mode="reflect")
     seen = set()
     for image, source in zip(after, padded, strict=True):
@@ -48,3 +54,124 @@ def test_crop_moves_each_image_by_its_own_offset():
         assert found
         seen.update(found)
     assert len(seen) > 70  # of 81
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS)
+def test_floats_stay_floats(name):
+    result = AUGMENTATIONS[name](jax.random.key(0), jnp.asarray(images() / 255, jnp.float32))
+    assert result.dtype == jnp.float32 and np.isfinite(result).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "off"),
+    [
+        ("crop", {"crop_padding": 0}),
+        ("cutout", {"cutout_size": 0.0}),
+        ("noise", {"noise": 0.0}),
+        ("color_jitter", {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}),
+    ],
+)
+def test_at_0_nothing_happens(name, off):
+    function = bind(getattr(augmentation, name), NUMBERS, off)
+    np.testing.assert_array_equal(function(jax.random.key(0), images()), images())
+
+
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_cutout_hides_a_square_and_nothing_else(size):
+    before = images((300, 12, 10, 3))
+    after = np.asarray(augmentation.cutout(jax.random.key(0), before, cutout_size=size))
+    grey = np.round(before.mean((0, 1, 2)))
+    corners = set()
+    for old, new in zip(before, after, strict=True):
+        hidden = (new == grey).all(-1)
+        np.testing.assert_array_equal(new[~hidden], old[~hidden])
+        rows, columns = np.flatnonzero(hidden.any(1)), np.flatnonzero(hidden.any(0))
+        assert 1 <= len(rows) <= size and 1 <= len(columns) <= size
+        assert hidden[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
+        corners.add((rows[0], columns[0]))
+    assert len(corners) > 40
+    sides = [(new == grey).all(-1).any(1).sum() for new in after]
+    assert max(sides) == size
+
+
+def test_noise_has_its_deviation():
+    grey = np.full((50, 20, 20, 3), 128, np.uint8)
+    after = np.asarray(augmentation.noise(jax.random.key(0), grey, noise=0.1), np.float64)
+    assert (after - 128).std() == pytest.approx(25.5, rel=0.02)
+
+
+def test_color_jitter_changes_only_what_it_says():
+    before = jnp.asarray(images((200, 4, 4, 3)) / 255 * 0.4 + 0.3, jnp.float32)
+    numbers = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+
+    def jitter(**changes):
+        return np.asarray(augmentation.color_jitter(jax.random.key(0), before, **numbers | changes))
+
+    x = np.asarray(before)
+    ratio = jitter(brightness=0.3) / x
+    assert np.ptp(ratio, axis=(1, 2, 3)).max() < 1e-4
+    assert 0.7 <= ratio.min() < 0.75 and 1.25 < ratio.max() <= 1.3
+    mean = x.mean((1, 2, 3), keepdims=True)
+    strong = jitter(contrast=0.5)
+    np.testing.assert_allclose(strong.mean((1, 2, 3)), mean[:, 0, 0, 0], rtol=1e-5)
+    assert (strong.std((1, 2, 3)) / x.std((1, 2, 3))).max() > 1.3
+    colorful = jitter(saturation=0.5)
+    np.testing.assert_allclose(colorful.mean(3), x.mean(3), rtol=1e-4)
+    assert not np.allclose(colorful, x, atol=0.02)
+
+
+def mix(name, seed, inputs, targets, **changes):
+    function = bind(getattr(mixing, name), NUMBERS, changes)
+    return map(np.asarray, function(jax.random.key(seed), inputs, targets))
+
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_targets_are_mixed_as_the_inputs_are(name):
+    """Image i is all i, so that its pixels say what it is made of."""
+    inputs = jnp.broadcast_to(jnp.arange(8.0)[:, None, None, None], (8, 10, 12, 1))
+    shares = []
+    for seed in range(60):
+        images, targets = mix(name, seed, inputs, jnp.eye(8), mixup_alpha=1.0)
+        np.testing.assert_allclose(targets.sum(1), 1, rtol=1e-6)
+        np.testing.assert_allclose(images.mean((1, 2, 3)), targets @ np.arange(8), rtol=1e-5)
+        assert ((targets > 0).sum(1) <= 2).all()
+        assert np.ptp(np.diag(targets)) < 1e-6  # one share for the batch
+        shares.append(targets[0, 0])
+    if name == "none":
+        assert set(shares) == {1.0}
+    else:  # uniform, up to the borders that cut rectangles off
+        assert 0.3 < np.mean(shares) < 0.8 and np.std(shares) > 0.15
+
+
+def test_mixup_shares_are_of_the_beta_distribution():
+    one = jnp.eye(2)
+    for alpha in (0.2, 1.0, 4.0):
+
+        def share(seed, alpha=alpha):
+            key = jax.random.key(seed)
+            return mixing.mixup(key, one, one, mixup_alpha=alpha)[1][0, 0]
+
+        shares = np.asarray(jax.vmap(share)(jnp.arange(4000)))
+        assert shares.mean() == pytest.approx(0.5, abs=0.03)
+        assert shares.var() == pytest.approx(1 / (4 * (2 * alpha + 1)), rel=0.08)
+
+
+@pytest.mark.parametrize("name", ["cutout", "noise", "color_jitter"])
+def test_numbers_are_traced_lane_by_lane(name):
+    function = getattr(augmentation, name)
+    names = numbers_of(function)
+
+    def run(value):
+        return function(jax.random.key(0), images(), **dict.fromkeys(names, value))
+
+    values = jnp.asarray([0.0, 0.3, 3.0])
+    lanes = jax.jit(jax.vmap(run))(values)
+    for lane, value in zip(lanes, values, strict=True):
+        difference = np.abs(np.asarray(lane, int) - np.asarray(run(value), int))
+        assert difference.max() <= 1  # rounding of bytes
+
+
+def test_a_batch_of_one_has_no_partner():
+    inputs, targets = mix("mixup", 0, jnp.ones((1, 4)), jnp.eye(3)[:1])
+    np.testing.assert_allclose(targets, [[1, 0, 0]])
+    np.testing.assert_allclose(inputs, 1)

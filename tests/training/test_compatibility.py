@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from research.config import default_config
+from research.data import augmentation, mixing
 from research.data.feed import to_device
 from research.models import (
     activations,
@@ -24,7 +25,7 @@ from research.training.step import make_train_step
 
 MODELS = {
     "mlp": {"model.hidden": (8,)},
-    "cnn": {"model.channels": (8,), "augmentation": ("flip", "crop")},
+    "cnn": {"model.channels": (8,), "augmentation.names": tuple(public_functions(augmentation))},
     "resnet": {"model.depth": 8},
 }
 
@@ -60,6 +61,7 @@ def choices(draw):
         "optimizer.name": draw(names(algorithms)),
         "optimizer.weight_decay": draw(rate(0.01)),
         "optimizer.clip_norm": draw(rate(1.0)),
+        "augmentation.mixing": draw(names(mixing, *["cutmix"] * (model == "mlp"))),
         "schedule.name": draw(names(schedules)),
         "loss.label_smoothing": draw(rate(0.1)),
         "loss.l1": draw(rate(1e-4)),
