@@ -1,4 +1,4 @@
-"""A small convolutional net for digits that starts from one trained on MNIST (Yosinski et al., 2014,
+"""A small convolutional net for digits, started from one trained on MNIST (Yosinski et al., 2014,
 https://arxiv.org/abs/1411.1792): all layers fine-tuned, those further from the head more slowly.
 
 Train configs/mnist_cnn.py first.
