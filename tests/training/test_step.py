@@ -93,6 +93,16 @@ def test_a_dispatch_of_many_steps_is_the_steps_one_by_one():
     jax.tree.map(np.testing.assert_array_equal, weights(cut), weights(dispatched))
 
 
+def test_the_shuffle_is_computed_once_for_each_example():
+    """Not once for each pixel that is gathered, as when XLA fuses it into the gather."""
+    run, data = small()
+    program = jax.jit(executors.resident(make_train_step(run.config, run.classes), 32))
+    text = program.lower(run.init(), data, 1).compile().as_text()
+    gathers = [part for part in text.split("\n\n") if " gather(" in part]
+    assert gathers
+    assert not [part for part in gathers if str(0x7FEB352D) in part]  # a number of its hash
+
+
 def test_four_lanes_of_a_vmap_are_four_solo_runs():
     """Learning rates, seeds, weight decays and dropout rates differ; one compiled program."""
     run, data = small()
