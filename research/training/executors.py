@@ -1,13 +1,11 @@
 """Executors: how the one step is run many times per call of a compiled program."""
 
-import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
 from research.data.shuffle import batch_indices
-from research.models.fusion import apart
 
 # In the metrics of a dispatch: no step had a loss that is not finite.
 NEVER = 2**31 - 1
@@ -30,12 +28,11 @@ def resident(train_step: Callable, batch_size: int) -> Callable:
 
     def run(state, data, steps):
         examples = data["labels"].shape[0]
-        shuffled = functools.partial(batch_indices, batch_size=batch_size, examples=examples)
 
         def body(_, carry):
             state, metrics = carry
-            # Apart, or every pixel that is gathered computes its example's place in the shuffle.
-            indices = apart(shuffled, state.hyperparameters["seed"], state.step)
+            seed = state.hyperparameters["seed"]
+            indices = batch_indices(seed, state.step, batch_size, examples)
             batch = {name: array[indices] for name, array in data.items()}
             state, sums = train_step(state, batch)
             return state, add(metrics, with_finite_check(sums, state.step))
