@@ -8,6 +8,7 @@ from research import platform
 from research.data import preprocessing
 from research.data.feed import to_device
 from research.data.sources import Arrays
+from research.names import bind
 from research.training import executors, setup
 from research.training.step import make_train_step
 
@@ -18,7 +19,8 @@ def prepare(workload: Workload):
     config = workload.build_config()
     images, labels = make_data(workload)
     train = Arrays(images, labels)
-    statistics = getattr(preprocessing, config.preprocessing)(images)
+    scheme = getattr(preprocessing, config.preprocessing.name)
+    statistics = bind(scheme, config.preprocessing, {})([images])
     names = tuple("0123456789")
     run = setup.Setup(config, train, train, train, names, statistics)
     state = run.init()

@@ -16,7 +16,7 @@ def get_config():
     config.data.validation = 0.1  # 45,000 to train on, as in the paper
     config.batch_size = 128
     config.duration = "64000 steps"
-    config.preprocessing = "mean_image"
+    config.preprocessing.name = "mean_image"
     config.augmentation.names = ("flip", "crop")
     config.model.name = "resnet"
     config.model.depth = 20

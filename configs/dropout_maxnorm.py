@@ -16,7 +16,7 @@ def get_config():
     config.evaluate_every = "5 epochs"
     config.data.name = "mnist"
     config.data.validation = 0.0
-    config.preprocessing = "none"
+    config.preprocessing.name = "none"
     config.model.hidden = (1024,) * 3
     config.model.normalization = "none"
     config.model.input_dropout_rate = 0.2

@@ -14,7 +14,7 @@ def get_config():
     config.batch_size = 128
     config.duration = "10 epochs"
     config.data.name = "mnist"
-    config.preprocessing = "global_standard"
+    config.preprocessing.name = "global_standard"
     config.model.hidden = (256,) * 8
     config.model.activation = "selu"
     config.model.initializer = "lecun_normal"

@@ -44,7 +44,11 @@ def default_config() -> ConfigDict:
     data.toy_examples = 1000  # toy sets: examples in train, and again half as many in test
     data.toy_noise = 0.1  # toy sets: standard deviation of the noise
 
-    config.preprocessing = "per_channel"  # research/data/preprocessing.py; fitted on train only
+    config.preprocessing = preprocessing = ConfigDict()  # fitted on train only
+    preprocessing.name = "per_channel"  # research/data/preprocessing.py
+    preprocessing.components = 0  # pca, pca_whitening: how many are kept, largest first; 0: all
+    preprocessing.epsilon = 0.01  # whitening: added to variances, which are 1 in the mean
+    preprocessing.patch_size = 3  # patch_whitening: side of the square, in pixels; odd
 
     config.augmentation = augmentation = ConfigDict()
     augmentation.names = ()  # research/data/augmentation.py, in this order: ('flip', 'crop')
@@ -195,6 +199,9 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.memory_mb": (0, math.inf),
     "data.toy_examples": (2, 10**8),
     "data.toy_noise": (0, math.inf),
+    "preprocessing.components": (0, 2**31),
+    "preprocessing.epsilon": (1e-6, math.inf),
+    "preprocessing.patch_size": (1, 2**15),
     "augmentation.crop_padding": (0, 2**15),
     "model.hidden": (1, 2**31),
     "model.channels": (1, 2**31),

@@ -21,7 +21,7 @@ from research.optimizers import algorithms, schedules
 
 # The keys of the config whose values are names, and the modules whose functions they name.
 NAMED: dict[str, ModuleType] = {
-    "preprocessing": preprocessing,
+    "preprocessing.name": preprocessing,
     "augmentation.names": augmentation,
     "augmentation.mixing": mixing,
     "model.activation": activations,
@@ -40,8 +40,8 @@ def page() -> str:
     parts = [
         "# Vocabulary\n"
         "Every name that a config may use, made from the code by `python -m research.vocabulary`. "
-        "Numbers are keys of\nthe same section of the config; but for sizes and counts they are "
-        "traced: changing one does not recompile.\n"
+        "Numbers are keys of\nthe same section of the config; but for sizes, counts and those of "
+        "preprocessing they are\ntraced: changing one does not recompile.\n"
     ]
     for key, module in NAMED.items():
         summary = inspect.getdoc(module).partition("\n\n")[0]

@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
+
+from research.data import mirrored
 
 
 def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
@@ -15,8 +18,45 @@ def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
 
 
 def preprocess(statistics, inputs: jax.Array) -> jax.Array:
-    """(inputs - shift) * scale, float32 (B, ...), by statistics of data/preprocessing.py."""
-    return (inputs.astype(jnp.float32) - statistics["shift"]) * statistics["scale"]
+    """(inputs - shift) * scale, then `turned`: float32 (B, ...), by data/preprocessing.py."""
+    x = (inputs.astype(jnp.float32) - statistics["shift"]) * statistics["scale"]
+    return turned(statistics, x)
+
+
+def turned(statistics, x: jax.Array) -> jax.Array:
+    """The linear part: times the matrix, or convolved with the filters, where there are any."""
+    if "matrix" in statistics:
+        matrix = statistics["matrix"]
+        rows = x.reshape(len(x), len(matrix))
+        # In full precision on accelerators too: small components are differences of large numbers.
+        rows = jnp.matmul(rows, matrix.reshape(len(matrix), -1), precision=lax.Precision.HIGHEST)
+        x = rows.reshape(len(x), *matrix.shape[1:])
+    if "filters" in statistics:
+        x = mirrored.convolve(statistics["filters"], x)
+    return x
+
+
+def inverted(statistics, outputs) -> np.ndarray:
+    """The inputs that `preprocess` maps to these outputs, for pictures: on the host, in float64.
+
+    Exact; where components were left out, the inputs with none of them.
+
+    Args:
+      statistics: of data/preprocessing.py.
+      outputs: (B, ...).
+
+    Returns:
+      Float64 (B, ...), of the inputs' shape, in their units.
+    """
+    x = np.asarray(outputs, np.float64)
+    statistics = {name: np.asarray(array, np.float64) for name, array in statistics.items()}
+    if "filters" in statistics:
+        x = mirrored.deconvolve(statistics["filters"], x)
+    if "matrix" in statistics:
+        matrix = statistics["matrix"].reshape(len(statistics["matrix"]), -1)
+        rows = np.linalg.solve(matrix.T @ matrix, x.reshape(len(x), -1).T).T @ matrix.T
+        x = rows.reshape(len(x), *statistics["shift"].shape)
+    return x / statistics["scale"] + statistics["shift"]
 
 
 def padded_batches(inputs: np.ndarray, labels: np.ndarray, batch_size: int) -> dict[str, jax.Array]:

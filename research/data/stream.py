@@ -1,9 +1,9 @@
 """Splits too large for memory, read from disk by Grain: in threads, ahead of the training.
 
 Which examples a batch holds is the same function of (seed, step) as for data in memory, so a run
-does not depend on where its data lie, but for two things that would need all of them to be read:
-the validation split is cut without regard to classes, and preprocessing is fitted to a sample. All
-that there is to keep in a checkpoint is Grain's position.
+does not depend on where its data lie, but for one thing that would need all of them to be read: the
+validation split is cut without regard to classes. All that there is to keep in a checkpoint is
+Grain's position.
 """
 
 import os
@@ -42,13 +42,18 @@ def training_batches(records: Records, batch_size: int, seed: int) -> Any:
     return iter(_ahead(batch, MAX_POSITIONS // batch_size))
 
 
-def chunks(records: Records, size: int) -> Iterator[Arrays]:
+def chunks(split: Arrays | Records, size: int) -> Iterator[Arrays]:
     """All examples in order, `size` at a time; the last chunk may be smaller."""
+    if isinstance(split, Arrays):
+        for start in range(0, len(split), size):
+            stop = start + size
+            yield Arrays(split.inputs[start:stop], split.labels[start:stop])  # views
+        return
 
     def chunk(number: int) -> Arrays:
-        return records.load(np.arange(number * size, min((number + 1) * size, len(records))))
+        return split.load(np.arange(number * size, min((number + 1) * size, len(split))))
 
-    yield from _ahead(chunk, -(-len(records) // size))
+    yield from _ahead(chunk, -(-len(split) // size))
 
 
 class _Function:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
-from research.data.feed import padded_batches
+from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
 from research.errors import UserError
 from research.training import executors
@@ -70,7 +70,7 @@ def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int 
     """
     test = evaluate(run.config, run.classes, state, run.test)
     probabilities, labels = predict(run.config, run.classes, state, run.test)
-    found = pictures(probabilities, labels, run.test, run.class_names, state.params)
+    found = pictures(probabilities, labels, run.test, run.class_names, state)
     if run.test.shape == (2,):
         found |= plane(run, state)
     np.savez(workdir / "evaluation.npz", **found)
@@ -83,14 +83,15 @@ def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int 
 
 
 def pictures(
-    probabilities: np.ndarray, labels: np.ndarray, split: Arrays | Records, class_names, params
+    probabilities: np.ndarray, labels: np.ndarray, split: Arrays | Records, class_names, state
 ) -> dict:
     """What a report draws, as plain arrays for `evaluation.npz`.
 
     Returns:
       'confusion' int (C, C), rows are true classes; 'class_names'; the most confident mistakes
       ('mistake_images', '_labels', '_predictions', '_confidences'; images only where inputs are);
-      'filters' float (F, h, w, c) where the first layer's weights are an image each.
+      'filters' float (F, h, w, c) where the first layer's weights are an image each; those of a
+      dense layer as they act on the pixels, before any whitening.
     """
     classes = len(class_names)
     predicted = probabilities.argmax(-1)
@@ -108,7 +109,7 @@ def pictures(
     }
     if worst.size and split.dtype == np.uint8 and split.shape[2:] in ((1,), (3,)):
         found["mistake_images"] = split.load(worst).inputs
-    filters = _first_filters(params, split.shape)
+    filters = _first_filters(state, split.shape)
     if filters is not None:
         found["filters"] = filters
     return found
@@ -145,14 +146,22 @@ def _batches(config, arrays: Arrays) -> dict:
     return padded_batches(arrays.inputs, arrays.labels, config.compute.evaluation_batch_size)
 
 
-def _first_filters(params, shape) -> np.ndarray | None:
+def _first_filters(state, shape) -> np.ndarray | None:
     for name in ("Conv_0", "Dense_0"):
-        kernel = params.get(name, {}).get("kernel")
+        kernel = state.params.get(name, {}).get("kernel")
         if kernel is None or len(shape) != 3:
             continue
         kernel = np.asarray(kernel, np.float32)
         if kernel.ndim == 2:
-            kernel = kernel.reshape(*shape, -1)
+            kernel = np.moveaxis(_on_pixels(state.preprocessing, kernel, shape), 0, -1)
         if kernel.shape[2] in (1, 3):
             return np.moveaxis(kernel, -1, 0)[:_FILTERS]
     return None
+
+
+def _on_pixels(statistics, kernel: np.ndarray, shape) -> np.ndarray:
+    """(K, F) -> (F, *shape): the matrix of whitening times the kernel, A (B x) = (A B) x."""
+    seen, back = jax.vjp(
+        functools.partial(turned, statistics), np.zeros((kernel.shape[1], *shape), np.float32)
+    )
+    return np.asarray(back(kernel.T.reshape(seen.shape))[0])

@@ -1,6 +1,7 @@
 """From a config to the things a run is made of: data in splits, and the shape of the state."""
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -8,18 +9,19 @@ from ml_collections import ConfigDict
 
 from research import models
 from research.config import check_config, flatten
-from research.data import preprocessing, sources, splits
+from research.data import preprocessing, sources, splits, stream
+from research.data.feed import preprocess
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
-from research.names import resolve
+from research.names import bind, resolve
 from research.training import hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
 from research.vocabulary import NAMED
 
 _PROBE = 512  # examples that weights are fitted to, where they are
-_SAMPLE = 2048  # images of data on disk that preprocessing is fitted to
+_CHUNK = 2**22  # numbers in float64 at a time that preprocessing is fitted to: 32 MB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,15 +90,23 @@ def from_config(config: ConfigDict) -> Setup:
         validation=validation,
         test=dataset.test,
         class_names=dataset.class_names,
-        statistics=getattr(preprocessing, config.preprocessing)(_to_fit(train)),
+        statistics=_fitted(config, train),
     )
 
 
-def _to_fit(train: Arrays | Records) -> np.ndarray:
-    """The inputs that preprocessing is fitted to: all, or of data on disk a sample."""
-    if isinstance(train, Arrays):
-        return train.inputs
-    return _spread(train, _SAMPLE)
+def _fitted(config: ConfigDict, train: Arrays | Records) -> dict:
+    """The statistics of preprocessing, over all of the training split."""
+    scheme = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
+    size = max(1, _CHUNK // math.prod(train.shape))
+    chunks = (chunk.inputs for chunk in stream.chunks(train, size))
+    statistics = bind(scheme, config.preprocessing, {})(chunks)
+    given = jax.eval_shape(preprocess, statistics, jax.ShapeDtypeStruct((1, *train.shape), "uint8"))
+    if config.augmentation.mixing == "cutmix" and len(given.shape) != 4:
+        raise UserError(
+            f"config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "
+            f"{config.preprocessing.name!r} makes vectors of them (allowed here: none, mixup)"
+        )
+    return statistics
 
 
 def _spread(train: Arrays | Records, count: int) -> np.ndarray:

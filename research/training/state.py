@@ -23,7 +23,7 @@ class TrainState:
     params: Any
     batch_stats: Any  # running statistics of batch norm; {} where there are none
     opt_state: Any
-    preprocessing: Any  # fitted on the training split: {'shift', 'scale'}
+    preprocessing: Any  # fitted on the training split: data/preprocessing.py
     hyperparameters: Any  # traced scalars: see training/hyperparameters.py
 
 

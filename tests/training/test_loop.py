@@ -87,7 +87,7 @@ def test_the_confusion_matrix_counts_every_example():
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(3), len(run.test.labels))
     found = evaluation.pictures(
-        probabilities, run.test.labels, run.test, run.class_names, run.init().params
+        probabilities, run.test.labels, run.test, run.class_names, run.init()
     )
     assert found["confusion"].sum() == len(run.test.labels)
     assert found["confusion"].sum(1).tolist() == np.bincount(run.test.labels).tolist()
@@ -100,7 +100,7 @@ def test_a_perfect_score_has_no_mistakes_to_draw():
     config.data.memory_mb = 0
     run = setup.from_config(config)
     labels = run.test.load(np.arange(len(run.test))).labels
-    found = evaluation.pictures(np.eye(10)[labels], labels, run.test, run.class_names, {})
+    found = evaluation.pictures(np.eye(10)[labels], labels, run.test, run.class_names, run.init())
     assert len(found["mistake_labels"]) == 0 and "mistake_images" not in found
 
 

@@ -106,7 +106,7 @@ def test_renamed_parts(source):
         ({"transfer.step": "5"}, "no checkpoint of step 5"),
         ({"transfer.checkpoint": "/nowhere"}, "neither a run folder .* nor a .safetensors"),
         ({"transfer.checkpoint": "/nowhere.safetensors"}, "no such file"),
-        ({"preprocessing": "global_standard"}, "transfer.preprocessing = True"),
+        ({"preprocessing.name": "global_standard"}, "transfer.preprocessing = True"),
         ({"transfer.freeze": (("Dens_0/.*", "1 epochs"),)}, "transfer.freeze = 'Dens_0"),
     ],
 )

@@ -1,0 +1,14 @@
+"""X"""
+
+from research.config import default_config
+
+
+def get_config():
+    config = default_config()
+    config.data.name = "cifar10"
+    config.duration = "3 epochs"
+    config.preprocessing.name = "patch_whitening"
+    config.model.name = "cnn"
+    config.model.channels = (32, 64)
+    config.model.normalization = "none"
+    return config
