@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     from research import config as configuration
     from research import platform
     from research.training import evaluation, setup
-    from research.training.checkpoints import Checkpoints
+    from research.training.checkpoints import Checkpoints, fitted_before
 
     platform.enable_compilation_cache()
     workdir = Path(argv[1])
@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     config = configuration.from_json(path.read_text(), str(path))
     if _DATA_DIR.value:
         config.data.data_dir = _DATA_DIR.value
-    run = setup.from_config(config)
+    run = setup.from_config(config, fitted_before(workdir, config))
     with Checkpoints(workdir, read_only=True) as checkpoints:
         state, _ = checkpoints.restore(
             # Its own config: traced numbers may have been others at that step.

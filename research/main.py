@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.progress import Progress
     from research.reporting.writers import MetricWriter, append_history, median_throughput
     from research.training import advance, evaluation, interruption, loop, setup, transfer
-    from research.training.checkpoints import Checkpoints
+    from research.training.checkpoints import Checkpoints, fitted_before
 
     platform.enable_compilation_cache()
     config = _CONFIG.value
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
             print(f"  {key}: {value}")
         return 0
 
-    run = setup.from_config(config)
+    run = setup.from_config(config, fitted_before(workdir, config))
     state = run.init()
     plan = run.plan()
     with run_folder.opened(workdir, config, plan.total_steps):

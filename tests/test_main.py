@@ -255,6 +255,25 @@ RAISES = "def get_config():\n    return undefined_name\n"
             [MAIN, "--config.augmentation.names=('flop',)"],
             ["augmentation.names", "did you mean 'flip'"],
         ),
+        ([MAIN, "--config.preprocessing.name=zac"], ["preprocessing.name", "did you mean 'zca'"]),
+        ([MAIN, "--config.preprocessing=zca"], ["config.preprocessing"]),
+        ([MAIN, "--config.preprocessing.epsilon=0.0"], ["preprocessing.epsilon", "at least 1e-06"]),
+        (
+            [MAIN, "--config.preprocessing.name=pca", "--config.preprocessing.components=65"],
+            ["config.preprocessing.components = 65 is more than the 64 features"],
+        ),
+        (
+            [
+                MAIN,
+                "--config.preprocessing.name=patch_whitening",
+                "--config.preprocessing.patch_size=4",
+            ],
+            ["config.preprocessing.patch_size = 4", "allowed: odd, at most 8"],
+        ),
+        (
+            [MAIN, "--config.data.name=moons", "--config.preprocessing.name=patch_whitening"],
+            ["works on images", "(2,)"],
+        ),
         ([MAIN, "--config.data.name=mnist", "--config.data.data_dir=tests"], ["mnist", "tests"]),
         ([MAIN, "--config.data.name=moons", "--config.model.name=cnn"], ["takes images"]),
         ([MAIN, "--config.duration=0 epochs"], ["config.duration = '0 epochs'"]),
@@ -312,7 +331,7 @@ STREAMED = ("--config.data.memory_mb=0", "--config.data.validation=0.0",
 
 
 def test_data_streamed_from_disk_train_like_data_in_memory(command, tmp_path):
-    """The whole of digits fits the sample that preprocessing is fitted to: the same numbers."""
+    """Preprocessing too is fitted to all of them: the same numbers."""
     found = []
     for number, memory in enumerate(("--config.data.memory_mb=0", "--config.data.memory_mb=100")):
         result = command("main", MAIN, *STREAMED, memory, f"--workdir={tmp_path / str(number)}",

@@ -94,10 +94,10 @@ def zca(chunks: _Chunks, *, epsilon: float) -> Statistics:
 
 def patch_whitening(chunks: _Chunks, *, patch_size: int, epsilon: float) -> Statistics:
     """ZCA of all patches of that side, as a convolution: each pixel becomes its patch's whitened
-    centre (Coates, Lee and Ng, 2011, section 3.2.2, made to keep the image's shape).
+    centre (as Coates, Lee and Ng, 2011, whiten patches, but of the shape that the image has).
 
     Images go on, mirrored, past their borders. At each pixel the channels have covariance 1 (less
-    epsilon's share), neighbours are all but uncorrelated. Takes as many pixels as there are.
+    epsilon's share), and neighbours are all but uncorrelated.
     """  # noqa: D205
     chunks, shape = _peek(chunks)
     if len(shape) != 3:

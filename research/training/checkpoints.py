@@ -239,6 +239,25 @@ class Checkpoints:
         return self._manager.restore(step, args=items)["metadata"]
 
 
+def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
+    """The preprocessing in a run folder, so that data are not read once more to fit it.
+
+    Returns:
+      That of the newest whole checkpoint with the same `config.data` and `config.preprocessing`;
+      None where there is none.
+    """
+    if not (Path(workdir) / "checkpoints").is_dir():
+        return None
+    ours = json.loads(configuration.to_json(config))
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        for step in reversed(checkpoints.steps()):
+            with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
+                theirs = checkpoints._metadata(step)["config"]
+                if all(theirs[name] == ours[name] for name in ("data", "preprocessing")):
+                    return checkpoints.weights(step)["preprocessing"]
+    return None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Best:
     """An Orbax preservation policy: the step with the highest score."""

@@ -60,8 +60,12 @@ class Setup:
         return Plan(hyperparameters.total_steps(self.config, examples), **every)
 
 
-def from_config(config: ConfigDict) -> Setup:
+def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
     """Checks the config, loads its data, cuts the validation split, fits the preprocessing.
+
+    Args:
+      config: the whole config.
+      statistics: what preprocessing was fitted to before, if it was: `checkpoints.fitted_before`.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
@@ -84,13 +88,20 @@ def from_config(config: ConfigDict) -> Setup:
         splits.train_validation(labels, config.data.validation, config.data.split_seed),
     )
     _check_sizes(config, len(train))
+    if statistics is None or not _takes(statistics, train):
+        statistics = _fitted(config, train)
+    if config.augmentation.mixing == "cutmix" and len(_given(statistics, train)) != 3:
+        raise UserError(
+            "config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "
+            f"{config.preprocessing.name!r} makes vectors of them (allowed here: none, mixup)"
+        )
     return Setup(
         config=config,
         train=train,
         validation=validation,
         test=dataset.test,
         class_names=dataset.class_names,
-        statistics=_fitted(config, train),
+        statistics=statistics,
     )
 
 
@@ -99,14 +110,22 @@ def _fitted(config: ConfigDict, train: Arrays | Records) -> dict:
     scheme = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
     size = max(1, _CHUNK // math.prod(train.shape))
     chunks = (chunk.inputs for chunk in stream.chunks(train, size))
-    statistics = bind(scheme, config.preprocessing, {})(chunks)
-    given = jax.eval_shape(preprocess, statistics, jax.ShapeDtypeStruct((1, *train.shape), "uint8"))
-    if config.augmentation.mixing == "cutmix" and len(given.shape) != 4:
-        raise UserError(
-            f"config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "
-            f"{config.preprocessing.name!r} makes vectors of them (allowed here: none, mixup)"
-        )
-    return statistics
+    return bind(scheme, config.preprocessing, {})(chunks)
+
+
+def _given(statistics: dict, train: Arrays | Records) -> tuple[int, ...]:
+    """The shape of what preprocessing gives for an example."""
+    one = jax.ShapeDtypeStruct((1, *train.shape), train.dtype)
+    return jax.eval_shape(preprocess, statistics, one).shape[1:]
+
+
+def _takes(statistics: dict, train: Arrays | Records) -> bool:
+    """Whether statistics of an earlier fit are for inputs of this shape."""
+    try:
+        _given(statistics, train)
+        return np.broadcast_shapes(statistics["shift"].shape, train.shape) == train.shape
+    except (TypeError, ValueError):  # of shapes
+        return False
 
 
 def _spread(train: Arrays | Records, count: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import pytest
 from research.config import default_config
 from research.errors import UserError
 from research.training import setup
-from research.training.checkpoints import Checkpoints
+from research.training.checkpoints import Checkpoints, fitted_before
 from research.training.digest import parameters_sha256, tree_sha256
 
 # Orbax leaves event loops of its own unfinished when files are damaged.
@@ -196,3 +196,27 @@ def test_the_parameters_digest_leaves_out_the_optimizer(run):
     state = run.init()
     assert parameters_sha256(state) == parameters_sha256(at(state, 0).replace(opt_state=()))
     assert parameters_sha256(state) != parameters_sha256(at(state, 1))
+
+
+def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
+    state = run.init()
+    other = jax.tree.map(lambda leaf: leaf + 1, state.preprocessing)
+    assert fitted_before(tmp_path, run.config) is None
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, saved in ((1, state.replace(preprocessing=other)), (2, state)):
+            checkpoints.save(run.config, saved.replace(step=np.int32(step)), {})
+    found = fitted_before(tmp_path, run.config)
+    jax.tree.map(np.testing.assert_array_equal, found, run.statistics)
+    damage(tmp_path / "checkpoints" / "2", "flipped")
+    found = fitted_before(tmp_path, run.config)
+    jax.tree.map(np.testing.assert_array_equal, found, dict(other))
+    again = setup.from_config(run.config, found)
+    jax.tree.map(np.testing.assert_array_equal, again.statistics, found)
+    for key, value in (("data.split_seed", 1), ("preprocessing.name", "zca")):
+        config = run.config.copy_and_resolve_references()
+        config.update_from_flattened_dict({key: value})
+        assert fitted_before(tmp_path, config) is None
+    # Data of another shape than those it was fitted to.
+    config = run.config.copy_and_resolve_references()
+    config.data.name = "digits"
+    assert setup.from_config(config, found).statistics["shift"].shape == (1,)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from research.config import default_config
-from research.data import augmentation, mixing
+from research.data import augmentation, mixing, preprocessing
 from research.data.feed import to_device
 from research.models import (
     activations,
@@ -28,6 +28,7 @@ MODELS = {
     "cnn": {"model.channels": (8,), "augmentation.names": tuple(public_functions(augmentation))},
     "resnet": {"model.depth": 8},
 }
+VECTORS = ["pca", "pca_whitening"]  # what they make of images
 
 
 def names(module, *without):
@@ -43,6 +44,7 @@ def choices(draw):
     model = draw(st.sampled_from(sorted(MODELS)))
     config = {
         "model.name": model,
+        "preprocessing.name": draw(names(preprocessing, *VECTORS * (model != "mlp"))),
         "model.activation": draw(names(activations)),
         "model.initializer": draw(names(initializers)),
         "model.activation_gain": draw(st.booleans()),
