@@ -85,7 +85,8 @@ def zca(chunks: _Chunks, *, epsilon: float) -> Statistics:
     """`pca_whitening` turned back, so that images look like images (Bell and Sejnowski, 1997).
 
     x -> U (variances + epsilon)^(-1/2) U^T x, of all whitenings that with the least change.
-    CIFAR-10's 3,072 features take half a minute on two cores to fit, growing with their cube.
+    CIFAR-10's 3,072 features take about a minute to fit on two busy cores: half for the covariance,
+    half for its eigenvectors, which grows with the cube of the features.
     """
     mean, scale, variances, directions = _principal(chunks)
     matrix = (directions / np.sqrt(variances + epsilon)) @ directions.T
