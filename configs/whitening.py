@@ -1,4 +1,11 @@
-"""X"""
+"""Whitened patches (ZCA, Bell and Sejnowski, 1997; of patches, Coates, Lee and Ng, 2011,
+https://proceedings.mlr.press/v15/coates11a.html) before a small convolutional net on CIFAR-10.
+
+60.7 % on test after one epoch, one seed; with --config.preprocessing.name=per_channel: 58.6 %. Each
+took 20 to 25 min on two busy cores of an AMD EPYC, which some twenty other processes shared.
+
+python -m research.main --config=configs/whitening.py --config.data.data_dir=DIR
+"""
 
 from research.config import default_config
 
