@@ -136,7 +136,9 @@ def _check_sizes(config: ConfigDict, examples: int) -> None:
         )
     if size % parts:
         divisors = [number for number in range(1, size + 1) if size % number == 0]
-        nearest = sorted(sorted(divisors, key=lambda number: abs(number - parts))[:2])
+        below = max(number for number in divisors if number < parts)
+        above = min((number for number in divisors if number > parts), default=below)
+        nearest = sorted({below, above})
         raise UserError(
             f"config.compute.microbatches = {parts} does not divide config.batch_size = {size} "
             f"(allowed: divisors, such as {' or '.join(map(str, nearest))})"

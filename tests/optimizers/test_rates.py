@@ -48,7 +48,7 @@ def test_heavy_ball_has_the_rate_of_its_root(k):
     linear = found / rate ** np.arange(1, steps + 1)
     half = linear[steps // 2]
     slope = (linear[-1] - half) / (steps - 1 - steps // 2)
-    assert 0 < slope and linear[-1] < 3 * half  # grows as t, not as a power of more than 1
+    assert slope > 0 and linear[-1] < 3 * half  # grows as t, not as a power of more than 1
     measured = (found[-1] / found[steps // 2]) ** (1 / (steps - 1 - steps // 2))
     assert measured == pytest.approx(rate, rel=2 / steps)
     assert measured < (k - 1) / (k + 1)
