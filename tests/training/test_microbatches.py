@@ -15,7 +15,6 @@ PLAIN = {
     "model.normalization": "layer_norm",
     "model.dropout_rate": 0.0,
     "loss.l1": 1e-3,
-    "augmentation.mixing": "mixup",
     "optimizer.name": "momentum",
     "optimizer.learning_rate": 0.1,
 }
@@ -28,10 +27,13 @@ def three_steps(parts, **changes):
     return jax.jit(lambda state: jax.lax.scan(step, state, batches))(run.init())
 
 
-@pytest.mark.parametrize(("parts", "radius"), [(4, 0.1), (32, 0.0)])
-def test_parts_are_the_whole_batch(parts, radius):
+@pytest.mark.parametrize(
+    ("parts", "changes"),
+    [(4, {"optimizer.sam_radius": 0.1}), (32, {"augmentation.mixing": "mixup"})],
+)
+def test_parts_are_the_whole_batch(parts, changes):
     """Penalties once, mixing before the cut; SAM climbs along the whole batch's gradient."""
-    changes = PLAIN | {"optimizer.sam_radius": radius}
+    changes = PLAIN | changes
     whole, told = three_steps(1, **changes)
     cut, metrics = three_steps(parts, **changes)
     close(weights(cut), weights(whole), rtol=1e-5, atol=1e-6)
