@@ -47,6 +47,9 @@ SWITCHES = {
     "optimizer.clip_norm": 1.0,
     "optimizer.clip_adaptive": 0.01,
     "optimizer.max_norm": 3.0,
+    "optimizer.sam_radius": 0.05,
+    "optimizer.lookahead_steps": 5,
+    "compute.microbatches": 4,
 }
 
 

@@ -106,17 +106,23 @@ def default_config() -> ConfigDict:
     optimizer.name = "adam"  # research/optimizers/algorithms.py
     optimizer.learning_rate = 1e-3
     optimizer.weight_decay = 0.0  # decoupled: kernels shrink by learning_rate * weight_decay a step
+    optimizer.decay_multipliers = ()  # of the decay: (pattern, number) pairs; (): kernels only
     optimizer.clip_value = 0.0  # cuts each number of the gradients to this size; 0: off
     optimizer.clip_norm = 0.0  # rescales gradients whose global norm is larger; 0: off
     optimizer.clip_adaptive = 0.0  # to this share of each unit's weights (AGC); 0: off
     optimizer.max_norm = 0.0  # shortens each unit's incoming weights to this length; 0: off
     optimizer.multipliers = ()  # of the rate: (pattern of parameter paths, number) pairs
     optimizer.layer_decay = 1.0  # of the rate, for each layer further from the head
+    optimizer.sam_radius = 0.0  # SAM: the gradient is taken so far uphill; 0: off
+    optimizer.lookahead_steps = 0  # after so many, weights go back part of their way; 0: off
+    optimizer.lookahead_share = 0.5  # lookahead: what is kept of the way
     optimizer.momentum = 0.9  # momentum, nesterov, rmsprop_momentum, lars, muon
     optimizer.rms_decay = 0.9  # of the *old* squares: rmsprop and its kin, adadelta
     optimizer.beta1 = 0.9  # adam and its kin
     optimizer.beta2 = 0.999  # adam and its kin; lion's authors take 0.99
     optimizer.epsilon = 1e-8  # all that divide by a root
+    optimizer.memory = 10  # lbfgs: earlier steps that the curvature is told from
+    optimizer.line_search_steps = 20  # lbfgs: evaluations of the loss in one step, at most
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "cosine"  # research/optimizers/schedules.py; multiplies the learning rate
@@ -128,7 +134,10 @@ def default_config() -> ConfigDict:
     schedule.rise_share = 0.3  # one_cycle: of the training, at its start
     schedule.initial = 0.04  # one_cycle: where it starts, as a share of the learning rate
     schedule.milestones = ("50 percent", "75 percent")  # piecewise: where the rate drops
-    schedule.factor = 0.1  # piecewise: what it is multiplied by at each
+    schedule.factor = 0.1  # piecewise: what it is multiplied by at each; plateau: at each cut
+    schedule.window = "1 epochs"  # plateau: the training loss is averaged over so much
+    schedule.patience = 5.0  # plateau: windows without a fall that are waited for
+    schedule.threshold = 1e-3  # plateau: the share of the least loss that counts as a fall
 
     config.transfer = transfer = ConfigDict()
     transfer.checkpoint = config_dict.placeholder(str)  # a run folder, or a .safetensors file
@@ -142,6 +151,7 @@ def default_config() -> ConfigDict:
     config.compute = compute = ConfigDict()
     compute.steps_per_dispatch = 0  # steps in one call of the compiled program; 0: ~half a second
     compute.evaluation_batch_size = 1024
+    compute.microbatches = 1  # parts that a step cuts its batch into, for less memory
     return config
 
 
@@ -175,6 +185,8 @@ TRACED: dict[str, tuple[float, float]] = {
     "optimizer.clip_adaptive": (0, math.inf),
     "optimizer.max_norm": (0, math.inf),
     "optimizer.layer_decay": (0, math.inf),
+    "optimizer.sam_radius": (0, math.inf),
+    "optimizer.lookahead_share": (0, 1),
     "optimizer.momentum": (0, 1),
     "optimizer.rms_decay": (0, 1),
     "optimizer.beta1": (0, 1),
@@ -187,9 +199,11 @@ TRACED: dict[str, tuple[float, float]] = {
     "schedule.rise_share": (0, 1),
     "schedule.initial": (0, 1),
     "schedule.factor": (0, math.inf),
+    "schedule.patience": (0, math.inf),
+    "schedule.threshold": (0, 1),
 }
 # Durations that the mathematics uses: traced too, as numbers of steps.
-TRACED_DURATIONS = ("duration", "schedule.warmup", "schedule.milestones")
+TRACED_DURATIONS = ("duration", "schedule.warmup", "schedule.milestones", "schedule.window")
 # The rest of the numbers: low <= value < high.
 LIMITS: dict[str, tuple[float, float]] = {
     "batch_size": (1, 2**31),
@@ -211,16 +225,28 @@ LIMITS: dict[str, tuple[float, float]] = {
     "model.ghost_batch_size": (0, 2**31),
     "model.norm_groups": (1, 2**31),
     "model.sparse_connections": (1, 2**31),
+    "optimizer.lookahead_steps": (0, 2**31),
+    "optimizer.memory": (1, 2**15),
+    "optimizer.line_search_steps": (1, 2**15),
     "compute.steps_per_dispatch": (0, 2**31),
     "compute.evaluation_batch_size": (1, 2**31),
+    "compute.microbatches": (1, 2**31),
 }
 # Tuples of pairs, and what the pairs look like.
 PAIRS = {
     "optimizer.multipliers": "(('head/.*', 1.0), ('.*', 0.1))",
+    "optimizer.decay_multipliers": "(('.*/kernel', 1.0), ('.*', 0.0))",
     "transfer.rename": r"(('trunk/(.*)', r'\1'),)",
     "transfer.freeze": "(('Conv_.*', '100 percent'),)",
 }
-DURATIONS = ("duration", "log_every", "evaluate_every", "checkpoint_every", "schedule.warmup")
+DURATIONS = (
+    "duration",
+    "log_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "schedule.warmup",
+    "schedule.window",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -336,11 +362,10 @@ def check_config(config: ConfigDict) -> None:
                 raise UserError(
                     f"config.{key} = {values[key]!r} is no tuple of pairs (allowed: {example})"
                 )
-    for _, number in values["optimizer.multipliers"]:
-        if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= 0:
-            raise UserError(
-                f"config.optimizer.multipliers: {number!r} is no number (allowed: at least 0)"
-            )
+    for key in ("optimizer.multipliers", "optimizer.decay_multipliers"):
+        for _, number in values[key]:
+            if isinstance(number, bool) or not isinstance(number, (int, float)) or not number >= 0:
+                raise UserError(f"config.{key}: {number!r} is no number (allowed: at least 0)")
     for _, duration in values["transfer.freeze"]:
         Duration.parse(duration, "transfer.freeze")
     for key in (*DURATIONS, "schedule.milestones"):

@@ -3,7 +3,7 @@
 from conftest import ROOT
 
 from research import vocabulary
-from research.config import LIMITS, TRACED, TRACED_DURATIONS, default_config, flatten
+from research.config import LIMITS, PAIRS, TRACED, TRACED_DURATIONS, default_config, flatten
 from research.names import numbers_of, public_functions
 
 
@@ -20,7 +20,7 @@ def test_numbers_are_keys_of_the_config_with_limits():
         for function in public_functions(module).values():
             for number in numbers_of(function):
                 assert (name := f"{section}.{number}" if section else number) in keys
-                checked = {*TRACED, *TRACED_DURATIONS, *LIMITS}
+                checked = {*TRACED, *TRACED_DURATIONS, *LIMITS, *PAIRS}
                 assert name in checked or isinstance(keys[name], bool)
 
 

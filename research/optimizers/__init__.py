@@ -1,22 +1,27 @@
 """Optimisers: optax chains built from static names and traced numbers."""
 
+import functools
+import inspect
+
 import jax
 import optax
 from ml_collections import ConfigDict
 
 from research.names import bind, numbers_of, resolve
-from research.optimizers import algorithms, schedules
+from research.optimizers import algorithms, plateau, schedules
 from research.optimizers.clipping import clipped
-from research.optimizers.decay import decayed_kernels
-from research.optimizers.masks import is_kernel
+from research.optimizers.decay import decayed
+from research.optimizers.lookahead import lookahead
 from research.optimizers.multipliers import multipliers
 from research.optimizers.warmup import with_warmup
 
 
-def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformation:
+def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformationExtraArgs:
     """The chain of a config.
 
-    Clip, update rule, decoupled weight decay, scheduled learning rate, its multipliers.
+    Clip, update rule, decoupled weight decay, scheduled learning rate, its multipliers, lookahead.
+    Its `update` also takes `value`, `grad` and `value_fn(params) -> value` of the loss, for what
+    needs them: the plateau schedule, and rules that search along a line.
 
     It is built anew inside the traced step, so that every number in it may be a tracer and the
     count of steps is kept once, in the train state.
@@ -35,16 +40,32 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     algorithm = bind(algorithm, config.optimizer, numbers)
     decay = optax.identity()
     if config.optimizer.weight_decay and not decays_itself:
-        decay = decayed_kernels(numbers["weight_decay"])
-    # Always five links, and none with a state that depends on what is on or off: a resumed run may
-    # switch either, for the structure of the optimizer's state stays.
-    return optax.chain(
+        decay = decayed(numbers["weight_decay"], config.optimizer.decay_multipliers)
+    # Always six links, and none with a state that depends on which numbers are on or off: a resumed
+    # run may switch them, for the structure of the optimizer's state stays.
+    chain = optax.chain(
         clipped(config, numbers),
         algorithm(),
         decay,
-        optax.scale(-learning_rate(config, hyperparameters, step)),
+        _scheduled(config, hyperparameters, step),
         _multiplied(config, hyperparameters, step),
+        lookahead(config.optimizer.lookahead_steps, numbers["lookahead_share"], step),
     )
+    return optax.with_extra_args_support(chain)
+
+
+def _scheduled(config, hyperparameters, step) -> optax.GradientTransformationExtraArgs:
+    watches = _watches_losses(_schedule(config))
+    watched = bind(plateau.watched, config.schedule, hyperparameters["schedule"])
+
+    def update(updates, losses, params=None, *, value=None, **_):
+        if watches:
+            losses = watched(losses, value)
+        rate = learning_rate(config, hyperparameters, step, losses)
+        return jax.tree.map(lambda update: -rate * update, updates), losses
+
+    start = plateau.nothing_seen if watches else optax.EmptyState
+    return optax.GradientTransformationExtraArgs(lambda params: start(), update)
 
 
 def _multiplied(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformation:
@@ -55,10 +76,25 @@ def _multiplied(config: ConfigDict, hyperparameters, step) -> optax.GradientTran
     return optax.stateless(update)
 
 
-def learning_rate(config: ConfigDict, hyperparameters, step):
-    """The learning rate of the update that follows `step` earlier ones: float32 scalar."""
-    numbers = hyperparameters["schedule"]
-    schedule = resolve("config.schedule.name", config.schedule.name, schedules)
+def learning_rate(config: ConfigDict, hyperparameters, step, opt_state=None):
+    """The learning rate of the update that follows `step` earlier ones: float32 scalar.
+
+    `opt_state` is the optimizer's after that update, for schedules that watch the loss; None: as if
+    it always fell.
+    """
+    numbers, schedule = hyperparameters["schedule"], _schedule(config)
+    watches = _watches_losses(schedule)
     schedule = bind(schedule, config.schedule, numbers)
+    if watches:
+        cuts = 0.0 if opt_state is None else optax.tree.get(opt_state, "cuts")
+        schedule = functools.partial(schedule, cuts=cuts)
     factor = with_warmup(schedule, step, numbers["warmup"], numbers["duration"])
     return hyperparameters["optimizer"]["learning_rate"] * factor
+
+
+def _schedule(config: ConfigDict):
+    return resolve("config.schedule.name", config.schedule.name, schedules)
+
+
+def _watches_losses(schedule) -> bool:
+    return "cuts" in inspect.signature(schedule).parameters

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
-from research.optimizers.decay import decayed_kernels
+from research.optimizers.decay import decayed
 from research.optimizers.masks import is_kernel
 
 
@@ -106,18 +106,20 @@ def lion(*, beta1, beta2):
     return optax.scale_by_lion(b1=beta1, b2=beta2)
 
 
-def lars(*, momentum, weight_decay):
+def lars(*, momentum, weight_decay, decay_multipliers):
     """Heavy ball on g + weight_decay w, brought to each kernel's own length (You et al., 2017)."""
     return optax.chain(
-        decayed_kernels(weight_decay), _kernels_own_length(), optax.trace(decay=momentum)
+        decayed(weight_decay, decay_multipliers),
+        _kernels_own_length(),
+        optax.trace(decay=momentum),
     )
 
 
-def lamb(*, beta1, beta2, epsilon, weight_decay):
+def lamb(*, beta1, beta2, epsilon, weight_decay, decay_multipliers):
     """Adam plus weight_decay w, brought to each kernel's own length (You et al., 2020, alg. 2)."""
     return optax.chain(
         adam(beta1=beta1, beta2=beta2, epsilon=epsilon),
-        decayed_kernels(weight_decay),
+        decayed(weight_decay, decay_multipliers),
         _kernels_own_length(),
     )
 
@@ -155,6 +157,20 @@ def muon(*, momentum, beta1, beta2, epsilon):
     orthogonal = contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=sides)
     return optax.partition(
         {"muon": orthogonal, "adam": adam(beta1=beta1, beta2=beta2, epsilon=epsilon)}, kinds
+    )
+
+
+def lbfgs(*, memory, line_search_steps):
+    """Inverse curvature from the last `memory` steps, times a step length that a line search finds.
+
+    L-BFGS with strong Wolfe conditions (Nocedal and Wright, 2006, algorithms 7.4, 3.5 and 3.6). For
+    all training data as one batch, without noise; a constant learning rate of 1 is its own length.
+    """
+    return optax.chain(
+        optax.scale_by_lbfgs(memory_size=memory),
+        optax.scale(-1.0),
+        optax.scale_by_zoom_linesearch(line_search_steps),  # wants a direction of descent
+        optax.scale(-1.0),
     )
 
 

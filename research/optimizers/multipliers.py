@@ -38,6 +38,11 @@ def never_trained(config: ConfigDict, hyperparameters, params):
     return jax.tree.map(lambda f: isinstance(f, (int, float)) and f == 0, factors)
 
 
+def trained_now(config: ConfigDict, hyperparameters, params, step):
+    """Marks parameters that the next step changes; with bools, or traced ones."""
+    return jax.tree.map(lambda f: f != 0, multipliers(config, hyperparameters, params, step))
+
+
 def _thawed(config, hyperparameters, params, step):
     pairs = []
     until = hyperparameters["transfer"]["thaw"]

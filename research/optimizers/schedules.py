@@ -2,7 +2,8 @@
 
 The numbers are those of `config.schedule` that a schedule names, traced, durations already in
 steps; so changing its length or its end never recompiles. `progress` runs from 0 to 1 over the
-steps that warm-up leaves.
+steps that warm-up leaves. A schedule that names `cuts` is told how often the training loss has
+stopped falling.
 """
 
 import jax.numpy as jnp
@@ -56,6 +57,15 @@ def piecewise(progress, step, *, milestones, factor):
     """Multiplied by `factor` at each of `milestones` (He et al., 2015: 0.1 at 1/2 and 3/4)."""
     passed = jnp.sum(step >= milestones)
     return factor ** passed.astype(jnp.float32)
+
+
+def plateau(progress, step, cuts, *, factor, final):
+    """factor^cuts, at least `final`; a cut is made when the training loss has stopped falling.
+
+    That is: when for `schedule.patience` windows in a row the mean over a `schedule.window` has not
+    been below 1 - `schedule.threshold` times the least before.
+    """
+    return jnp.maximum(factor**cuts, final)
 
 
 def stable_decay(progress, step, *, final, decay_share):

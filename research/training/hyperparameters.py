@@ -28,6 +28,7 @@ def from_config(config: ConfigDict, examples: int) -> dict:
     tree["schedule"] |= {
         "duration": np.float32(total),
         "warmup": np.float32(round(in_steps(config, "schedule.warmup", examples))),
+        "window": np.float32(round(in_steps(config, "schedule.window", examples))),
         "milestones": np.array(
             [
                 round(_steps(config, text, "schedule.milestones", examples))

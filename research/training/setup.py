@@ -8,13 +8,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research import models
-from research.config import check_config, flatten
+from research.config import check_config, default_config, flatten
 from research.data import preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
-from research.names import bind, resolve
+from research.names import bind, numbers_of, resolve
+from research.optimizers import algorithms
 from research.training import hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
@@ -22,6 +23,17 @@ from research.vocabulary import NAMED
 
 _PROBE = 512  # examples that weights are fitted to, where they are
 _CHUNK = 2**22  # numbers in float64 at a time that preprocessing is fitted to: 32 MB
+# What makes the loss another function at each step, or its gradient not the loss's.
+_NOT_FOR_LINE_SEARCH = (
+    "augmentation.names",
+    "augmentation.mixing",
+    "model.ghost_batch_size",
+    "model.dropout_rate",
+    "model.input_dropout_rate",
+    "model.dropconnect_rate",
+    "model.stochastic_depth_rate",
+    "optimizer.sam_radius",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,13 +157,41 @@ def _check_names(config: ConfigDict) -> None:
 
 
 def _check_sizes(config: ConfigDict, examples: int) -> None:
-    if config.batch_size > examples:
+    size, parts = config.batch_size, config.compute.microbatches
+    if size > examples:
         raise UserError(
-            f"config.batch_size = {config.batch_size} is larger than the {examples} training "
-            f"examples (allowed: 1 to {examples})"
+            f"config.batch_size = {size} is larger than the {examples} training examples "
+            f"(allowed: 1 to {examples})"
         )
-    seen = (hyperparameters.total_steps(config, examples) + 1) * config.batch_size
+    if size % parts:
+        divisors = [number for number in range(1, size + 1) if size % number == 0]
+        below = max(number for number in divisors if number < parts)
+        above = min((number for number in divisors if number > parts), default=below)
+        nearest = sorted({below, above})
+        raise UserError(
+            f"config.compute.microbatches = {parts} does not divide config.batch_size = {size} "
+            f"(allowed: divisors, such as {' or '.join(map(str, nearest))})"
+        )
+    if "line_search_steps" in numbers_of(getattr(algorithms, config.optimizer.name)):
+        _check_line_search(config, examples)
+    seen = (hyperparameters.total_steps(config, examples) + 1) * size
     if seen > MAX_POSITIONS:
         raise UserError(
             f"config.duration = {config.duration!r} is {seen} examples (allowed: {MAX_POSITIONS})"
+        )
+
+
+def _check_line_search(config: ConfigDict, examples: int) -> None:
+    """A search along a line, and the curvature between steps, need one loss for all steps."""
+    reasons = []
+    if config.batch_size < examples:
+        reasons.append(f"config.batch_size = {config.batch_size} (allowed: {examples}, all)")
+    for key, value in flatten(config).items():
+        if key in _NOT_FOR_LINE_SEARCH and value not in ((), 0, "none"):
+            off = flatten(default_config())[key]
+            reasons.append(f"config.{key} = {value!r} (allowed: {off!r})")
+    if reasons:
+        raise UserError(
+            f"config.optimizer.name = {config.optimizer.name!r} needs the same loss at every step, "
+            f"which it is not by {', '.join(reasons)}"
         )

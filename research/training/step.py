@@ -12,8 +12,10 @@ from research.data import augmentation, mixing
 from research.data.feed import preprocess
 from research.names import bind, resolve
 from research.optimizers.constraints import max_norm
-from research.optimizers.multipliers import never_trained
+from research.optimizers.multipliers import never_trained, trained_now
+from research.optimizers.sharpness import sharpness_aware
 from research.training import loss
+from research.training.microbatches import over_batch
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState
 
@@ -38,15 +40,16 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
 
         fixed = never_trained(config, numbers, state.params)
 
-        def objective(params):
+        def objective(params, batch_stats, batch, key):
+            inputs, targets = batch
             params = jax.tree.map(
                 lambda param, fixed: jax.lax.stop_gradient(param) if fixed else param, params, fixed
             )
             logits, updates = model.apply(
-                {"params": params, "batch_stats": state.batch_stats},
+                {"params": params, "batch_stats": batch_stats},
                 inputs,
                 train=True,
-                rngs={"dropout": stream_key(numbers["seed"], DROPOUT, state.step)},
+                rngs={"dropout": key},
                 mutable=["batch_stats"],
             )
             sums = loss.sums(logits, targets)
@@ -54,10 +57,22 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
             sums["loss"] = value * sums["count"]
             return value, (sums, updates.get("batch_stats", {}))
 
-        gradients, (metrics, batch_stats) = jax.grad(objective, has_aux=True)(state.params)
+        key = stream_key(numbers["seed"], DROPOUT, state.step)
+        gradient, value = over_batch(objective, (inputs, targets), key, config.compute.microbatches)
+        if config.optimizer.sam_radius:
+            trained = trained_now(config, numbers, state.params, state.step)
+            gradient = sharpness_aware(gradient, numbers["optimizer"]["sam_radius"], trained)
+        gradients, (metrics, batch_stats) = gradient(state.params, state.batch_stats)
         optimizer = optimizers.build(config, numbers, state.step)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics["learning_rate"] = optimizers.learning_rate(config, numbers, state.step)
+        updates, opt_state = optimizer.update(
+            gradients,
+            state.opt_state,
+            state.params,
+            value=metrics["loss"] / metrics["count"],
+            grad=gradients,
+            value_fn=lambda params: value(params, state.batch_stats),
+        )
+        metrics["learning_rate"] = optimizers.learning_rate(config, numbers, state.step, opt_state)
         params = optax.apply_updates(state.params, updates)
         if config.optimizer.max_norm:
             shortened = max_norm(params, numbers["optimizer"]["max_norm"])

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from research import optimizers
 from research.errors import UserError
 from research.optimizers.masks import compiled, path_name
 from research.optimizers.multipliers import never_trained
@@ -56,7 +57,8 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
     }
     if settings.preprocessing and preprocessing is not None:
         state = state.replace(preprocessing=_same_shapes(preprocessing, state.preprocessing))
-    state = state.replace(**trees)
+    optimizer = optimizers.build(config, state.hyperparameters, step=0)
+    state = state.replace(**trees, opt_state=optimizer.init(trees["params"]))
     if settings.recalibrate:
         state = recalibrate(config, run.classes, state, run.train)
     return state, report

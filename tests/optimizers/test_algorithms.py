@@ -8,6 +8,7 @@ import pytest
 
 from research import optimizers
 from research.config import default_config
+from research.errors import UserError
 from research.names import public_functions
 from research.optimizers import algorithms
 from research.training import hyperparameters
@@ -191,6 +192,8 @@ def muon(memory, g, t, w, place):
     return m, (x.T if turned else x).reshape(g.shape)
 
 
+# L-BFGS wants the loss itself: see test_line_search.py.
+NAMES = [name for name in public_functions(algorithms) if name != "lbfgs"]
 RULES = {
     "sgd": lambda memory, g, t, w, place: (None, g),
     "momentum": heavy_ball(),
@@ -231,7 +234,7 @@ def reference(name, decay):
     return found
 
 
-@pytest.mark.parametrize("name", public_functions(algorithms))
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_twenty_steps_are_the_papers(name, decay):
     decay = 0.1 if name in OWN_DECAY else decay
@@ -246,7 +249,7 @@ def test_twenty_steps_are_the_papers(name, decay):
             assert np.abs(want - PARAMS[module][leaf]).max() > 1e-2
 
 
-@pytest.mark.parametrize("name", public_functions(algorithms))
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_are_traced_lane_by_lane(name):
     train, numbers = ours(name)
     rates = jnp.asarray([0.01, 0.05])
@@ -341,3 +344,72 @@ def test_clipping(changes, bound):
     want = bound(g, w) if bound else g * min(1, 0.3 / np.linalg.norm(g))
     np.testing.assert_allclose(-updates["Dense_0"]["kernel"], want, rtol=1e-5, atol=1e-7)
     assert not np.allclose(want, g)
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_lookahead_is_its_algorithm_1(name, share):
+    train, numbers = ours(name, lookahead_steps=6, lookahead_share=share, weight_decay=0.1)
+    got = jax.jit(train)(numbers)
+    for module, leaves in PARAMS.items():
+        for leaf, fast in leaves.items():
+            slow, memory = fast, None
+            for step in range(STEPS):
+                g = gradient(fast, CURVATURE[module][leaf], step, np)
+                memory, direction = RULES[name](memory, g, step + 1, fast, f"{module}/{leaf}")
+                if leaf == "kernel":
+                    direction = direction + 0.1 * fast
+                fast = fast - RATE * direction
+                if (step + 1) % 6 == 0:
+                    slow = slow + share * (fast - slow)
+                    fast = slow
+            np.testing.assert_allclose(got[module][leaf], fast, rtol=1e-4, atol=1e-5)
+
+
+def test_lookahead_in_lanes_of_other_shares():
+    train, numbers = ours("adam", lookahead_steps=5)
+
+    def lane(share):
+        return train(numbers | {"optimizer": numbers["optimizer"] | {"lookahead_share": share}})
+
+    shares = jnp.asarray([0.2, 0.9])
+    lanes = jax.jit(jax.vmap(lane))(shares)
+    alone = [jax.jit(lane)(share) for share in shares]
+    for number, want in enumerate(alone):
+        jax.tree.map(
+            lambda many, one, number=number: np.testing.assert_allclose(
+                many[number], one, rtol=1e-4, atol=1e-5
+            ),
+            lanes,
+            want,
+        )
+    assert not np.allclose(*(lane["head"]["kernel"] for lane in alone), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["sgd", "lars", "lamb"])
+def test_decay_goes_where_patterns_say(name):
+    """Also inside rules that decay themselves; zero gradients leave nothing but the decay."""
+    pairs = ((".*/bias", 2.0), ("Conv_0/.*", 0.5), (".*", 0.0))
+    config, numbers = config_of(name, weight_decay=0.1, decay_multipliers=pairs)
+    params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32) + 1, PARAMS)
+    chain = optimizers.build(config, numbers, 0)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = chain.update(zeros, chain.init(params), params)
+    factors = {
+        "Conv_0": {"kernel": 0.5},
+        "Dense_0": {"kernel": 0.0, "bias": 2.0},
+        "head": {"kernel": 0.0, "bias": 2.0},
+    }
+    for module, leaves in factors.items():
+        for leaf, factor in leaves.items():
+            want = 0.1 * factor * np.asarray(params[module][leaf], np.float64)
+            if name != "sgd" and leaf == "kernel" and factor:
+                want *= np.linalg.norm(params[module][leaf]) / np.linalg.norm(want)
+            np.testing.assert_allclose(updates[module][leaf], -RATE * want, rtol=1e-5, atol=1e-9)
+
+
+def test_decay_must_cover_every_parameter():
+    config, numbers = config_of("sgd", weight_decay=0.1, decay_multipliers=((".*/kernel", 1.0),))
+    chain = optimizers.build(config, numbers, 0)
+    with pytest.raises(UserError, match="decay_multipliers: no pattern matches Dense_0/bias, head"):
+        chain.update(PARAMS, chain.init(PARAMS), PARAMS)

@@ -31,6 +31,22 @@ MODELS = {
 VECTORS = ["pca", "pca_whitening"]  # what they make of images
 
 
+# What a line search can do with: all 20 training examples at once, and no noise.
+FULL_BATCH = {
+    "batch_size": 20,
+    "data.validation": 0.988,
+    "augmentation.names": (),
+    "augmentation.mixing": "none",
+    "model.ghost_batch_size": 0,
+    "model.dropout_rate": 0.0,
+    "model.input_dropout_rate": 0.0,
+    "model.dropconnect_rate": 0.0,
+    "model.stochastic_depth_rate": 0.0,
+    "optimizer.sam_radius": 0.0,
+    "optimizer.line_search_steps": 3,
+}
+
+
 def names(module, *without):
     return st.sampled_from([name for name in public_functions(module) if name not in without])
 
@@ -69,11 +85,17 @@ def choices(draw):
         "loss.l1": draw(rate(1e-4)),
         "loss.l2": draw(rate(1e-4)),
         "optimizer.max_norm": draw(rate(3.0)),
+        "optimizer.decay_multipliers": draw(st.sampled_from([(), ((".*", 1.0),)])),
+        "optimizer.sam_radius": draw(rate(0.05)),
+        "optimizer.lookahead_steps": draw(st.sampled_from([0, 2])),
+        "compute.microbatches": draw(st.sampled_from([1, 2])),
         **MODELS[model],
     }
     if model == "resnet":
         fitting = ["fixup"] if config["model.normalization"] == "none" else ["zero_gamma"]
         config["model.residual"] = draw(st.sampled_from(["plain", *fitting]))
+    if config["optimizer.name"] == "lbfgs":
+        config |= FULL_BATCH
     return config
 
 
@@ -83,8 +105,10 @@ def two_steps(changes):
     config.duration = "2 steps"
     config.update_from_flattened_dict(changes)
     run = setup.from_config(config)
-    data = to_device(run.train.inputs[:32], run.train.labels[:32])
-    batches = jax.tree.map(lambda array: array.reshape(2, 16, *array.shape[1:]), data)
+    size = config.batch_size
+    indices = np.arange(2 * size) % len(run.train)
+    data = to_device(run.train.inputs[indices], run.train.labels[indices])
+    batches = jax.tree.map(lambda array: array.reshape(2, size, *array.shape[1:]), data)
     step = make_train_step(run.config, run.classes)
     state = run.init()
 
