@@ -74,8 +74,8 @@ def program(model: str, changes: dict):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (8192, *shape), np.uint8)
     train = Arrays(images, random.integers(0, 10, len(images)).astype(np.int32))
-    fit = preprocessing.per_channel
-    run = setup.Setup(config, train, train, train, tuple("0123456789"), fit(images))
+    fitted = preprocessing.per_channel([images])
+    run = setup.Setup(config, train, train, train, tuple("0123456789"), fitted)
     step = executors.resident(make_train_step(config, run.classes), config.batch_size)
     data, held = to_device(train.inputs, train.labels), [run.init()]
     compiled = jax.jit(step, donate_argnums=0).lower(held[0], data, np.int32(0)).compile()
