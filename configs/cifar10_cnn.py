@@ -13,7 +13,7 @@ def get_config():
     config = default_config()
     config.data.name = "cifar10"
     config.duration = "10 epochs"
-    config.checkpoint_every = "1 epochs"
+    config.checkpoint.every = "1 epochs"
     config.augmentation.names = ("flip", "crop")
     config.model.name = "cnn"
     config.model.channels = (32, 64, 128)

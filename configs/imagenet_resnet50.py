@@ -16,7 +16,7 @@ def get_config():
     config.data.validation = 0.01
     config.batch_size = 256
     config.duration = "90 epochs"
-    config.checkpoint_every = "1 epochs"
+    config.checkpoint.every = "1 epochs"
     config.augmentation.names = ("flip",)
     config.model.name = "resnet"
     config.model.depth = 50

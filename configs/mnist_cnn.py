@@ -13,7 +13,7 @@ def get_config():
     config = default_config()
     config.data.name = "mnist"
     config.duration = "6 epochs"
-    config.checkpoint_every = "1 epochs"
+    config.checkpoint.every = "1 epochs"
     config.model.name = "cnn"
     config.model.channels = (32, 64, 128)
     config.model.dropout_rate = 0.3

@@ -30,7 +30,12 @@ def default_config() -> ConfigDict:
     config.duration = "20 epochs"
     config.log_every = "1 epochs"
     config.evaluate_every = "1 epochs"  # on validation; training never sees the test split
-    config.checkpoint_every = "5 epochs"
+    config.on_divergence = "stop"  # stop; skip_step: leave such updates out; rollback
+    config.max_rollbacks = 3  # rollback: to the last checkpoint, with half the learning rate
+
+    config.checkpoint = checkpoint = ConfigDict()
+    checkpoint.every = "5 epochs"
+    checkpoint.on_error = "stop"  # what cannot be written: stop, or continue and try again later
 
     config.data = data = ConfigDict()
     data.name = "digits"  # digits, any image classification set of TFDS, npz, folder, or a toy set
@@ -207,6 +212,7 @@ TRACED_DURATIONS = ("duration", "schedule.warmup", "schedule.milestones", "sched
 # The rest of the numbers: low <= value < high.
 LIMITS: dict[str, tuple[float, float]] = {
     "batch_size": (1, 2**31),
+    "max_rollbacks": (0, 2**31),
     "data.validation": (0, 1),
     "data.split_seed": (0, 2**32),
     "data.image_size": (0, 2**15),
@@ -232,6 +238,13 @@ LIMITS: dict[str, tuple[float, float]] = {
     "compute.evaluation_batch_size": (1, 2**31),
     "compute.microbatches": (1, 2**31),
 }
+# Words that stand for no function.
+CHOICES = {
+    "on_divergence": ("stop", "skip_step", "rollback"),
+    "checkpoint.on_error": ("stop", "continue"),
+}
+# What a resumed run may change besides the traced numbers: no finite step comes out otherwise.
+POLICIES = ("on_divergence", "max_rollbacks", "checkpoint.on_error")
 # Tuples of pairs, and what the pairs look like.
 PAIRS = {
     "optimizer.multipliers": "(('head/.*', 1.0), ('.*', 0.1))",
@@ -239,14 +252,8 @@ PAIRS = {
     "transfer.rename": r"(('trunk/(.*)', r'\1'),)",
     "transfer.freeze": "(('Conv_.*', '100 percent'),)",
 }
-DURATIONS = (
-    "duration",
-    "log_every",
-    "evaluate_every",
-    "checkpoint_every",
-    "schedule.warmup",
-    "schedule.window",
-)
+INTERVALS = ("log_every", "evaluate_every", "checkpoint.every")
+DURATIONS = ("duration", *INTERVALS, "schedule.warmup", "schedule.window")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -356,6 +363,9 @@ def check_config(config: ConfigDict) -> None:
                 raise UserError(
                     f"config.{key} = {value!r} is out of range (allowed: {_interval(low, high)})"
                 )
+    for key, allowed in CHOICES.items():
+        if values[key] not in allowed:
+            raise unknown_name(f"config.{key}", values[key], allowed)
     for key, example in PAIRS.items():
         for pair in values[key]:
             if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
@@ -371,7 +381,7 @@ def check_config(config: ConfigDict) -> None:
     for key in (*DURATIONS, "schedule.milestones"):
         for text in values[key] if isinstance(values[key], tuple) else (values[key],):
             duration = Duration.parse(text, key)
-            if key.endswith("_every") and not duration.amount:
+            if key in INTERVALS and not duration.amount:
                 raise UserError(f"config.{key} = {text!r} is no interval (allowed: more than 0)")
 
 

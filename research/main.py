@@ -19,11 +19,21 @@ def main(argv: list[str]) -> int:
     started = time.perf_counter()
     cli.refuse_arguments(argv)
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
+    import jax
+
     from research import platform, run_folder
     from research.data.sources import Records
     from research.reporting.progress import Progress
     from research.reporting.writers import MetricWriter, append_history, median_throughput
-    from research.training import advance, evaluation, interruption, loop, setup, transfer
+    from research.training import (
+        advance,
+        divergence,
+        evaluation,
+        interruption,
+        loop,
+        setup,
+        transfer,
+    )
     from research.training.checkpoints import Checkpoints, fitted_before
 
     platform.enable_compilation_cache()
@@ -53,16 +63,32 @@ def main(argv: list[str]) -> int:
                 from research.data import stream
 
                 batches = stream.training_batches(run.train, config.batch_size, config.seed)
-            restored = checkpoints.restore(lambda *_: state, iterator=batches, warn=_warn)
-            state, metadata = restored or (state, {})
+                beginning = batches.get_state()
+
+            def begin(state, step=None):
+                """The state of a checkpoint, its metadata; or the first state, and no metadata."""
+                restored = None
+                if step != 0:
+                    restored = checkpoints.restore(lambda *_: state, step, batches, warn=_warn)
+                if restored:
+                    return *restored, {}
+                if batches is not None:
+                    batches.set_state(beginning)
+                transferred = {}
+                if config.transfer.checkpoint:
+                    state, transferred = transfer.start_from(run, state)
+                return state, {}, transferred
+
+            state, metadata, transferred = begin(state)
             first = int(state.step)
-            if restored:
+            if metadata:
                 print(f"resuming {workdir} at step {first}")
-            append_history(workdir, "resume" if restored else "start", first)
-            if config.transfer.checkpoint and not restored:
-                state, report = transfer.start_from(run, state)
-                print(transfer.told(report))
-                append_history(workdir, "transfer", first, **report)
+            append_history(workdir, "resume" if metadata else "start", first)
+            if transferred:
+                print(transfer.told(transferred))
+                append_history(workdir, "transfer", first, **transferred)
+            rollbacks = metadata.get("rollbacks", 0)
+            state = divergence.slowed(state, rollbacks)
             seconds_before = metadata.get("wall_seconds", 0.0)
 
             def wall_seconds() -> float:
@@ -76,38 +102,71 @@ def main(argv: list[str]) -> int:
             evaluate = None
             if len(run.validation):
                 evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation, state)
+            healthy = jax.jit(divergence.healthy).lower(state).compile()
             compile_seconds = time.perf_counter() - compiling
 
             def save(state, record):
                 kept = {"class_names": list(run.class_names), "wall_seconds": wall_seconds()}
+                kept["rollbacks"] = rollbacks
                 metrics = {"validation_accuracy": record["accuracy"]} if record else None
-                checkpoints.save(config, state, kept, metrics, iterator=batches)
+                planned = plan.saves_at(int(state.step))
+                checkpoints.save(config, state, kept, metrics, batches, planned)
 
             steps_per_epoch = len(run.train) / config.batch_size
-            with (
-                MetricWriter(workdir, first) as writer,
-                Progress(plan.total_steps, steps_per_epoch, first) as progress,
-            ):
+            done = False
+            while not done:
+                with (
+                    MetricWriter(workdir, int(state.step)) as writer,
+                    Progress(plan.total_steps, steps_per_epoch, int(state.step)) as progress,
+                ):
 
-                def write(record):
-                    place = {"epoch": record["step"] / steps_per_epoch, "seconds": wall_seconds()}
-                    writer.write({**record, **place})
+                    def write(record, writer=writer):
+                        place = {"epoch": record["step"] / steps_per_epoch}
+                        writer.write({**record, **place, "seconds": wall_seconds()})
 
-                try:
-                    state = loop.fit(
-                        state,
-                        plan,
-                        advance=advance_steps,
-                        evaluate=evaluate,
-                        save=save,
-                        write=write,
-                        progress=progress.update,
-                        interrupted=lambda: bool(stopped),
-                        pace=loop.Pace(config.compute.steps_per_dispatch),
+                    try:
+                        state = loop.fit(
+                            state,
+                            plan,
+                            advance=advance_steps,
+                            healthy=healthy,
+                            evaluate=evaluate,
+                            save=save,
+                            write=write,
+                            progress=progress.update,
+                            interrupted=lambda: bool(stopped),
+                            pace=loop.Pace(config.compute.steps_per_dispatch),
+                        )
+                        done = True
+                    except loop.Diverged as error:
+                        diverged = error
+                if not done:
+                    last_rate = config.optimizer.learning_rate * 0.5**rollbacks
+                    if config.on_divergence == "rollback" and rollbacks < config.max_rollbacks:
+                        rollbacks += 1
+                        state, *_ = begin(run.init(), checkpoints.last_planned() or 0)
+                        state = divergence.slowed(state, rollbacks)
+                        to, rate = int(state.step), last_rate / 2
+                        details = {"to": to, "rollbacks": rollbacks, "learning_rate": rate}
+                        append_history(workdir, "rollback", diverged.step, **details)
+                        _warn(
+                            f"{diverged}; back to step {to} with config.optimizer.learning_rate = "
+                            f"{rate:g} (rollback {rollbacks} of {config.max_rollbacks})"
+                        )
+                        continue
+                    from research.training import culprit
+
+                    state, *_ = begin(run.init())
+                    state = divergence.slowed(state, rollbacks)
+                    step, layer = culprit.find(
+                        run, diverged, state, advance_steps, lambda: bool(stopped)
                     )
-                except loop.Diverged as error:
-                    append_history(workdir, "diverged", error.step)
-                    _warn(f"diverged: {error}; likely cause: {error.likely_cause(config)}")
+                    append_history(workdir, "diverged", step, layer=layer)
+                    where = f", first in {layer}" if layer else ""
+                    _warn(
+                        f"diverged: {diverged.what} not finite at step {step}{where}; likely "
+                        f"cause: {loop.likely_cause(config, step, last_rate)}"
+                    )
                     return 3
 
         step = int(state.step)

@@ -77,8 +77,12 @@ def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
         return
     earlier = configuration.from_json(path.read_text(), str(path))
     changed = configuration.differences(earlier, config)
-    traced = {*configuration.TRACED, *configuration.TRACED_DURATIONS}
-    refused = {key: values for key, values in changed.items() if key not in traced}
+    free = {
+        *configuration.TRACED,
+        *configuration.TRACED_DURATIONS,
+        *configuration.POLICIES,
+    }
+    refused = {key: values for key, values in changed.items() if key not in free}
     if refused:
         keys = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in refused.items())
         raise UserError(

@@ -32,13 +32,16 @@ def test_every_number_has_limits():
         ("model.dropout_rate", 1.0, "at least 0 and below 1"),
         ("batch_size", 0, "at least 1"),
         ("model.hidden", (64, 0), "at least 1"),
+        ("on_divergence", "roll_back", "did you mean 'rollback'"),
+        ("checkpoint.on_error", "ignore", "allowed: continue, stop"),
+        ("max_rollbacks", -1, "at least 0"),
         ("model.hidden", (64.5,), "not a whole number"),
         ("model.hidden", ("a",), "not a whole number"),
         ("duration", "ten epochs", "is not a duration"),
         ("duration", "1.2.3 epochs", "is not a duration"),
         ("schedule.milestones", ("50 percent", "x"), "is not a duration"),
         ("duration", "1e400 steps", "is not a duration"),
-        ("checkpoint_every", "0 steps", "no interval (allowed: more than 0)"),
+        ("checkpoint.every", "0 steps", "no interval (allowed: more than 0)"),
     ],
 )
 def test_refused_values_are_named(key, value, message):

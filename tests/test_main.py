@@ -14,7 +14,7 @@ from conftest import ROOT, command_line
 
 MAIN = "--config=configs/bn_adam.py"
 # Long enough to be interrupted in the middle: one step a dispatch.
-LONG = (MAIN, "--config.duration=1500 steps", "--config.checkpoint_every=100 steps",
+LONG = (MAIN, "--config.duration=1500 steps", "--config.checkpoint.every=100 steps",
         "--config.evaluate_every=50 steps", "--config.log_every=10 steps",
         "--config.compute.steps_per_dispatch=1")  # fmt: skip
 
@@ -335,7 +335,7 @@ def test_mistakes_with_the_other_commands(arguments, words, finished, command):
 
 
 STREAMED = ("--config.data.memory_mb=0", "--config.data.validation=0.0",
-            "--config.log_every=5 steps", "--config.checkpoint_every=20 steps")  # fmt: skip
+            "--config.log_every=5 steps", "--config.checkpoint.every=20 steps")  # fmt: skip
 
 
 def test_data_streamed_from_disk_train_like_data_in_memory(command, tmp_path):

@@ -28,7 +28,7 @@ from research.errors import UserError
 from research.training.digest import tree_sha256
 from research.training.state import TrainState
 
-FORMAT = 1
+FORMAT = 2
 _SCORE = "validation_accuracy"
 
 
@@ -44,13 +44,14 @@ class Checkpoints:
         policies = ocp.checkpoint_managers
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._scores: dict[int, float] = {}
+        self._planned: set[int] = set()  # at most one: the newest
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
                 # Orbax's own `best_fn` with `max_to_keep` deletes the newest, and its `BestN`
                 # forgets the best when the process ends.
                 preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(2), _Best(self._scores)]
+                    [policies.LatestN(2), _Best(self._scores), _Listed(self._planned)]
                 ),
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -60,7 +61,8 @@ class Checkpoints:
 
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
-                self._scores[step] = self._metadata(step)["metrics"][_SCORE]
+                metadata = self._metadata(step)
+                self._note(step, metadata["planned"], metadata["metrics"])
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -99,6 +101,7 @@ class Checkpoints:
         metadata: dict[str, Any],
         metrics: dict[str, float] | None = None,
         iterator: Any = None,
+        planned: bool = True,
     ) -> None:
         """Starts to save; returns when the arrays are copied from the device.
 
@@ -108,6 +111,7 @@ class Checkpoints:
           metadata: JSON values to keep along.
           metrics: {'validation_accuracy': ...} decides which checkpoint is the best.
           iterator: a Grain iterator, where data are streamed.
+          planned: the plan asked for it, no signal: where every run of this config saves.
         """
         arrays = _arrays(state)
         items = {
@@ -121,6 +125,7 @@ class Checkpoints:
                     "sha256": tree_sha256(arrays),
                     "weights_sha256": tree_sha256(_weights(arrays)),
                     "metrics": metrics or {},
+                    "planned": planned,
                 }
             ),
         }
@@ -128,9 +133,19 @@ class Checkpoints:
             import grain
 
             items["iterator"] = grain.checkpoint.CheckpointSave(iterator)
-        if metrics:
-            self._scores[int(state.step)] = metrics[_SCORE]
+        self._note(int(state.step), planned, metrics or {})
         self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+
+    def _note(self, step: int, planned: bool, metrics: dict[str, float]) -> None:
+        if _SCORE in metrics:
+            self._scores[step] = metrics[_SCORE]
+        if planned:
+            self._planned.clear()
+            self._planned.add(step)
+
+    def last_planned(self) -> int | None:
+        """The step of the newest checkpoint that an uninterrupted run would have too."""
+        return max(self._planned, default=None)
 
     def restore(
         self,
@@ -267,6 +282,16 @@ class _Best:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         best = _best(self.scores, [checkpoint.step for checkpoint in checkpoints])
         return [checkpoint.step == best for checkpoint in checkpoints]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Listed:
+    """An Orbax preservation policy: the steps of a set."""
+
+    steps: set[int]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
 
 
 def _best(scores: dict[int, float], steps: list[int]) -> int | None:

@@ -58,7 +58,7 @@ def streamed(train_step: Callable) -> Callable:
 
 def no_metrics() -> dict:
     """The metrics of no step at all, to which others are added."""
-    zero = {**_ZERO_SUMS, "learning_rate": 0.0, "first_nonfinite_step": NEVER}
+    zero = {**_ZERO_SUMS, "skipped": 0, "learning_rate": 0.0, "first_nonfinite_step": NEVER}
     return jax.tree.map(jnp.asarray, zero)
 
 

@@ -16,19 +16,22 @@ _DISPATCH_SECONDS = 0.5  # long enough to hide the dispatch, short enough for a 
 
 
 class Diverged(Exception):
-    """The loss is no longer finite. Entry points exit with code 3."""
+    """Something is no longer finite. Entry points exit with code 3.
 
-    def __init__(self, step: int, what: str):
-        super().__init__(f"{what} is not finite at step {step}")
-        self.step = step
+    `what` is not finite after `step`, or from it on; after step `since` all was.
+    """
 
-    def likely_cause(self, config: ConfigDict) -> str:
-        """What to change first: before any update it cannot be the learning rate."""
-        if self.step == 1:
-            scale = config.model.initializer_scale
-            return f"weights or inputs are too large (config.model.initializer_scale = {scale})"
-        rate = config.optimizer.learning_rate
-        return f"config.optimizer.learning_rate = {rate} is too high"
+    def __init__(self, what: str, step: int, since: int):
+        super().__init__(f"{what} not finite at step {step}")
+        self.what, self.step, self.since = what, step, since
+
+
+def likely_cause(config: ConfigDict, step: int, learning_rate: float) -> str:
+    """What to change first: before any update it cannot be the learning rate."""
+    if step == 1:
+        scale = config.model.initializer_scale
+        return f"weights or inputs are too large (config.model.initializer_scale = {scale})"
+    return f"config.optimizer.learning_rate = {learning_rate:g} is too high"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +100,7 @@ class _Dispatch:
     step: int  # after it
     steps: int
     metrics: Any
+    finite: Any
     validation: Any
 
 
@@ -105,6 +109,7 @@ def fit(
     plan: Plan,
     *,
     advance: Callable[[TrainState, int], tuple[TrainState, dict]],
+    healthy: Callable[[TrainState], Any],
     evaluate: Callable[[TrainState], dict] | None,
     save: Callable[[TrainState, dict | None], None],
     write: Callable[[dict], None],
@@ -121,6 +126,7 @@ def fit(
       state: where to start; its buffers are donated.
       plan: when to log, evaluate, save and stop.
       advance: runs some steps in one dispatch; returns sums as `executors.resident` does.
+      healthy: whether a state is finite; asked after every dispatch.
       evaluate: sums over the validation split; None where there is none.
       save: starts to save a checkpoint, with the validation record of that step.
       write: takes a finished record of metrics: {'step', 'split', 'loss', 'accuracy', ...}.
@@ -132,7 +138,8 @@ def fit(
       The last state.
 
     Raises:
-      Diverged: a loss was not finite; nothing was saved since.
+      Diverged: a loss, a gradient or a parameter was not finite, or all steps between two log
+        points were skipped for that; nothing was saved since.
     """
     step = int(state.step)
     window: dict | None = None  # sums since the last log point
@@ -142,20 +149,29 @@ def fit(
     def finish(dispatch: _Dispatch) -> dict | None:
         """Waits for a dispatch and tells of it; returns the validation record, if any."""
         nonlocal window, window_seconds, last
-        metrics = jax.device_get(dispatch.metrics)
+        metrics, finite = jax.device_get((dispatch.metrics, dispatch.finite))
         now = time.perf_counter()
         seconds, last = now - last, now
         pace.update(dispatch.steps, seconds)
+        since = dispatch.step - dispatch.steps
         if metrics["first_nonfinite_step"] != executors.NEVER:
-            raise Diverged(int(metrics["first_nonfinite_step"]), "the training loss")
+            step = int(metrics["first_nonfinite_step"])
+            raise Diverged("the training loss is", step, since)
+        if not finite:
+            raise Diverged("gradients or parameters are", dispatch.step, since)
         window = executors.add(window, metrics) if window else metrics
         window_seconds += seconds
         shown = mean(metrics)
         shown["examples_per_second"] = int(metrics["count"]) / seconds
         if plan.logs_at(dispatch.step):
+            if not window["count"]:
+                what = "gradients of all steps since the last log point are"
+                raise Diverged(what, dispatch.step, since)
             record = {"step": dispatch.step, "split": "train", **mean(window)}
             record["examples_per_second"] = int(window["count"]) / window_seconds
             record["learning_rate"] = float(metrics["learning_rate"])
+            if window["skipped"]:
+                record["skipped_steps"] = int(window["skipped"])
             write(record)
             window, window_seconds = None, 0.0
         record = None
@@ -165,7 +181,7 @@ def fit(
             record = {"step": dispatch.step, "split": "validation", **validation}
             write(record)
             if not math.isfinite(validation["loss"]):
-                raise Diverged(dispatch.step, "the validation loss")
+                raise Diverged("the validation loss is", dispatch.step, dispatch.step)
             shown["validation_accuracy"] = validation["accuracy"]
         progress(dispatch.step, shown)
         return record
@@ -175,10 +191,11 @@ def fit(
         steps = min(plan.next_stop(step) - step, pace.steps)
         state, metrics = advance(state, steps)
         step += steps
+        finite = healthy(state)
         validation = evaluate(state) if evaluate and plan.evaluates_at(step) else None
         if previous:
             finish(previous)
-        previous = _Dispatch(step, steps, metrics, validation)
+        previous = _Dispatch(step, steps, metrics, finite, validation)
         if plan.saves_at(step):
             record = finish(previous)  # first: a state that diverged must not be saved
             previous = None
@@ -192,6 +209,6 @@ def fit(
 
 
 def mean(sums: dict) -> dict[str, float]:
-    """Sums over examples -> {'loss', 'accuracy'} per example."""
-    count = int(sums["count"])
+    """Sums over examples -> {'loss', 'accuracy'} per example; NaN where there was none."""
+    count = int(sums["count"]) or math.nan
     return {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}

@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research import models
-from research.config import check_config, default_config, flatten
+from research.config import INTERVALS, check_config, default_config, flatten
 from research.data import preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.shuffle import MAX_POSITIONS
@@ -65,11 +65,10 @@ class Setup:
     def plan(self) -> Plan:
         """When what happens."""
         examples = len(self.train)
-        every = {
-            key: max(1.0, hyperparameters.in_steps(self.config, key, examples))
-            for key in ("log_every", "evaluate_every", "checkpoint_every")
-        }
-        return Plan(hyperparameters.total_steps(self.config, examples), **every)
+        every = [
+            max(1.0, hyperparameters.in_steps(self.config, key, examples)) for key in INTERVALS
+        ]
+        return Plan(hyperparameters.total_steps(self.config, examples), *every)
 
 
 def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:

@@ -15,6 +15,7 @@ from research.optimizers.constraints import max_norm
 from research.optimizers.multipliers import never_trained, trained_now
 from research.optimizers.sharpness import sharpness_aware
 from research.training import loss
+from research.training.divergence import skip_unless_finite
 from research.training.microbatches import over_batch
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState
@@ -26,7 +27,8 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
     """The pure function `train_step(state, batch) -> (state, metrics)` of a config.
 
     `batch` is {'inputs': (B, ...) raw, 'labels': int (B,)}; `metrics` are sums over the batch
-    ({'loss', 'correct', 'count'}), taken before the update, and the 'learning_rate' of the update.
+    ({'loss', 'correct', 'count'}), taken before the update, the 'learning_rate' of the update, and
+    'skipped', 1 where `config.on_divergence` left it out.
     It may be jitted, scanned, vmapped over states and sharded over batches.
     """
 
@@ -79,13 +81,16 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
             params = jax.tree.map(
                 lambda old, new, fixed: old if fixed else new, params, shortened, fixed
             )
-        state = state.replace(
+        after = state.replace(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
-        return state, metrics
+        metrics["skipped"] = jnp.int32(0)
+        if config.on_divergence == "skip_step":
+            return skip_unless_finite(gradients, state, after, metrics)
+        return after, metrics
 
     return train_step
 

@@ -169,7 +169,7 @@ def test_another_model_is_not_a_damaged_file(tmp_path, run):
 def test_a_checkpoint_of_another_format_is_not_a_damaged_file(tmp_path, run):
     save(tmp_path, run, [3])
     path = tmp_path / "checkpoints" / "3" / "metadata" / "metadata"
-    path.write_text(path.read_text().replace('"format": 1', '"format": 99'))
+    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(UserError, match="has format 99"):
             checkpoints.restore(lambda *_: run.init())

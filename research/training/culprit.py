@@ -1,0 +1,126 @@
+"""Where a run diverged: the step and the layer, found by training again from a good state."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from research.data.shuffle import batch_indices
+from research.optimizers.masks import path_name
+from research.training.divergence import all_finite, healthy
+from research.training.loop import Diverged
+from research.training.setup import Setup
+from research.training.state import TrainState
+from research.training.step import make_predict, make_train_step
+
+
+def find(
+    run: Setup,
+    error: Diverged,
+    state: TrainState,
+    advance: Callable,
+    interrupted: Callable[[], bool],
+) -> tuple[int, str]:
+    """The step whose numbers were not finite first, and the layer they came from.
+
+    The steps of the dispatch in question are made one by one.
+
+    Args:
+      run: what was trained.
+      error: how the loop ended.
+      state: of the last checkpoint, or the first one; its buffers are donated.
+      advance: as in `loop.fit`.
+      interrupted: True ends the search.
+
+    Returns:
+      The step, and the layer with what of it: 'Dense_1: its output'; '' where there is none.
+    """
+    step, check = int(state.step), jax.jit(healthy)
+    while step < error.since:  # in parts, so that a signal is heard
+        if interrupted():
+            return error.step, ""
+        steps = min(error.since - step, max(error.step - error.since, 1))
+        state, _ = advance(state, steps)
+        step += steps
+    while step < error.step:
+        before = jax.tree.map(jnp.copy, state)
+        state, metrics = advance(state, 1)
+        step += 1
+        if metrics["skipped"] or not np.isfinite(metrics["loss"]) or not check(state):
+            return step, _of_step(run, before)
+    predict = make_predict(run.config, run.classes)
+    layers = (_first_layer(predict, state, inputs)[0] for inputs in _validation_inputs(run))
+    return step, next(filter(None, layers), "")
+
+
+def _of_step(run: Setup, state: TrainState) -> str:
+    bad = _not_finite(state.params)
+    if bad:
+        return f"{bad[0]}: before the step"
+    indices = batch_indices(
+        state.hyperparameters["seed"], state.step, run.config.batch_size, len(run.train)
+    )
+    batch = dataclasses.asdict(run.train.load(np.asarray(indices)))
+    config = run.config.copy_and_resolve_references()
+    config.on_divergence = "stop"
+    for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread it over all
+        config.optimizer[key] = 0.0
+    layer, order, (after, metrics) = _first_layer(
+        make_train_step(config, run.classes), state, batch
+    )
+    if layer:
+        return layer
+    if not np.isfinite(metrics["loss"]):
+        return "the loss itself"
+    bad = _not_finite(after.params)
+    # Going backward the layer nearest to the loss comes first.
+    bad.sort(key=lambda path: order.get(path.rpartition("/")[0], -1))
+    return f"{bad[-1]}: its gradient or update" if bad else "the moments of the optimizer"
+
+
+def _first_layer(function: Callable, state: TrainState, argument) -> tuple[str, dict, object]:
+    """Runs `function(state, argument)` with an eye on the outputs of all layers.
+
+    Returns:
+      The first layer whose output is not finite ('' where there is none), the layers' paths with
+      their places in the order of calls, and what the function returned.
+    """
+    order: dict[str, int] = {}
+    bad: set[str] = set()
+
+    def note(path: str, finite) -> None:
+        if not finite:
+            bad.add(path)
+
+    def watch(call, arguments, keywords, context):
+        outputs = call(*arguments, **keywords)
+        if context.method_name == "__call__":
+            path = "/".join(context.module.path)
+            order.setdefault(path, len(order))
+            order[""] = len(order)  # the whole comes last
+            jax.debug.callback(lambda finite: note(path, finite), all_finite(outputs))
+        return outputs
+
+    def watched(state, argument):
+        with nn.intercept_methods(watch):
+            return function(state, argument)
+
+    result = jax.device_get(jax.jit(watched)(state, argument))
+    jax.effects_barrier()
+    first = min(bad, key=order.get, default=None)
+    return "" if first is None else f"{first or 'logits'}: its output", order, result
+
+
+def _validation_inputs(run: Setup) -> Iterator[np.ndarray]:
+    size = run.config.compute.evaluation_batch_size
+    for start in range(0, len(run.validation), size):
+        indices = np.arange(start, min(start + size, len(run.validation)))
+        yield run.validation.load(indices).inputs
+
+
+def _not_finite(params) -> list[str]:
+    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
+    return [path_name(path) for path, leaf in leaves if not np.isfinite(leaf).all()]

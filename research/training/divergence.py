@@ -1,0 +1,44 @@
+"""Numbers that are no longer finite: seen, and kept out of the state."""
+
+import jax
+import jax.numpy as jnp
+
+from research.training.state import TrainState
+
+
+def all_finite(tree) -> jax.Array:
+    """Whether every number of every float leaf is finite: bool scalar."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.bool_(True), *(jnp.isfinite(leaf).all() for leaf in leaves)]).all()
+
+
+def healthy(state: TrainState) -> jax.Array:
+    """Whether all that training changes is finite: bool scalar.
+
+    A gradient that is not finite leaves its mark for good, in the parameters or in the optimiser's
+    moments. So it is enough to look once a dispatch, and the step itself costs nothing more.
+    """
+    return all_finite((state.params, state.batch_stats, state.opt_state))
+
+
+def slowed(state: TrainState, rollbacks: int) -> TrainState:
+    """The state of a run that was rolled back so often: each time the learning rate was halved."""
+    numbers = state.hyperparameters
+    rate = numbers["optimizer"]["learning_rate"] * 0.5**rollbacks
+    optimizer = {**numbers["optimizer"], "learning_rate": rate}
+    return state.replace(hyperparameters={**numbers, "optimizer": optimizer})
+
+
+def skip_unless_finite(
+    gradients, before: TrainState, after: TrainState, metrics: dict
+) -> tuple[TrainState, dict]:
+    """Leaves a step out, but for its number, where its loss or its gradients are not finite.
+
+    Returns:
+      The state, and metrics in which such a step counts as 'skipped' and as nothing else.
+    """
+    finite = all_finite((gradients, metrics["loss"]))
+    kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
+    sums = {name: jnp.where(finite, metrics[name], 0) for name in ("loss", "correct", "count")}
+    metrics = {**metrics, **sums, "skipped": (~finite).astype(jnp.int32)}
+    return kept.replace(step=after.step), metrics

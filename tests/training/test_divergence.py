@@ -1,0 +1,197 @@
+"""Numbers that are not finite: seen at once, named, skipped or rolled back."""
+
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_main import MAIN, lines, read, start_and_stop
+
+from research.config import default_config
+from research.data.feed import to_device
+from research.data.shuffle import batch_indices
+from research.training import advance, culprit, divergence, executors, loop, setup
+from research.training.step import make_train_step
+
+POISON = 40  # the example whose gradient is not finite
+
+
+def small(**changes):
+    config = default_config()
+    config.data.name = "spirals"
+    config.data.toy_examples = 120
+    config.batch_size = 16
+    config.duration = "100 steps"
+    config.model.hidden = (8, 8)
+    config.model.normalization = "none"
+    config.preprocessing = "none"
+    config.update_from_flattened_dict(changes)
+    return setup.from_config(config)
+
+
+def poisoned(run):
+    """One example of the training split is infinite."""
+    run.train.inputs[POISON] = np.inf
+    return run
+
+
+def trained(run, steps: int, state=None):
+    program = executors.resident(make_train_step(run.config, run.classes), run.config.batch_size)
+    data = to_device(run.train.inputs, run.train.labels)
+    return jax.jit(program)(run.init() if state is None else state, data, np.int32(steps))
+
+
+def fit(run, **changes):
+    """The loop without files; returns the last state and all records."""
+    state, records = run.init(), []
+    arguments = dict(
+        advance=advance.over_arrays(run, state), healthy=jax.jit(divergence.healthy),
+        evaluate=None, save=lambda *_: None, write=records.append, progress=lambda *_: None,
+        interrupted=lambda: False, pace=loop.Pace(7),
+    )  # fmt: skip
+    return loop.fit(state, run.plan(), **{**arguments, **changes}), records
+
+
+def step_of_poison(run) -> int:
+    """The first step whose batch holds the poison."""
+    step = 0
+    while POISON not in np.asarray(
+        batch_indices(np.uint32(run.config.seed), step, run.config.batch_size, len(run.train))
+    ):
+        step += 1
+    return step + 1
+
+
+def test_what_is_not_finite_is_seen_in_every_part_of_the_state():
+    state = small().init()
+    assert divergence.healthy(state)
+    for name in ("params", "opt_state"):
+        leaves, structure = jax.tree.flatten(getattr(state, name))
+        for number, leaf in enumerate(leaves):
+            if jnp.issubdtype(leaf.dtype, jnp.floating):
+                bad = [*leaves]
+                bad[number] = leaf.at[(0,) * leaf.ndim].set(jnp.inf if number % 2 else jnp.nan)
+                assert not divergence.healthy(
+                    state.replace(**{name: jax.tree.unflatten(structure, bad)})
+                )
+
+
+def test_parameters_that_overflow_in_the_very_last_step_are_seen():
+    """The loss of that step is taken before the update: it is finite."""
+    run = small(**{"optimizer.name": "sgd", "optimizer.learning_rate": 1e38, "duration": "1 steps",
+                   "schedule.name": "constant", "model.initializer_scale": 100.0})  # fmt: skip
+    saved = []
+    with pytest.raises(loop.Diverged, match="gradients or parameters are not finite at step 1"):
+        fit(run, save=lambda *_: saved.append(1))
+    assert not saved
+
+
+def test_the_step_and_the_layer_are_found_by_training_again():
+    run = poisoned(small())
+    with pytest.raises(loop.Diverged) as error:
+        fit(run)
+    program = advance.over_arrays(run, run.init())
+    step, layer = culprit.find(run, error.value, run.init(), program, lambda: False)
+    assert step == step_of_poison(run) <= error.value.step
+    assert layer == "Dense_0: its output"
+    later = loop.Diverged("all is", 60, 50)
+    assert culprit.find(run, later, run.init(), program, lambda: True) == (60, "")
+
+
+def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
+    """The loss is finite: sqrt has an infinite slope at 0, behind the second layer alone."""
+    run = small(**{"model.activation": "tanh"})
+    state = run.init()
+
+    def step(state, batch):
+        def objective(params):
+            first = params["Dense_1"]["kernel"]
+            return jnp.sqrt(jnp.square(first * 0).sum()) + params["head"]["kernel"].sum()
+
+        gradients = jax.grad(objective)(state.params)
+        params = jax.tree.map(lambda p, g: p - g, state.params, gradients)
+        return state.replace(params=params, step=state.step + 1), {"loss": 1.0, "skipped": 0}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(culprit, "make_train_step", lambda *_: step)
+        assert culprit._of_step(run, state) == "Dense_1/kernel: its gradient or update"
+
+
+def test_a_skipped_step_leaves_all_but_its_number_as_it_was():
+    """Trained with the poison and skipping = trained on the other batches alone, by hand."""
+    run = poisoned(small(on_divergence="skip_step"))
+    state, metrics = trained(run, 30)
+    step = jax.jit(make_train_step(small().config, run.classes))
+    by_hand, skipped, losses = run.init(), 0, 0.0
+    for number in range(30):
+        indices = np.asarray(batch_indices(np.uint32(0), number, 16, len(run.train)))
+        if POISON in indices:
+            skipped += 1
+            by_hand = by_hand.replace(step=by_hand.step + 1)
+            continue
+        batch = {"inputs": run.train.inputs[indices], "labels": run.train.labels[indices]}
+        by_hand, found = step(by_hand, batch)
+        losses += float(found["loss"])
+    assert int(metrics["skipped"]) == skipped > 1
+    assert int(metrics["count"]) == 16 * (30 - skipped)
+    assert float(metrics["loss"]) == pytest.approx(losses, rel=1e-5)
+    assert int(metrics["first_nonfinite_step"]) == executors.NEVER
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
+                 state.params, by_hand.params)  # fmt: skip
+    _, records = fit(run)
+    assert sum(record.get("skipped_steps", 0) for record in records) >= skipped
+
+
+def test_steps_that_are_all_skipped_end_the_run():
+    run = small(on_divergence="skip_step", **{"model.activation": "tanh"})
+    run.train.inputs[:] = np.inf
+    with pytest.raises(loop.Diverged, match="all steps since the last log point are not finite"):
+        fit(run)
+
+
+def test_each_rollback_halves_the_learning_rate_and_compiles_nothing():
+    state = small().init()
+    numbers = divergence.slowed(state, 3).hyperparameters["optimizer"]["learning_rate"]
+    assert float(numbers) == pytest.approx(1e-3 / 8)
+    assert jax.typeof(numbers) == jax.typeof(state.hyperparameters["optimizer"]["learning_rate"])
+
+
+# The warm-up climbs until the network explodes, at about step 23.
+CLIMBING = (MAIN, "--config.optimizer.name=sgd", "--config.model.normalization=none",
+            "--config.model.activation=squared_relu", "--config.optimizer.learning_rate=1.0",
+            "--config.schedule.name=constant", "--config.schedule.warmup=60 steps",
+            "--config.data.validation=0.0", "--config.duration=600 steps",
+            "--config.log_every=4 steps", "--config.checkpoint.every=16 steps",
+            "--config.compute.steps_per_dispatch=1")  # fmt: skip
+ROLLBACK = (*CLIMBING, "--config.on_divergence=rollback", "--config.max_rollbacks=12")
+
+
+def test_rollbacks_are_recorded_and_survive_an_interruption(command, tmp_path):
+    whole = command("main", *ROLLBACK, f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    assert "with config.optimizer.learning_rate = 0.5 (rollback 1 of 12)" in whole.stderr
+    first, *others = [
+        e for e in lines(tmp_path / "whole", "history.jsonl") if e["event"] == "rollback"
+    ]
+    assert first["to"] == 16 < first["step"] and first["learning_rate"] == 0.5
+    steps = [record["step"] for record in lines(tmp_path / "whole", "metrics.jsonl")]
+    assert steps == list(range(4, 601, 4))  # no step twice
+    stopped = start_and_stop(tmp_path / "cut", signal.SIGTERM, after_step=120, arguments=ROLLBACK)
+    assert stopped.returncode == 130, stopped.stderr
+    resumed = command("main", *ROLLBACK, f"--workdir={tmp_path / 'cut'}")
+    assert resumed.returncode == 0, resumed.stderr
+    a, b = (read(tmp_path / name, "summary.json") for name in ("whole", "cut"))
+    assert a["parameters_sha256"] == b["parameters_sha256"]
+
+
+def test_a_stopped_run_keeps_its_checkpoint_and_may_go_on_by_another_policy(command, tmp_path):
+    stopped = command("main", *CLIMBING, f"--workdir={tmp_path}")
+    assert stopped.returncode == 3
+    last = stopped.stderr.strip().splitlines()[-1]
+    assert "not finite at step" in last and "first in" in last and "Traceback" not in stopped.stderr
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["16"]
+    event = lines(tmp_path, "history.jsonl")[-1]
+    assert event["event"] == "diverged" and event["layer"].endswith(": its output")
+    resumed = command("main", *ROLLBACK, f"--workdir={tmp_path}")
+    assert resumed.returncode == 0 and "at step 16" in resumed.stdout, resumed.stderr
