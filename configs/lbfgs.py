@@ -16,7 +16,7 @@ def get_config():
     config.duration = "60 steps"
     config.log_every = "5 steps"
     config.evaluate_every = "5 steps"
-    config.checkpoint_every = "20 steps"
+    config.checkpoint.every = "20 steps"
     config.optimizer.name = "lbfgs"
     config.optimizer.learning_rate = 1.0
     config.schedule.name = "constant"

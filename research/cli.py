@@ -15,8 +15,8 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
     # A polite kill is a Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    # Chatter of the libraries (backends looked for, checkpoints committed) is not for the user.
-    flags.FLAGS.set_default("verbosity", logging.ERROR)
+    # Chatter of the libraries is not for the user, nor are Orbax's tracebacks: we tell in a line.
+    flags.FLAGS.set_default("verbosity", logging.FATAL)
     flags.FLAGS["verbosity"].using_default_value = False  # or absl makes it INFO
     sys.unraisablehook = _without_abandoned_reads
     app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse_flags)
@@ -46,6 +46,10 @@ def _guarded(main: Callable, argv: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    except OSError as error:  # a disk that is full, a folder that is gone
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
 
 
 def _parse_flags(argv: list[str]) -> list[str]:

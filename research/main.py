@@ -23,6 +23,7 @@ def main(argv: list[str]) -> int:
 
     from research import platform, run_folder
     from research.data.sources import Records
+    from research.errors import UserError
     from research.reporting.progress import Progress
     from research.reporting.writers import MetricWriter, append_history, median_throughput
     from research.training import (
@@ -50,13 +51,19 @@ def main(argv: list[str]) -> int:
             print(f"  {key}: {value}")
         return 0
 
+    def failed(line):
+        """Something could not be written."""
+        if config.checkpoint.on_error == "stop":
+            raise UserError(line)
+        _warn(f"{line}; training goes on")
+
     run = setup.from_config(config, fitted_before(workdir, config))
     state = run.init()
     plan = run.plan()
     with run_folder.opened(workdir, config, plan.total_steps):
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
-            Checkpoints(workdir) as checkpoints,
+            Checkpoints(workdir, failed=failed) as checkpoints,
         ):
             batches = None
             if isinstance(run.train, Records):
@@ -122,7 +129,10 @@ def main(argv: list[str]) -> int:
 
                     def write(record, writer=writer):
                         place = {"epoch": record["step"] / steps_per_epoch}
-                        writer.write({**record, **place, "seconds": wall_seconds()})
+                        try:
+                            writer.write({**record, **place, "seconds": wall_seconds()})
+                        except OSError as error:
+                            failed(f"{workdir}/metrics.jsonl: {error.strerror}")
 
                     try:
                         state = loop.fit(

@@ -5,10 +5,12 @@ import fcntl
 import json
 import os
 import platform
+import socket
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 from ml_collections import ConfigDict
 
@@ -18,6 +20,7 @@ from research.reporting import page
 from research.reporting.writers import append_history, read_json, write_json, write_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
+_LOCK_BYTES = 1000
 
 
 def finished(workdir: Path, config: ConfigDict) -> dict | None:
@@ -50,16 +53,14 @@ def opened(workdir: Path, config: ConfigDict, total_steps: int) -> Iterator[None
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "w")  # noqa: SIM115
+        lock = open(workdir / ".lock", "a+")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"--workdir = {str(workdir)!r}: {error.strerror}") from None
     with lock:  # closing it, or dying, gives the folder free
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"--workdir = {str(workdir)!r} is in use by another process") from None
+        _lock(workdir, lock)
         _take_over(workdir, config, total_steps)
         yield
+        lock.truncate(0)
 
 
 def finish(workdir: Path, summary: dict) -> None:
@@ -67,6 +68,41 @@ def finish(workdir: Path, summary: dict) -> None:
     write_json(workdir / "summary.json", summary)
     append_history(workdir, "finish", summary["steps"])
     page.write_report([workdir], workdir / "report.html")
+
+
+def _lock(workdir: Path, lock: IO[str]) -> None:
+    """The system's lock decides; where a file system has none, what the holder wrote does."""
+    lock.seek(0)
+    try:
+        holder = json.loads(lock.read(_LOCK_BYTES))
+        pid, host = int(holder["pid"]), str(holder["host"])
+    except (ValueError, KeyError, TypeError, OverflowError):
+        pid, host = 0, ""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held = False
+    except BlockingIOError:
+        held = True
+    except OSError:
+        held = host == socket.gethostname() and _lives(pid)
+    if held:
+        who = f"process {pid} on {host}" if pid else "another process"
+        raise UserError(f"--workdir = {str(workdir)!r} is in use by {who}")
+    if pid:
+        print(f"taking {workdir} over from process {pid} on {host}, which is gone")
+    lock.truncate(0)
+    lock.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}))
+    lock.flush()
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:

@@ -1,14 +1,19 @@
 """The files of a run folder that grow while it runs, and survive a kill."""
 
+import contextlib
+import errno
 import json
 import math
 import os
 import statistics
-import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from research.atomic import replaced
 from research.errors import UserError
+
+_FLUSH_SECONDS = 10  # between flushes for TensorBoard
 
 
 class MetricWriter:
@@ -19,15 +24,13 @@ class MetricWriter:
     """
 
     def __init__(self, workdir: Path, resume_step: int):
-        from tensorboardX import SummaryWriter
-
         self._path = Path(workdir) / "metrics.jsonl"
-        kept = [record for record in read_jsonl(self._path) if record["step"] <= resume_step]
+        records = read_jsonl(self._path)
+        kept = [r for r in records if isinstance(r.get("step"), int) and r["step"] <= resume_step]
         write_text(self._path, "".join(_line(record) for record in kept))
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        self._board = SummaryWriter(
-            str(Path(workdir) / "tensorboard"), purge_step=resume_step + 1, flush_secs=10
-        )
+        self._pending: list[str] = []
+        self._board = _Board(Path(workdir) / "tensorboard", resume_step + 1)
 
     def __enter__(self) -> "MetricWriter":
         return self
@@ -37,11 +40,52 @@ class MetricWriter:
         os.close(self._file)
 
     def write(self, record: dict) -> None:
-        """Appends {'step', 'split', ...numbers}; TensorBoard gets each number as split/name."""
-        os.write(self._file, _line(record).encode())
+        """Appends {'step', 'split', ...numbers}; TensorBoard gets each number as split/name.
+
+        Raises:
+          OSError: it cannot be written, and is tried again with the next one.
+        """
+        self._pending.append(_line(record))
+        _append(self._file, "".join(self._pending))
+        self._pending.clear()
+        self._board.write(record)
+
+
+class _Board:
+    """TensorBoard's event files.
+
+    tensorboardX's own writer has a thread that dies of a full disk, and then blocks the training.
+    """
+
+    def __init__(self, folder: Path, first_step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
+
+        folder.mkdir(exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        self._flushed = -math.inf
+        start = SessionLog(status=SessionLog.START)  # what came later is forgotten
+        self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))
+
+    def write(self, record: dict) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        now = time.time()
         for name, value in record.items():
             if name not in ("step", "split"):
-                self._board.add_scalar(f"{record['split']}/{name}", value, record["step"])
+                summary = scalar(f"{record['split']}/{name}", value)
+                event = Event(wall_time=now, step=record["step"], summary=summary)
+                self._events.write_event(event)
+        if now - self._flushed > _FLUSH_SECONDS:
+            self._events.flush()
+            self._flushed = now
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # metrics.jsonl has it all
+            self._events.flush()
+        with contextlib.suppress(OSError):
+            self._events.close()
 
 
 def median_throughput(workdir: Path) -> float | None:
@@ -54,21 +98,32 @@ def median_throughput(workdir: Path) -> float | None:
 def append_history(workdir: Path, event: str, step: int, **details) -> None:
     """Adds a line to `history.jsonl`: when, what, at which step."""
     record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
-    with open(Path(workdir) / "history.jsonl", "a") as file:
-        file.write(_line({**record, "step": step, **details}))
+    file = os.open(Path(workdir) / "history.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+    try:
+        size = os.fstat(file).st_size
+        half = size and os.pread(file, 1, size - 1) != b"\n"  # a line, left by a crash
+        _append(file, "\n" * bool(half) + _line({**record, "step": step, **details}))
+    finally:
+        os.close(file)
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """All whole lines that are JSON objects; [] where there is no file."""
+    """All whole lines that are JSON objects; [] where there is no file.
+
+    Raises:
+      UserError: it is no file, or cannot be read.
+    """
     records = []
     try:
         lines = Path(path).read_text(errors="replace").splitlines()
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
     for line in lines:
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue  # half a line, left by a kill
         if isinstance(record, dict):
             records.append(record)
@@ -85,7 +140,7 @@ def read_json(path: Path) -> dict:
         value = json.loads(Path(path).read_text())
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not readable as JSON ({error})") from None
     if not isinstance(value, dict):
         raise UserError(f"{path}: not a JSON object")
@@ -93,19 +148,25 @@ def read_json(path: Path) -> dict:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replaces a file at once: a reader, or a kill, sees the old or the new one, never a half."""
-    path = Path(path)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=".", delete=False) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
+    """Replaces a file at once."""
+    with replaced(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, value: dict) -> None:
     """Replaces a JSON file at once."""
     write_text(path, json.dumps(_strict(value), indent=2) + "\n")
+
+
+def _append(file: int, text: str) -> None:
+    """All of the text or nothing."""
+    size, data = os.fstat(file).st_size, text.encode()
+    try:
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        os.ftruncate(file, size)
+        raise
 
 
 def _line(record: dict) -> str:

@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
+import os
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +33,11 @@ from research.training.state import TrainState
 
 FORMAT = 2
 _SCORE = "validation_accuracy"
+_SEAL = "metadata_sha256"
+
+
+def _raise(line: str) -> None:
+    raise UserError(line)
 
 
 class Checkpoints:
@@ -38,37 +46,50 @@ class Checkpoints:
     Args:
       workdir: the run folder.
       read_only: leave all as it is, for another process may be writing.
+      failed: is told, in one line, of every save that failed, at the latest with the next one; the
+        checkpoints before are as they were. It may raise.
     """
 
-    def __init__(self, workdir: Path, read_only: bool = False):
-        policies = ocp.checkpoint_managers
+    def __init__(
+        self,
+        workdir: Path,
+        read_only: bool = False,
+        failed: Callable[[str], None] = _raise,
+    ):
         self._folder = Path(workdir).absolute() / "checkpoints"
+        self._read_only, self._failed = read_only, failed
         self._scores: dict[int, float] = {}
-        self._planned: set[int] = set()  # at most one: the newest
-        self._manager = ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                # Orbax's own `best_fn` with `max_to_keep` deletes the newest, and its `BestN`
-                # forgets the best when the process ends.
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(2), _Best(self._scores), _Listed(self._planned)]
-                ),
-                cleanup_tmp_directories=not read_only,
-                read_only=read_only,
-                create=not read_only,
-            ),
-        )
-
+        self._planned: set[int] = set()
+        self._manager = self._open()
+        self._saving = -1
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
                 metadata = self._metadata(step)
                 self._note(step, metadata["planned"], metadata["metrics"])
 
+    def _open(self) -> ocp.CheckpointManager:
+        policies = ocp.checkpoint_managers
+        return ocp.CheckpointManager(
+            self._folder,
+            options=ocp.CheckpointManagerOptions(
+                # Orbax's own `best_fn` with `max_to_keep` deletes the newest, and its `BestN`
+                # forgets the best when the process ends.
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [policies.LatestN(2), _Best(self._scores), _Newest(self._planned)]
+                ),
+                cleanup_tmp_directories=not self._read_only,
+                read_only=self._read_only,
+                create=not self._read_only,
+            ),
+        )
+
     def __enter__(self) -> Checkpoints:
         return self
 
-    def __exit__(self, *_) -> None:
-        self._manager.wait_until_finished()
+    def __exit__(self, kind, *_) -> None:
+        if kind:  # there is something to tell already
+            self._failed = lambda _: None
+        self._wait()
         self._manager.close()
 
     def steps(self) -> list[int]:
@@ -117,35 +138,63 @@ class Checkpoints:
         items = {
             "state": ocp.args.StandardSave(arrays),
             "metadata": ocp.args.JsonSave(
-                {
-                    **metadata,
-                    "format": FORMAT,
-                    "config": json.loads(configuration.to_json(config)),
-                    "shapes": _shapes(arrays),
-                    "sha256": tree_sha256(arrays),
-                    "weights_sha256": tree_sha256(_weights(arrays)),
-                    "metrics": metrics or {},
-                    "planned": planned,
-                }
+                _sealed(
+                    {
+                        **metadata,
+                        "format": FORMAT,
+                        "config": json.loads(configuration.to_json(config)),
+                        "shapes": _shapes(arrays),
+                        "sha256": tree_sha256(arrays),
+                        "weights_sha256": tree_sha256(_weights(arrays)),
+                        "metrics": metrics or {},
+                        "planned": planned,
+                        "iterator": iterator and iterator.get_state(),
+                    }
+                )
             ),
         }
         if iterator is not None:
             import grain
 
             items["iterator"] = grain.checkpoint.CheckpointSave(iterator)
+        self._wait()
         self._note(int(state.step), planned, metrics or {})
-        self._manager.save(int(state.step), args=ocp.args.Composite(**items))
+        self._saving = int(state.step)
+        self._attempt(lambda: self._save(ocp.args.Composite(**items)))
+
+    def _save(self, items) -> None:
+        if not self._folder.is_dir():  # Orbax would make it anew
+            raise FileNotFoundError("the folder is gone")
+        self._manager.save(self._saving, args=items)
+
+    def _wait(self) -> None:
+        """Until the save that was begun is done."""
+        self._attempt(self._manager.wait_until_finished)
+
+    def _attempt(self, function: Callable[[], None]) -> None:
+        try:
+            function()
+        # Orbax and tensorstore raise many kinds when they cannot write.
+        except Exception as error:
+            self._scores.pop(self._saving, None)
+            self._planned.discard(self._saving)
+            with contextlib.suppress(Exception):  # as long as nothing can be written
+                self._manager.close()
+            with contextlib.suppress(Exception):
+                if self._folder.is_dir():
+                    self._manager = self._open()  # which clears away what is half written
+            where = self._folder / str(self._saving)
+            self._failed(f"{where} could not be saved: {_reason(error)}")
 
     def _note(self, step: int, planned: bool, metrics: dict[str, float]) -> None:
         if _SCORE in metrics:
             self._scores[step] = metrics[_SCORE]
         if planned:
-            self._planned.clear()
             self._planned.add(step)
 
     def last_planned(self) -> int | None:
         """The step of the newest checkpoint that an uninterrupted run would have too."""
-        return max(self._planned, default=None)
+        return max(self._planned & {*self.steps()}, default=None)
 
     def restore(
         self,
@@ -191,11 +240,6 @@ class Checkpoints:
 
     def _restore(self, template, step, iterator) -> tuple[TrainState, dict]:
         metadata = self._metadata(step)
-        if metadata["format"] != FORMAT:
-            raise UserError(
-                f"{self._folder / str(step)} has format {metadata['format']} "
-                f"(allowed here: {FORMAT}, of this version)"
-            )
         origin = f"{self._folder / str(step)}: config"
         config = configuration.from_json(json.dumps(metadata["config"]), origin)
         state = template(config, metadata)
@@ -214,6 +258,8 @@ class Checkpoints:
 
             items = ocp.args.Composite(iterator=grain.checkpoint.CheckpointRestore(iterator))
             self._manager.restore(step, args=items)
+            if iterator.get_state() != metadata["iterator"]:
+                raise ValueError("its place in the data does not match its metadata")
         return state.replace(**arrays), metadata
 
     def weights(self, step: int) -> dict:
@@ -232,6 +278,8 @@ class Checkpoints:
             arrays = _weights(self._manager.restore(step, args=items)["state"])
             if tree_sha256(arrays) != digest:
                 raise ValueError("its weights do not match their digest")
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
         return jax.tree.map(np.asarray, arrays)
@@ -251,7 +299,16 @@ class Checkpoints:
 
     def _metadata(self, step: int) -> dict:
         items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        return self._manager.restore(step, args=items)["metadata"]
+        metadata = self._manager.restore(step, args=items)["metadata"]
+        sealed = _SEAL in metadata
+        if sealed and metadata != _sealed(metadata):
+            raise ValueError("its metadata do not match their digest")
+        if not sealed or metadata["format"] != FORMAT:
+            raise UserError(
+                f"{self._folder / str(step)} has format {metadata.get('format')} "
+                f"(allowed here: {FORMAT}, of this version)"
+            )
+        return metadata
 
 
 def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
@@ -285,13 +342,14 @@ class _Best:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Listed:
-    """An Orbax preservation policy: the steps of a set."""
+class _Newest:
+    """An Orbax preservation policy: the newest of a set of steps."""
 
-    steps: set[int]
+    among: set[int]
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        return [checkpoint.step in self.steps for checkpoint in checkpoints]
+        newest = max(self.among & {checkpoint.step for checkpoint in checkpoints}, default=None)
+        return [checkpoint.step == newest for checkpoint in checkpoints]
 
 
 def _best(scores: dict[int, float], steps: list[int]) -> int | None:
@@ -313,8 +371,21 @@ def _weights(arrays: dict) -> dict:
     return {name: arrays.get(name) or {} for name in ("params", "batch_stats", "preprocessing")}
 
 
+def _sealed(metadata: dict) -> dict:
+    """JSON values with a digest of them all."""
+    rest = {name: value for name, value in metadata.items() if name != _SEAL}
+    text = json.dumps(rest, sort_keys=True)
+    return {**json.loads(text), _SEAL: hashlib.sha256(text.encode()).hexdigest()}
+
+
 def _shapes(tree) -> list[list[int]]:
     return [list(np.shape(leaf)) for leaf in jax.tree.leaves(tree)]
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, where tensorstore wraps it up in its own words."""
+    found = re.search(r"\[os_error_code='(\d+)'", str(error))
+    return os.strerror(int(found[1])) if found else _brief(error)
 
 
 def _brief(error: Exception) -> str:

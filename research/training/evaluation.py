@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from scipy.special import softmax
 
+from research.atomic import replaced
 from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
 from research.errors import UserError
@@ -73,7 +74,8 @@ def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int 
     found = pictures(probabilities, labels, run.test, run.class_names, state)
     if run.test.shape == (2,):
         found |= plane(run, state)
-    np.savez(workdir / "evaluation.npz", **found)
+    with replaced(workdir / "evaluation.npz") as file:
+        np.savez(file, **found)
     return {
         "test_accuracy": test["accuracy"],
         "test_loss": test["loss"],

@@ -11,7 +11,7 @@ import pytest
 from research.config import default_config
 from research.errors import UserError
 from research.training import setup
-from research.training.checkpoints import Checkpoints, fitted_before
+from research.training.checkpoints import Checkpoints, _sealed, fitted_before
 from research.training.digest import parameters_sha256, tree_sha256
 
 # Orbax leaves event loops of its own unfinished when files are damaged.
@@ -169,11 +169,15 @@ def test_another_model_is_not_a_damaged_file(tmp_path, run):
 def test_a_checkpoint_of_another_format_is_not_a_damaged_file(tmp_path, run):
     save(tmp_path, run, [3])
     path = tmp_path / "checkpoints" / "3" / "metadata" / "metadata"
-    path.write_text(path.read_text().replace('"format": 2', '"format": 99'))
-    with Checkpoints(tmp_path) as checkpoints:
-        with pytest.raises(UserError, match="has format 99"):
-            checkpoints.restore(lambda *_: run.init())
-        assert checkpoints.steps() == [3]
+    metadata = json.loads(path.read_text())
+    later = _sealed({**metadata, "format": 99})
+    earlier = {name: metadata[name] for name in metadata if name != "metadata_sha256"}
+    for other, number in ((later, 99), ({**earlier, "format": 1}, 1)):
+        path.write_text(json.dumps(other))
+        with Checkpoints(tmp_path) as checkpoints:
+            with pytest.raises(UserError, match=f"has format {number}"):
+                checkpoints.restore(lambda *_: run.init())
+            assert checkpoints.steps() == [3]
 
 
 def test_the_digest_sees_every_bit_name_shape_and_dtype():
