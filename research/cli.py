@@ -45,6 +45,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
+        print("interrupted; the same command goes on", file=sys.stderr)
         return 130
     except OSError as error:  # a disk that is full, a folder that is gone
         where = f"{error.filename}: " if error.filename else ""

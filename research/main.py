@@ -57,9 +57,10 @@ def main(argv: list[str]) -> int:
             raise UserError(line)
         _warn(f"{line}; training goes on")
 
-    run = setup.from_config(config, fitted_before(workdir, config))
-    state = run.init()
-    plan = run.plan()
+    with interruption.at_once():
+        run = setup.from_config(config, fitted_before(workdir, config))
+        state = run.init()
+        plan = run.plan()
     with run_folder.opened(workdir, config, plan.total_steps):
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
@@ -102,14 +103,17 @@ def main(argv: list[str]) -> int:
                 return seconds_before + time.perf_counter() - started
 
             compiling = time.perf_counter()
-            if batches is None:
-                advance_steps = advance.over_arrays(run, state)
-            else:
-                advance_steps = advance.over_batches(run, state, batches)
-            evaluate = None
-            if len(run.validation):
-                evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation, state)
-            healthy = jax.jit(divergence.healthy).lower(state).compile()
+            with interruption.at_once():
+                if batches is None:
+                    advance_steps = advance.over_arrays(run, state)
+                else:
+                    advance_steps = advance.over_batches(run, state, batches)
+                evaluate = None
+                if len(run.validation):
+                    evaluate = evaluation.compiled_evaluator(
+                        config, run.classes, run.validation, state
+                    )
+                healthy = jax.jit(divergence.healthy).lower(state).compile()
             compile_seconds = time.perf_counter() - compiling
 
             def save(state, record):
@@ -184,8 +188,10 @@ def main(argv: list[str]) -> int:
             append_history(workdir, "interrupted", step)
             _warn(f"interrupted at step {step}; the same command resumes")
             return 130
+        with interruption.at_once():
+            tested = evaluation.test_and_picture(run, state, workdir)
         summary = {
-            **evaluation.test_and_picture(run, state, workdir),
+            **tested,
             "steps": step,
             "epochs": step / steps_per_epoch,
             "compile_seconds": compile_seconds,

@@ -194,6 +194,7 @@ class Checkpoints:
 
     def last_planned(self) -> int | None:
         """The step of the newest checkpoint that an uninterrupted run would have too."""
+        self._wait()
         return max(self._planned & {*self.steps()}, default=None)
 
     def restore(
@@ -218,6 +219,7 @@ class Checkpoints:
         Raises:
           UserError: the step asked for is not there, or damaged.
         """
+        self._wait()
         if step is not None:
             self._check_there(step)
             try:

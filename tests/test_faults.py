@@ -1,0 +1,162 @@
+"""Faults as they befall real commands: kills at random moments, signals at bad ones, full disks."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, command_line
+from test_main import LONG, MAIN, lines, one_line, read
+
+SHORT = (MAIN, "--config.duration=40 steps", "--config.checkpoint.every=10 steps",
+         "--config.log_every=5 steps", "--config.compute.steps_per_dispatch=5")  # fmt: skip
+
+
+def start(*arguments) -> subprocess.Popen:
+    return subprocess.Popen(
+        command_line("main", *arguments), cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def wait_for(process: subprocess.Popen, condition) -> None:
+    while process.poll() is None and not condition():
+        time.sleep(0.005)
+
+
+def test_five_kills_at_random_moments_change_no_bit():
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.soak", "--kills=5", "--seed=3"],
+        cwd=ROOT, capture_output=True, text=True, timeout=600,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("5 kills, ")
+    assert "ended with the bits and the metrics of the uninterrupted one" in done.stdout
+
+
+# Slow where the signal is to come: to read, to compile, to test.
+LOADING = ("--config.data.name=spirals", "--config.data.toy_examples=20000000")
+COMPILING = ("--config.data.name=digits", "--config.model.name=resnet", "--config.model.depth=56")
+TESTING = ("--config.data.name=spirals", "--config.data.toy_examples=1000000",
+           "--config.data.validation=0.0", "--config.duration=10 steps",
+           "--config.model.hidden=(512,512)")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("slow", "until", "delay"),
+    [(LOADING, None, 4.0), (COMPILING, "history.jsonl", 0.5), (TESTING, "checkpoints/10", 0.2)],
+    ids=["loading", "compiling", "testing"],
+)
+def test_a_polite_kill_is_heard_when_nothing_can_be_lost(slow, until, delay, tmp_path):
+    process = start(MAIN, *slow, f"--workdir={tmp_path}")
+    if until:
+        wait_for(process, (tmp_path / until).exists)
+    time.sleep(delay)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert time.monotonic() - begun < 30  # 10 s, on a machine that is not busy with other tests
+    assert "the same command" in errors and "Traceback" not in errors
+    assert not (tmp_path / "summary.json").exists()
+    if slow is TESTING:
+        assert (tmp_path / "checkpoints" / "10").is_dir()
+
+
+def test_a_second_run_is_told_who_holds_the_folder(command, tmp_path):
+    first = start(*LONG, f"--workdir={tmp_path}")
+    try:
+        wait_for(first, (tmp_path / "history.jsonl").exists)
+        os.kill(first.pid, signal.SIGSTOP)
+        line = one_line(command("main", *LONG, f"--workdir={tmp_path}"))
+        assert f"in use by process {first.pid} on {socket.gethostname()}" in line
+    finally:
+        os.kill(first.pid, signal.SIGCONT)
+        first.kill()
+        first.communicate()
+
+
+@pytest.mark.parametrize("host", [socket.gethostname(), "elsewhere"])
+def test_a_lock_that_was_left_behind_is_taken_over(host, command, tmp_path):
+    (tmp_path / ".lock").write_text(json.dumps({"pid": 2**22 + 1, "host": host}))
+    done = command("main", *SHORT, f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert f"from process {2**22 + 1} on {host}, which is gone" in done.stdout
+    assert (tmp_path / ".lock").read_text() == ""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """A file system of 12 MB."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)]
+    if os.geteuid() or not shutil.which("mount") or subprocess.run(mount).returncode:
+        pytest.skip("file systems cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(folder) -> None:
+    with open(folder / "ballast", "wb", buffering=0) as file:
+        free = os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize
+        file.write(bytes(free))
+
+
+@pytest.mark.parametrize("policy", ["stop", "continue"])
+def test_a_disk_that_fills_up_while_training(policy, command, tiny):
+    workdir = tiny / "run"
+    arguments = (*LONG, f"--config.checkpoint.on_error={policy}", f"--workdir={workdir}")
+    process = start(*arguments)
+    wait_for(process, (workdir / "checkpoints" / "200").is_dir)
+    fill(tiny)
+    told = []
+    for line in process.stderr:
+        told.append(line)
+        if "training goes on" in line and (tiny / "ballast").exists():
+            (tiny / "ballast").unlink()  # somebody makes room
+    process.wait()
+    errors = "".join(told)
+    assert "No space left on device" in errors and "Traceback" not in errors
+    if policy == "stop":
+        assert process.returncode == 2 and errors.strip().splitlines()[-1].startswith("error: ")
+        (tiny / "ballast").unlink()
+        resumed = command("main", *arguments)
+        assert resumed.returncode == 0 and "resuming" in resumed.stdout, resumed.stderr
+        assert "damaged" not in resumed.stderr
+    else:
+        assert process.returncode == 0, errors
+    assert read(workdir, "summary.json")["steps"] == 1500
+    for split, every in (("train", 10), ("validation", 50)):
+        records = [r for r in lines(workdir, "metrics.jsonl") if r["split"] == split]
+        assert [record["step"] for record in records] == list(range(every, 1501, every))
+
+
+def test_a_folder_that_cannot_be_written(command, tiny):
+    done = command("main", *SHORT, f"--workdir={tiny / 'run'}")
+    assert done.returncode == 0, done.stderr
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny)], check=True)
+    longer = command("main", *SHORT, "--config.duration=50 steps", f"--workdir={tiny / 'run'}")
+    assert "Read-only file system" in one_line(longer)
+    for name in ("evaluate", "report"):
+        done = command(name, str(tiny / "run"))
+        assert done.returncode == (0 if name == "evaluate" else 2), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("policy", ["stop", "continue"])
+def test_a_folder_that_is_removed_while_training(policy, tmp_path):
+    process = start(*LONG, f"--config.checkpoint.on_error={policy}", f"--workdir={tmp_path}/run")
+    wait_for(process, (tmp_path / "run" / "checkpoints" / "100").is_dir)
+    (tmp_path / "run").rename(tmp_path / "away")
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 2 and "Traceback" not in errors, errors
+    last = errors.strip().splitlines()[-1]
+    assert last.startswith("error: ") and "/run" in last
+    assert ("training goes on" in errors) == (policy == "continue")
+    assert (tmp_path / "away" / "checkpoints" / "100").is_dir()
