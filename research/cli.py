@@ -13,11 +13,12 @@ from research.errors import UserError, unknown_name
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
-    # A polite kill is a Ctrl-C.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a polite kill is a Ctrl-C
+        signal.signal(number, _interrupt)
     # Chatter of the libraries is not for the user, nor are Orbax's tracebacks: we tell in a line.
     flags.FLAGS.set_default("verbosity", logging.FATAL)
     flags.FLAGS["verbosity"].using_default_value = False  # or absl makes it INFO
+    sys.stdout.reconfigure(errors="backslashreplace")  # paths and names may be any bytes
     sys.unraisablehook = _without_abandoned_reads
     app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse_flags)
 
@@ -38,26 +39,46 @@ def _without_abandoned_reads(unraisable) -> None:
         sys.__unraisablehook__(unraisable)
 
 
+_interrupted: list[int] = []
+
+
+def _interrupt(number, _) -> None:
+    _interrupted.append(number)
+    raise KeyboardInterrupt
+
+
 def _guarded(main: Callable, argv: list[str]) -> int:
+    try:
+        return _told(main, argv)
+    except KeyboardInterrupt:
+        pass
+    except Exception:
+        if not _interrupted:  # a library makes an error of its own of it, as NumPy's import does
+            raise
+    print("interrupted; the same command goes on", file=sys.stderr)
+    return 130
+
+
+def _told(main: Callable, argv: list[str]) -> int:
     try:
         return main(argv) or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _tell(error)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on", file=sys.stderr)
-        return 130
+    except MemoryError:
+        print("error: the memory is too small for this", file=sys.stderr)
+        return 2
     except OSError as error:  # a disk that is full, a folder that is gone
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return 2
 
 
-def _parse_flags(argv: list[str]) -> list[str]:
+def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     # Config files are imported while flags are parsed: what goes wrong there is the user's too.
     try:
         _check_config_file(argv)
-        return flags.FLAGS(argv)
+        return values(argv)
     except UserError as error:
         message = str(error)
     except AttributeError as error:
@@ -68,8 +89,12 @@ def _parse_flags(argv: list[str]) -> list[str]:
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = " ".join(f"{type(error).__name__}: {error}".split())
         message = f"{what} ({where.filename}, line {where.lineno})"
-    print(f"error: {message}", file=sys.stderr)
+    _tell(message)
     sys.exit(2)
+
+
+def _tell(message: object) -> None:
+    print("error:", *str(message).split("\n"), file=sys.stderr)
 
 
 def _check_config_file(argv: list[str]) -> None:

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import re
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict, config_dict
@@ -317,6 +318,18 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2)
 
 
+def read(path: Path) -> ConfigDict:
+    """Reads `to_json` back from a file.
+
+    Raises:
+      UserError: it cannot be read, or as for `from_json`.
+    """
+    try:
+        return from_json(path.read_text(errors="replace"), str(path))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+
+
 def from_json(text: str, origin: str) -> ConfigDict:
     """Reads back `to_json`, or part of it, over the defaults.
 
@@ -327,10 +340,10 @@ def from_json(text: str, origin: str) -> ConfigDict:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError("not an object")
-    except ValueError as error:
+        config = default_config()
+        _update(config, values, origin)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{origin}: not a configuration in JSON ({error})") from None
-    config = default_config()
-    _update(config, values, origin)
     return config
 
 

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{str(workdir)!r} is not a run folder (it has no config.json)")
-    config = configuration.from_json(path.read_text(), str(path))
+    config = configuration.read(path)
     if _DATA_DIR.value:
         config.data.data_dir = _DATA_DIR.value
     run = setup.from_config(config, fitted_before(workdir, config))

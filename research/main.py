@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     name = Path(flags.FLAGS["config"].config_filename).stem
     workdir = Path(_WORKDIR.value or f"runs/{name}")
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
-        print(f"config.{key} = {value!r}")
+        print(f"config.{key} = {value!r}", flush=True)
 
     summary = run_folder.finished(workdir, config)
     if summary:

@@ -1,7 +1,12 @@
-"""What has to be set before jax compiles anything."""
+"""The machine: its memory, and what has to be set before jax compiles anything."""
 
 import os
 from pathlib import Path
+
+
+def physical_memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def enable_compilation_cache() -> None:

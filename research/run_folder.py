@@ -28,7 +28,7 @@ def finished(workdir: Path, config: ConfigDict) -> dict | None:
     path = workdir / "config.json"
     if not (path.exists() and (workdir / "summary.json").exists()):
         return None
-    if configuration.differences(configuration.from_json(path.read_text(), str(path)), config):
+    if configuration.differences(configuration.read(path), config):
         return None
     if not (workdir / "report.html").exists():  # killed just before
         page.write_report([workdir], workdir / "report.html")
@@ -111,7 +111,7 @@ def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
         write_text(path, configuration.to_json(config))
         _write_environment(workdir)
         return
-    earlier = configuration.from_json(path.read_text(), str(path))
+    earlier = configuration.read(path)
     changed = configuration.differences(earlier, config)
     free = {
         *configuration.TRACED,

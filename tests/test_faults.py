@@ -32,7 +32,7 @@ def wait_for(process: subprocess.Popen, condition) -> None:
 def test_five_kills_at_random_moments_change_no_bit():
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.soak", "--kills=5", "--seed=3"],
-        cwd=ROOT, capture_output=True, text=True, timeout=600,
+        cwd=ROOT, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("5 kills, ")
@@ -47,13 +47,24 @@ TESTING = ("--config.data.name=spirals", "--config.data.toy_examples=1000000",
            "--config.model.hidden=(512,512)")  # fmt: skip
 
 
+@pytest.mark.parametrize("delay", [0.05, 0.8])
+def test_a_polite_kill_is_heard_while_libraries_are_imported(delay, tmp_path):
+    process = start(MAIN, f"--workdir={tmp_path / 'run'}")
+    wait_for(process, lambda: b"numpy" in open(f"/proc/{process.pid}/maps", "rb").read())
+    time.sleep(delay)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+
+
 @pytest.mark.parametrize(
     ("slow", "until", "delay"),
-    [(LOADING, None, 4.0), (COMPILING, "history.jsonl", 0.5), (TESTING, "checkpoints/10", 0.2)],
+    [(LOADING, None, 0.5), (COMPILING, "history.jsonl", 0.5), (TESTING, "checkpoints/10", 0.2)],
     ids=["loading", "compiling", "testing"],
 )
 def test_a_polite_kill_is_heard_when_nothing_can_be_lost(slow, until, delay, tmp_path):
     process = start(MAIN, *slow, f"--workdir={tmp_path}")
+    assert process.stdout.readline()  # all is imported
     if until:
         wait_for(process, (tmp_path / until).exists)
     time.sleep(delay)

@@ -1,15 +1,16 @@
 """A user's own data: an .npz of arrays, or a folder of images by class."""
 
-import zipfile
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from research import npz
 from research.data.images import is_colour, read_image
 from research.data.sources import Arrays, Dataset, Records, check_arrays, fitted_to_memory
 from research.data.splits import train_validation
 from research.errors import UserError
+from research.platform import physical_memory
 
 _TEST_SHARE = 0.2  # where the user's data have no test split of their own
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
@@ -28,12 +29,10 @@ def load_npz(data: ConfigDict) -> Dataset:
     path = Path(data.path)
     key = f"config.data.path = {str(path)!r}"
     try:
-        # Opened here, for NumPy leaves a damaged file open.
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = npz.load(path, physical_memory())
     except FileNotFoundError:
         raise UserError(f"{key}: no such file") from None
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, AttributeError, TypeError) as error:
+    except ValueError as error:
         raise UserError(f"{key}: not a readable .npz of plain arrays ({error})") from None
     for names in (
         ("train_inputs", "train_labels", "test_inputs", "test_labels"),
@@ -136,7 +135,11 @@ def _open_classes(
     files: list[Path] = []
     labels: list[int] = []
     for label, name in enumerate(names):
-        found = [file for file in (path / name).glob("*") if file.suffix.lower() in _SUFFIXES]
+        found = [
+            file
+            for file in (path / name).glob("*")
+            if file.suffix.lower() in _SUFFIXES and file.is_file()
+        ]
         if not found:
             raise UserError(f"{path / name}: no images (allowed: {', '.join(_SUFFIXES)})")
         files += sorted(found)

@@ -1,6 +1,7 @@
 """Reading one image file, carefully."""
 
 import io
+import math
 import warnings
 from pathlib import Path
 
@@ -51,6 +52,8 @@ def read_image(source: Path | bytes, what: str, image_size: int, channels: int =
     if image_size:
         scale = image_size / min(image.size)
         size = [max(image_size, round(side * scale)) for side in image.size]
+        if math.prod(size) > _MAX_PIXELS:
+            raise UserError(f"{what}: {image.width} x {image.height} pixels are too long and thin")
         left, top = ((side - image_size) // 2 for side in size)
         image = image.resize(size, Image.Resampling.BILINEAR)
         image = image.crop((left, top, left + image_size, top + image_size))

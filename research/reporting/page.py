@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 
 from research import config as configuration
+from research import npz
 from research.errors import UserError
 from research.reporting import plots
 from research.reporting.writers import read_json, read_jsonl, write_text
 
+_MAX_BYTES = 2**30  # of pictures
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 0 auto;
   padding: 24px; }
@@ -73,23 +75,31 @@ def read_run(workdir: Path) -> Run:
     def optional(name: str) -> dict:
         return read_json(workdir / name) if (workdir / name).exists() else {}
 
-    path = workdir / "config.json"
+    path = workdir / "config.json"  # read first: the rest is nothing without it
     pictures = {}
     try:
-        with np.load(workdir / "evaluation.npz", allow_pickle=False) as archive:
-            pictures = dict(archive)
+        pictures = npz.load(workdir / "evaluation.npz", _MAX_BYTES)
     except FileNotFoundError:
         pass
-    except Exception as error:  # zipfile and NumPy raise many kinds on a damaged file
+    except ValueError as error:
         raise UserError(f"{workdir / 'evaluation.npz'}: not readable ({error})") from None
     return Run(
         name=workdir.resolve().name,
-        config=configuration.flatten(configuration.from_json(path.read_text(), str(path))),
-        metrics=read_jsonl(workdir / "metrics.jsonl"),
+        config=configuration.flatten(configuration.read(path)),
+        metrics=[r for r in read_jsonl(workdir / "metrics.jsonl") if _is_metrics(r)],
         history=read_jsonl(workdir / "history.jsonl"),
         environment=optional("environment.json"),
         summary=optional("summary.json"),
         pictures=pictures,
+    )
+
+
+def _is_metrics(record: dict) -> bool:
+    numbers = [value for name, value in record.items() if name != "split" and value is not None]
+    return (
+        isinstance(record.get("split"), str)
+        and {"step", "epoch", "loss", "accuracy"} <= record.keys()
+        and all(isinstance(number, (int, float)) for number in numbers)
     )
 
 
@@ -106,7 +116,13 @@ def write_report(workdirs: Sequence[Path], path: Path) -> None:
             for run, workdir in zip(runs, workdirs, strict=True)
         ]
     try:
-        write_text(path, _page(runs))
+        html = _page(runs)
+    except Exception as error:  # files that can be read, but hold something else
+        names = ", ".join(map(str, workdirs))
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"{names}: damaged, it cannot be drawn ({what})") from None
+    try:
+        write_text(path, html)
     except OSError as error:
         raise UserError(f"{str(path)!r}: {error.strerror}") from None
 

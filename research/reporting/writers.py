@@ -150,7 +150,7 @@ def read_json(path: Path) -> dict:
 def write_text(path: Path, text: str) -> None:
     """Replaces a file at once."""
     with replaced(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, value: dict) -> None:

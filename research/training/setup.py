@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research import models
+from research import models, platform
 from research.config import INTERVALS, check_config, default_config, flatten
 from research.data import preprocessing, sources, splits, stream
 from research.data.feed import preprocess
@@ -60,7 +60,9 @@ class Setup:
         def init(numbers, statistics, inputs):
             return init_state(self.config, numbers, statistics, inputs, self.classes)
 
-        return jax.jit(init)(numbers, self.statistics, examples)
+        init = jax.jit(init)
+        _check_memory(init.trace(numbers, self.statistics, examples).out_info)
+        return init(numbers, self.statistics, examples)
 
     def plan(self) -> Plan:
         """When what happens."""
@@ -153,6 +155,18 @@ def _check_names(config: ConfigDict) -> None:
                 resolve(f"config.{key}", name, NAMED[key])
     if config.model.name not in models.names():
         raise unknown_name("config.model.name", config.model.name, models.names())
+
+
+def _check_memory(state) -> None:
+    """What does not fit would be noticed late, or by the system, which kills without a word."""
+    limits = jax.local_devices()[0].memory_stats() or {}
+    limit = limits.get("bytes_limit") or platform.physical_memory()
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    if size > limit:
+        raise UserError(
+            f"config.model: its weights and the optimizer's state are {size / 2**30:.3g} GB "
+            f"(allowed here: {limit / 2**30:.3g})"
+        )
 
 
 def _check_sizes(config: ConfigDict, examples: int) -> None:
