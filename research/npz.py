@@ -19,8 +19,8 @@ def load(path: Path, limit: int) -> dict[str, np.ndarray]:
       FileNotFoundError: no such file.
       ValueError: not an .npz, damaged, of objects, too large, or sizes that do not agree.
     """
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise FileNotFoundError(2, "no such file", str(path))
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError("not a file")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
@@ -28,7 +28,7 @@ def load(path: Path, limit: int) -> dict[str, np.ndarray]:
             if total > limit:
                 raise ValueError(f"its arrays take {total} bytes (allowed: {limit})")
             return {name: _array(archive, info) for name, info in members.items()}
-    except ValueError:
+    except (ValueError, FileNotFoundError):
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged files
         raise ValueError(f"{type(error).__name__}: {error}") from None

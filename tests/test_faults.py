@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, command_line
@@ -50,7 +51,8 @@ TESTING = ("--config.data.name=spirals", "--config.data.toy_examples=1000000",
 @pytest.mark.parametrize("delay", [0.05, 0.8])
 def test_a_polite_kill_is_heard_while_libraries_are_imported(delay, tmp_path):
     process = start(MAIN, f"--workdir={tmp_path / 'run'}")
-    wait_for(process, lambda: b"numpy" in open(f"/proc/{process.pid}/maps", "rb").read())
+    maps = Path(f"/proc/{process.pid}/maps")
+    wait_for(process, lambda: "numpy" in maps.read_text())
     time.sleep(delay)
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
