@@ -1,5 +1,6 @@
 """How every command starts and ends: flags in, exit code out, one line for a mistake."""
 
+import os
 import signal
 import sys
 import traceback
@@ -39,11 +40,17 @@ def _without_abandoned_reads(unraisable) -> None:
         sys.__unraisablehook__(unraisable)
 
 
+_INTERRUPTED = "interrupted; the same command goes on"
 _interrupted: list[int] = []
 
 
-def _interrupt(number, _) -> None:
+def _interrupt(number, frame) -> None:
     _interrupted.append(number)
+    while frame:  # libraries that are being imported swallow the exception, or print it
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            os.write(2, f"{_INTERRUPTED}\n".encode())
+            os._exit(130)
+        frame = frame.f_back
     raise KeyboardInterrupt
 
 
@@ -53,9 +60,9 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     except KeyboardInterrupt:
         pass
     except Exception:
-        if not _interrupted:  # a library makes an error of its own of it, as NumPy's import does
+        if not _interrupted:  # libraries make errors of their own of it
             raise
-    print("interrupted; the same command goes on", file=sys.stderr)
+    print(_INTERRUPTED, file=sys.stderr)
     return 130
 
 
