@@ -87,23 +87,18 @@ def main(argv: list[str]) -> int:
                     state, transferred = transfer.start_from(run, state)
                 return state, {}, transferred
 
-            state, metadata, transferred = begin(state)
-            first = int(state.step)
-            if metadata:
-                print(f"resuming {workdir} at step {first}")
-            append_history(workdir, "resume" if metadata else "start", first)
-            if transferred:
-                print(transfer.told(transferred))
-                append_history(workdir, "transfer", first, **transferred)
-            rollbacks = metadata.get("rollbacks", 0)
-            state = divergence.slowed(state, rollbacks)
-            seconds_before = metadata.get("wall_seconds", 0.0)
-
-            def wall_seconds() -> float:
-                return seconds_before + time.perf_counter() - started
-
-            compiling = time.perf_counter()
-            with interruption.at_once():
+            with interruption.at_once(stopped):
+                state, metadata, transferred = begin(state)
+                first = int(state.step)
+                if metadata:
+                    print(f"resuming {workdir} at step {first}")
+                append_history(workdir, "resume" if metadata else "start", first)
+                if transferred:
+                    print(transfer.told(transferred))
+                    append_history(workdir, "transfer", first, **transferred)
+                rollbacks = metadata.get("rollbacks", 0)
+                state = divergence.slowed(state, rollbacks)
+                compiling = time.perf_counter()
                 if batches is None:
                     advance_steps = advance.over_arrays(run, state)
                 else:
@@ -114,7 +109,11 @@ def main(argv: list[str]) -> int:
                         config, run.classes, run.validation, state
                     )
                 healthy = jax.jit(divergence.healthy).lower(state).compile()
-            compile_seconds = time.perf_counter() - compiling
+                compile_seconds = time.perf_counter() - compiling
+            seconds_before = metadata.get("wall_seconds", 0.0)
+
+            def wall_seconds() -> float:
+                return seconds_before + time.perf_counter() - started
 
             def save(state, record):
                 kept = {"class_names": list(run.class_names), "wall_seconds": wall_seconds()}

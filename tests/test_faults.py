@@ -42,7 +42,7 @@ def test_five_kills_at_random_moments_change_no_bit():
 
 # Slow where the signal is to come: to read, to compile, to test.
 LOADING = ("--config.data.name=spirals", "--config.data.toy_examples=20000000")
-COMPILING = ("--config.data.name=digits", "--config.model.name=resnet", "--config.model.depth=56")
+COMPILING = ("--config.data.name=digits", "--config.model.name=resnet", "--config.model.depth=110")
 TESTING = ("--config.data.name=spirals", "--config.data.toy_examples=1000000",
            "--config.data.validation=0.0", "--config.duration=10 steps",
            "--config.model.hidden=(512,512)")  # fmt: skip

@@ -163,7 +163,7 @@ def damages(draw):
         elif kind == "junk":
             data = junk.encode()
         elif kind == "value":  # JSON as it should be, but for one value
-            with contextlib.suppress(ValueError, UnicodeDecodeError):
+            with contextlib.suppress(UnicodeDecodeError, IndexError):  # not text, or empty
                 lines = data.decode().splitlines()
                 number = int(place * len(lines))
                 lines[number] = lines[number].partition(":")[0] + f": {junk or 'null'}"

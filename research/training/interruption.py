@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 
 @contextlib.contextmanager
@@ -29,12 +29,17 @@ def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
 
 
 @contextlib.contextmanager
-def at_once(seconds: float = 5) -> Iterator[None]:
+def at_once(received: Sequence[int] = (), seconds: float = 5) -> Iterator[None]:
     """While it is open nothing can be lost: SIGINT and SIGTERM end the process soon.
 
     Python's handlers wait for a compiler, or a long evaluation, to come back; so a thread that the
     system wakes ends the process, with exit code 130, where that takes too long.
+
+    Raises:
+      KeyboardInterrupt: `received`, the list of `noted`, holds a signal already.
     """
+    if received:
+        raise KeyboardInterrupt
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     closed = threading.Event()
