@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_while_training(policy, command, tiny):
         told.append(line)
         if "training goes on" in line and (tiny / "ballast").exists():
             (tiny / "ballast").unlink()  # somebody makes room
-    process.wait()
+    process.communicate()
     errors = "".join(told)
     assert "No space left on device" in errors and "Traceback" not in errors
     if policy == "stop":
