@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     with run_folder.opened(workdir, config, plan.total_steps):
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
-            Checkpoints(workdir) as checkpoints,
+            Checkpoints(workdir, snapshots=plan.snapshots) as checkpoints,
         ):
             batches = None
             if isinstance(run.train, Records):
@@ -115,8 +115,10 @@ def main(argv: list[str]) -> int:
             append_history(workdir, "interrupted", step)
             _warn(f"interrupted at step {step}; the same command resumes")
             return 130
+        with Checkpoints(workdir, read_only=True) as checkpoints:
+            snapshots = checkpoints.restore_each(lambda *_: state, plan.snapshots[:-1], _warn)
         summary = {
-            **evaluation.test_and_picture(run, state, workdir),
+            **evaluation.test_and_picture(run, state, workdir, snapshots),
             "steps": step,
             "epochs": step / steps_per_epoch,
             "compile_seconds": compile_seconds,
@@ -124,10 +126,23 @@ def main(argv: list[str]) -> int:
         }
         run_folder.finish(workdir, {**summary, "wall_seconds": wall_seconds()})
     print(
-        f"test accuracy {summary['test_accuracy']:.2%}, loss {summary['test_loss']:.4f}: "
-        f"{workdir}/report.html"
+        f"test accuracy {summary['test_accuracy']:.2%}, loss {summary['test_loss']:.4f}"
+        f"{_beside_members(summary)}: {workdir}/report.html"
     )
     return 0
+
+
+def _beside_members(summary: dict) -> str:
+    """What the members of an ensemble are worth, each alone; '' where there is one network."""
+    if "members" not in summary:
+        return ""
+    mean, spread = summary["members_mean"], summary["members_spread"]
+    return (
+        f", calibration error {summary['test_ece']:.4f} by averaged predictions (each of "
+        f"{len(summary['members'])} alone: accuracy {mean['test_accuracy']:.2%} +- "
+        f"{spread['test_accuracy']:.2%}, loss {mean['test_loss']:.4f}, calibration error "
+        f"{mean['test_ece']:.4f})"
+    )
 
 
 def _warn(line: str) -> None:

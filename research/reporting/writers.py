@@ -10,6 +10,8 @@ from pathlib import Path
 
 from research.errors import UserError
 
+_NO_NUMBERS = ("step", "split", "members")
+
 
 class MetricWriter:
     """Appends records to `metrics.jsonl` and to TensorBoard's event files.
@@ -37,11 +39,16 @@ class MetricWriter:
         os.close(self._file)
 
     def write(self, record: dict) -> None:
-        """Appends {'step', 'split', ...numbers}; TensorBoard gets each number as split/name."""
+        """Appends {'step', 'split', ...numbers}; TensorBoard gets each number as split/name.
+
+        'members', {'loss': [...], ...}, becomes split/members/loss_0 and so on.
+        """
         os.write(self._file, _line(record).encode())
-        for name, value in record.items():
-            if name not in ("step", "split"):
-                self._board.add_scalar(f"{record['split']}/{name}", value, record["step"])
+        numbers = {name: value for name, value in record.items() if name not in _NO_NUMBERS}
+        for name, values in record.get("members", {}).items():
+            numbers |= {f"members/{name}_{member}": value for member, value in enumerate(values)}
+        for name, value in numbers.items():
+            self._board.add_scalar(f"{record['split']}/{name}", value, record["step"])
 
 
 def median_throughput(workdir: Path) -> float | None:
@@ -112,9 +119,10 @@ def _line(record: dict) -> str:
     return json.dumps(_strict(record)) + "\n"
 
 
-def _strict(record: dict) -> dict:
+def _strict(value):
     """JSON has no NaN or infinity: they become null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in record.items()
-    }
+    if isinstance(value, dict):
+        return {name: _strict(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax, asynchronous, the newest two and the best, checked when read.
+"""Checkpoints: Orbax, asynchronous, the newest two, the best and snapshots, checked when read.
 
 One checkpoint is a folder `checkpoints/STEP` with two items (three when data are streamed):
 
@@ -14,7 +14,7 @@ import contextlib
 import dataclasses
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,10 @@ class Checkpoints:
     Args:
       workdir: the run folder.
       read_only: leave all as it is, for another process may be writing.
+      snapshots: steps to keep besides the newest two and the best.
     """
 
-    def __init__(self, workdir: Path, read_only: bool = False):
+    def __init__(self, workdir: Path, read_only: bool = False, snapshots: Sequence[int] = ()):
         policies = ocp.checkpoint_managers
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._scores: dict[int, float] = {}
@@ -50,7 +51,7 @@ class Checkpoints:
                 # Orbax's own `best_fn` with `max_to_keep` deletes the newest, and its `BestN`
                 # forgets the best when the process ends.
                 preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(2), _Best(self._scores)]
+                    [policies.LatestN(2), _Best(self._scores), _Steps(frozenset(snapshots))]
                 ),
                 cleanup_tmp_directories=not read_only,
                 read_only=read_only,
@@ -174,6 +175,21 @@ class Checkpoints:
                 self._set_aside(candidate)
         return None
 
+    def restore_each(
+        self,
+        template: Callable[[ConfigDict, dict], TrainState],
+        steps: Sequence[int],
+        warn: Callable[[str], None] = print,
+    ) -> list[TrainState]:
+        """Reads several; of one that is not there, or damaged, `warn` is told in one line."""
+        states = []
+        for step in steps:
+            try:
+                states.append(self.restore(template, step)[0])
+            except UserError as error:
+                warn(f"left out: {error}")
+        return states
+
     def _restore(self, template, step, iterator) -> tuple[TrainState, dict]:
         metadata = self._metadata(step)
         if metadata["format"] != FORMAT:
@@ -267,6 +283,16 @@ class _Best:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         best = _best(self.scores, [checkpoint.step for checkpoint in checkpoints])
         return [checkpoint.step == best for checkpoint in checkpoints]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """An Orbax preservation policy: these steps."""
+
+    steps: frozenset[int]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
 
 
 def _best(scores: dict[int, float], steps: list[int]) -> int | None:
