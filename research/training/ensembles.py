@@ -20,10 +20,10 @@ from research.training import lanes, loss, step
 from research.training.calibration import expected_calibration_error
 from research.training.state import TrainState
 
-# What lies along the axis of the members: all but the step, which they share, so that what depends
-# on it alone stays a branch or a number.
-_FIELDS = {name: 0 for name in TrainState.__dataclass_fields__}
-MEMBERS = TrainState(**{**_FIELDS, "step": None})
+# What lies along the axis of the members: all but what they share, so that what depends on the step
+# alone stays a branch or a number.
+_SHARED = {"step": None, "preprocessing": None}
+MEMBERS = TrainState(**{**dict.fromkeys(TrainState.__dataclass_fields__, 0), **_SHARED})
 
 
 def initialized(config: ConfigDict, init: Callable, hyperparameters) -> TrainState:
@@ -45,8 +45,8 @@ def initialized(config: ConfigDict, init: Callable, hyperparameters) -> TrainSta
 
 def member(state: TrainState, number: int) -> TrainState:
     """One member of a population, as the state of a run of its own."""
-    alone = jax.tree.map(lambda leaf: leaf[number], state.replace(step=None))
-    return alone.replace(step=state.step)
+    alone = jax.tree.map(lambda leaf: leaf[number], state.replace(**_SHARED))
+    return alone.replace(**{name: getattr(state, name) for name in _SHARED})
 
 
 def together(config: ConfigDict, run: Callable) -> Callable:

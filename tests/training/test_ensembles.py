@@ -175,16 +175,24 @@ def test_a_member_that_diverges_is_named():
     assert loop._of_members({"loss": np.nan}) == ""
 
 
-def test_a_population_comes_out_of_a_checkpoint_as_it_went_in(tmp_path):
-    run = small(**{"ensemble.members": 2})
-    state = run.init()
-    saved = jax.tree.map(np.asarray, state)
+def test_a_population_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
+    run = small(**{"ensemble.members": 2, "augmentation.names": ()})
+    template = run.init()
+    program = advance.over_arrays(run, template)
+    half, _ = program(run.init(), 3)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(run.config, state, {})
+        checkpoints.save(run.config, half, {})
+    whole, _ = program(half, 3)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
-        restored, metadata = checkpoints.restore(lambda *_: run.init(), 0)
-    jax.tree.map(np.testing.assert_array_equal, restored, saved)
-    assert metadata["config"]["ensemble"]["members"] == 2
+        restored, _ = checkpoints.restore(lambda *_: template, 3)
+    again, _ = program(restored, 3)
+    jax.tree.map(np.testing.assert_array_equal, again, whole)
+    # And a member that is not a number stops the run by its name.
+    poisoned = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), whole.params)
+    _, metrics = program(whole.replace(params=poisoned), 2)
+    metrics = jax.device_get(metrics)
+    assert metrics["first_nonfinite_step"] == 7
+    assert loop._of_members(metrics) == " of member 1"
 
 
 CYCLES = {"schedule.name": "cosine_restarts", "ensemble.snapshots": 3, "schedule.cycles": 4.0}
