@@ -37,27 +37,9 @@ def map(function: Callable, in_axes, out_axes) -> Callable:
 
 
 def auto(function: Callable, in_axes, out_axes) -> Callable:
-    """`map` on CPU where the function convolves, for convolutions with an axis more are slow there;
-    else `vmap`.
-    """  # noqa: D205
-
-    def chosen(*arguments):
-        how = vmap
-        if jax.default_backend() == "cpu" and _convolves(function, in_axes, arguments):
-            how = map
-        return how(function, in_axes, out_axes)(*arguments)
-
-    return chosen
-
-
-def _convolves(function, in_axes, arguments) -> bool:
-    leaves, structure = jax.tree.flatten(arguments)
-    shapes = [
-        jax.ShapeDtypeStruct(jax.numpy.shape(leaf)[along:], jax.numpy.result_type(leaf))
-        for leaf, along in zip(leaves, _stacked(in_axes, arguments), strict=True)
-    ]
-    program = jax.make_jaxpr(function)(*structure.unflatten(shapes))
-    return "conv_general_dilated" in str(program)
+    """`map` on CPU, where all at once costs more and equals a run alone only nearly; else `vmap`."""
+    how = map if jax.default_backend() == "cpu" else vmap
+    return how(function, in_axes, out_axes)
 
 
 def _stacked(axes, tree) -> list[bool]:

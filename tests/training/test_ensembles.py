@@ -154,18 +154,13 @@ def test_lanes_take_any_tree_and_share_what_has_no_axis(how):
     assert found["sum"].tolist() == [11, 20, 37] and found["shared"] == 11 and count == 1
 
 
-def test_convolutions_go_one_after_the_other_on_cpu():
-    def function(x, kernel):
-        return jax.lax.conv(x, kernel, (1, 1), "SAME")
-
-    x, kernel = jnp.ones((2, 1, 3, 8, 8)), jnp.ones((4, 3, 3, 3))
+def test_lanes_go_one_after_the_other_on_cpu():
     programs = [
-        str(jax.make_jaxpr(how(function, (0, None), 0))(x, kernel))
+        str(jax.make_jaxpr(how(lambda x: x @ x, (0,), 0))(jnp.ones((2, 3, 3))))
         for how in (lanes.auto, lanes.map, lanes.vmap)
     ]
-    assert "scan" in programs[0] and "scan" not in programs[2]
-    dense = lanes.auto(lambda x: x @ x, (0,), 0)
-    assert "scan" not in str(jax.make_jaxpr(dense)(jnp.ones((2, 3, 3))))
+    assert jax.default_backend() != "cpu" or programs[0] == programs[1]
+    assert "scan" in programs[1] and "scan" not in programs[2]
 
 
 def test_a_member_that_diverges_is_named():
