@@ -37,7 +37,7 @@ def map(function: Callable, in_axes, out_axes) -> Callable:
 
 
 def auto(function: Callable, in_axes, out_axes) -> Callable:
-    """`map` on CPU, where all at once costs more and equals a run alone only nearly; else `vmap`."""
+    """`map` on CPU, where `vmap` costs more and equals runs alone but nearly; else `vmap`."""
     how = map if jax.default_backend() == "cpu" else vmap
     return how(function, in_axes, out_axes)
 
