@@ -154,6 +154,11 @@ def default_config() -> ConfigDict:
     transfer.freeze = ()  # (pattern, duration) pairs: not trained until then, '100 percent': ever
     transfer.recalibrate = False  # batch norm statistics anew, over our training data
 
+    config.ensemble = ensemble = ConfigDict()
+    ensemble.members = 1  # networks of seeds seed, seed + 1, ... trained together
+    ensemble.lanes = "auto"  # how they share a program: research/training/lanes.py
+    ensemble.snapshots = 0  # cosine_restarts: networks kept, one at the end of each last cycle
+
     config.compute = compute = ConfigDict()
     compute.steps_per_dispatch = 0  # steps in one call of the compiled program; 0: ~half a second
     compute.evaluation_batch_size = 1024
@@ -235,6 +240,8 @@ LIMITS: dict[str, tuple[float, float]] = {
     "optimizer.lookahead_steps": (0, 2**31),
     "optimizer.memory": (1, 2**15),
     "optimizer.line_search_steps": (1, 2**15),
+    "ensemble.members": (1, 2**16),
+    "ensemble.snapshots": (0, 2**16),
     "compute.steps_per_dispatch": (0, 2**31),
     "compute.evaluation_batch_size": (1, 2**31),
     "compute.microbatches": (1, 2**31),

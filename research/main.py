@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     with run_folder.opened(workdir, config, plan.total_steps):
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
-            Checkpoints(workdir, failed=failed) as checkpoints,
+            Checkpoints(workdir, failed=failed, snapshots=plan.snapshots) as checkpoints,
         ):
             batches = None
             if isinstance(run.train, Records):
@@ -188,7 +188,10 @@ def main(argv: list[str]) -> int:
             _warn(f"interrupted at step {step}; the same command resumes")
             return 130
         with interruption.at_once():
-            tested = evaluation.test_and_picture(run, state, workdir)
+            with Checkpoints(workdir, read_only=True) as checkpoints:
+                earlier = plan.snapshots[:-1]
+                snapshots = checkpoints.restore_each(lambda *_: state, earlier, _warn)
+            tested = evaluation.test_and_picture(run, state, workdir, snapshots)
         summary = {
             **tested,
             "steps": step,
@@ -198,10 +201,23 @@ def main(argv: list[str]) -> int:
         }
         run_folder.finish(workdir, {**summary, "wall_seconds": wall_seconds()})
     print(
-        f"test accuracy {summary['test_accuracy']:.2%}, loss {summary['test_loss']:.4f}: "
-        f"{workdir}/report.html"
+        f"test accuracy {summary['test_accuracy']:.2%}, loss {summary['test_loss']:.4f}"
+        f"{_beside_members(summary)}: {workdir}/report.html"
     )
     return 0
+
+
+def _beside_members(summary: dict) -> str:
+    """What the members of an ensemble are worth, each alone; '' where there is one network."""
+    if "members" not in summary:
+        return ""
+    mean, spread = summary["members_mean"], summary["members_spread"]
+    return (
+        f", calibration error {summary['test_ece']:.4f} by averaged predictions (each of "
+        f"{len(summary['members'])} alone: accuracy {mean['test_accuracy']:.2%} +- "
+        f"{spread['test_accuracy']:.2%}, loss {mean['test_loss']:.4f}, calibration error "
+        f"{mean['test_ece']:.4f})"
+    )
 
 
 def _warn(line: str) -> None:

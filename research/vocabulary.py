@@ -18,6 +18,7 @@ from research.models import (
 )
 from research.names import numbers_of, public_functions
 from research.optimizers import algorithms, schedules
+from research.training import lanes
 
 # The keys of the config whose values are names, and the modules whose functions they name.
 NAMED: dict[str, ModuleType] = {
@@ -32,6 +33,7 @@ NAMED: dict[str, ModuleType] = {
     "model.dropout": regularization,
     "optimizer.name": algorithms,
     "schedule.name": schedules,
+    "ensemble.lanes": lanes,
 }
 
 

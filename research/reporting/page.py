@@ -95,11 +95,11 @@ def read_run(workdir: Path) -> Run:
 
 
 def _is_metrics(record: dict) -> bool:
-    numbers = [value for name, value in record.items() if name != "split" and value is not None]
+    numbers = [value for name, value in record.items() if name not in ("split", "members")]
     return (
         isinstance(record.get("split"), str)
         and {"step", "epoch", "loss", "accuracy"} <= record.keys()
-        and all(isinstance(number, (int, float)) for number in numbers)
+        and all(isinstance(number, (int, float, type(None))) for number in numbers)
     )
 
 
@@ -137,7 +137,9 @@ def _page(runs: Sequence[Run]) -> str:
         figures.append(found)
         return f'<div id="figure{len(figures) - 1}"></div>'
 
-    body = [_tiles(one) if one else _comparison(runs), "<h2>Training</h2>"]
+    body = [_tiles(one) if one else _comparison(runs)]
+    body += [_members(run, prefix="" if one else f"{run.name}: ") for run in runs]
+    body.append("<h2>Training</h2>")
     if any(run.metrics for run in runs):
         body.append('<div class="grid">')
         body.append(figure(plots.curves(runs, "loss", "loss (nats)", log=True)))
@@ -149,6 +151,10 @@ def _page(runs: Sequence[Run]) -> str:
         body.append("<p>Train: averages since the point before, as the optimiser sees them: with")
         body.append("dropout, augmentation, label smoothing and penalties. Validation: the whole")
         body.append("split, without these, with running statistics. Hover for numbers.</p>")
+        if any("members" in record for run in runs for record in run.metrics):
+            body.append("<p>Ensembles: the mean over the members in training, their averaged")
+            body.append("predictions in validation; bands from the least to the greatest of the")
+            body.append("members, each alone.</p>")
     else:
         body.append("<p>No metrics yet.</p>")
     for run in runs:
@@ -191,6 +197,26 @@ def _tiles(run: Run) -> str:
         f'<div class="tile"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in tiles
     )
     return f'<div class="tiles">{"".join(cells)}</div>'
+
+
+def _members(run: Run, prefix: str) -> str:
+    """The ensemble beside each of its networks alone."""
+    members = run.summary.get("members")
+    if not members:
+        return ""
+    shown = (("test_accuracy", _percent), ("test_loss", "{:.4f}".format))
+    shown += (("test_ece", "{:.4f}".format),)
+    mean, spread = run.summary["members_mean"], run.summary["members_spread"]
+    rows = [
+        ["averaged predictions", *(form(run.summary[key]) for key, form in shown)],
+        ["mean alone", *(f"{form(mean[key])} \u00b1 {form(spread[key])}" for key, form in shown)],
+    ]
+    for member in members:
+        name = f"seed {member['seed']}, step {member['step']:,}"
+        rows.append([name, *(form(member[key]) for key, form in shown)])
+    heads = ("", "test accuracy", "test loss (nats)", "calibration error (ECE)")
+    title = f"<h2>{escape(prefix)}Ensemble of {len(members)}</h2>"
+    return title + _table(heads, rows, numbers_from=1)
 
 
 def _comparison(runs: Sequence[Run]) -> str:

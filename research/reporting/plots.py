@@ -13,7 +13,7 @@ _NUMBERED_CLASSES = 20  # confusion matrices of more classes show no numbers in 
 
 
 def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) -> dict | None:
-    """A metric over epochs, for each run and split.
+    """A metric over epochs, for each run and split; of ensembles with a band over the members.
 
     Args:
       runs: have `name` and `metrics`, the records of `metrics.jsonl`.
@@ -38,6 +38,10 @@ def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) 
             color = COLORS[(number if len(runs) > 1 else dash) % len(COLORS)]
             name = split if len(runs) == 1 else f"{run.name} {split}"
             dashed = len(runs) > 1 and split == "train"
+            band = _band(run.metrics, split, key, color)
+            if band:
+                name += " (mean)" if split == "train" else " (ensemble)"
+            traces += band
             traces.append(
                 {
                     "type": "scatter",
@@ -65,9 +69,40 @@ def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) 
         xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
         yaxis=axis,
         hovermode="x unified",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        legend={
+            "orientation": "h",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "x": 0,
+            "traceorder": "normal",  # which fills would reverse
+        },
         margin={"l": 64, "r": 16, "t": 32 + 20 * (len(runs) - 1), "b": 48},
     )
+
+
+def _band(metrics: Sequence[dict], split: str, key: str, color: str) -> list[dict]:
+    """From the least to the greatest of the members; [] where there are none."""
+    points = [
+        (record["epoch"], [value for value in record["members"][key] if value is not None])
+        for record in metrics
+        if record.get("split") == split and key in record.get("members", {})
+    ]
+    edges = [(epoch, min(values), max(values)) for epoch, values in points if values]
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "x": [edge[0] for edge in edges],
+            "y": [edge[side] for edge in edges],
+            "line": {"color": color, "width": 0},
+            "fill": "none" if side == 1 else "tonexty",
+            "fillcolor": f"{color}33",  # a fifth of it
+            "showlegend": False,
+            "hoverinfo": "skip",
+        }
+        for side in (1, 2)
+        if edges
+    ]
 
 
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> dict:

@@ -14,6 +14,7 @@ from research.atomic import replaced
 from research.errors import UserError
 
 _FLUSH_SECONDS = 10  # between flushes for TensorBoard
+_NO_NUMBERS = ("step", "split", "members")
 
 
 class MetricWriter:
@@ -41,6 +42,8 @@ class MetricWriter:
 
     def write(self, record: dict) -> None:
         """Appends {'step', 'split', ...numbers}; TensorBoard gets each number as split/name.
+
+        'members', {'loss': [...], ...}, becomes split/members/loss_0 and so on.
 
         Raises:
           OSError: it cannot be written, and is tried again with the next one.
@@ -72,11 +75,13 @@ class _Board:
         from tensorboardX.summary import scalar
 
         now = time.time()
-        for name, value in record.items():
-            if name not in ("step", "split"):
-                summary = scalar(f"{record['split']}/{name}", value)
-                event = Event(wall_time=now, step=record["step"], summary=summary)
-                self._events.write_event(event)
+        numbers = {name: value for name, value in record.items() if name not in _NO_NUMBERS}
+        for name, values in record.get("members", {}).items():
+            numbers |= {f"members/{name}_{member}": value for member, value in enumerate(values)}
+        for name, value in numbers.items():
+            summary = scalar(f"{record['split']}/{name}", value)
+            event = Event(wall_time=now, step=record["step"], summary=summary)
+            self._events.write_event(event)
         if now - self._flushed > _FLUSH_SECONDS:
             self._events.flush()
             self._flushed = now
@@ -173,9 +178,10 @@ def _line(record: dict) -> str:
     return json.dumps(_strict(record)) + "\n"
 
 
-def _strict(record: dict) -> dict:
+def _strict(value):
     """JSON has no NaN or infinity: they become null."""
-    return {
-        name: None if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in record.items()
-    }
+    if isinstance(value, dict):
+        return {name: _strict(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

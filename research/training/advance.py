@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research.data.feed import to_device
-from research.training import executors
+from research.training import ensembles, executors
 from research.training.setup import Setup
 from research.training.step import make_train_step
 
@@ -15,10 +15,8 @@ from research.training.step import make_train_step
 def over_arrays(run: Setup, state) -> Callable:
     """Over data that live on the device: any number of steps is one dispatch."""
     data = to_device(run.train.inputs, run.train.labels)
-    program = jax.jit(
-        executors.resident(make_train_step(run.config, run.classes), run.config.batch_size),
-        donate_argnums=0,
-    )
+    steps = executors.resident(make_train_step(run.config, run.classes), run.config.batch_size)
+    program = jax.jit(ensembles.together(run.config, steps), donate_argnums=0)
     program = program.lower(state, data, np.int32(0)).compile()
     return lambda state, steps: program(state, data, np.int32(steps))
 

@@ -1,4 +1,4 @@
-"""Checkpoints: Orbax, asynchronous, the newest two and the best, checked when read.
+"""Checkpoints: Orbax, asynchronous, the newest two, the best and snapshots, checked when read.
 
 One checkpoint is a folder `checkpoints/STEP` with two items (three when data are streamed):
 
@@ -17,7 +17,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,7 @@ class Checkpoints:
     Args:
       workdir: the run folder.
       read_only: leave all as it is, for another process may be writing.
+      snapshots: steps to keep besides the newest two and the best.
       failed: is told, in one line, of every save that failed, at the latest with the next one; the
         checkpoints before are as they were. It may raise.
     """
@@ -54,12 +55,14 @@ class Checkpoints:
         self,
         workdir: Path,
         read_only: bool = False,
+        snapshots: Sequence[int] = (),
         failed: Callable[[str], None] = _raise,
     ):
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._read_only, self._failed = read_only, failed
         self._scores: dict[int, float] = {}
         self._planned: set[int] = set()
+        self._snapshots = frozenset(snapshots)
         self._manager = self._open()
         self._saving = -1
         for step in self.steps():
@@ -75,7 +78,12 @@ class Checkpoints:
                 # Orbax's own `best_fn` with `max_to_keep` deletes the newest, and its `BestN`
                 # forgets the best when the process ends.
                 preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(2), _Best(self._scores), _Newest(self._planned)]
+                    [
+                        policies.LatestN(2),
+                        _Best(self._scores),
+                        _Newest(self._planned),
+                        _Steps(self._snapshots),
+                    ]
                 ),
                 cleanup_tmp_directories=not self._read_only,
                 read_only=self._read_only,
@@ -240,6 +248,21 @@ class Checkpoints:
                 self._set_aside(candidate)
         return None
 
+    def restore_each(
+        self,
+        template: Callable[[ConfigDict, dict], TrainState],
+        steps: Sequence[int],
+        warn: Callable[[str], None] = print,
+    ) -> list[TrainState]:
+        """Reads several; of one that is not there, or damaged, `warn` is told in one line."""
+        states = []
+        for step in steps:
+            try:
+                states.append(self.restore(template, step)[0])
+            except UserError as error:
+                warn(f"left out: {error}")
+        return states
+
     def _restore(self, template, step, iterator) -> tuple[TrainState, dict]:
         metadata = self._metadata(step)
         origin = f"{self._folder / str(step)}: config"
@@ -352,6 +375,16 @@ class _Newest:
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         newest = max(self.among & {checkpoint.step for checkpoint in checkpoints}, default=None)
         return [checkpoint.step == newest for checkpoint in checkpoints]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    """An Orbax preservation policy: these steps."""
+
+    steps: frozenset[int]
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        return [checkpoint.step in self.steps for checkpoint in checkpoints]
 
 
 def _best(scores: dict[int, float], steps: list[int]) -> int | None:

@@ -10,6 +10,7 @@ from flax import linen as nn
 
 from research.data.shuffle import batch_indices
 from research.optimizers.masks import path_name
+from research.training import ensembles
 from research.training.divergence import all_finite, healthy
 from research.training.loop import Diverged
 from research.training.setup import Setup
@@ -50,10 +51,25 @@ def find(
         state, metrics = advance(state, 1)
         step += 1
         if metrics["skipped"] or not np.isfinite(metrics["loss"]) or not check(state):
-            return step, _of_step(run, before)
+            found = ((prefix, _of_step(run, state)) for prefix, state in _each(run, before))
+            return step, next((prefix + layer for prefix, layer in found if layer), "")
     predict = make_predict(run.config, run.classes)
-    layers = (_first_layer(predict, state, inputs)[0] for inputs in _validation_inputs(run))
+    layers = (
+        _first_layer(predict, state, inputs)[0]
+        for _, state in _each(run, state)
+        for inputs in _validation_inputs(run)
+    )
     return step, next(filter(None, layers), "")
+
+
+def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
+    """The members of an ensemble, or the one network, with what to call them."""
+    count = run.config.ensemble.members
+    if count == 1:
+        yield "", state
+        return
+    for number in range(count):
+        yield f"member {number}, ", ensembles.member(state, number)
 
 
 def _of_step(run: Setup, state: TrainState) -> str:
@@ -78,7 +94,9 @@ def _of_step(run: Setup, state: TrainState) -> str:
     bad = _not_finite(after.params)
     # Going backward the layer nearest to the loss comes first.
     bad.sort(key=lambda path: order.get(path.rpartition("/")[0], -1))
-    return f"{bad[-1]}: its gradient or update" if bad else "the moments of the optimizer"
+    if bad:
+        return f"{bad[-1]}: its gradient or update"
+    return "" if healthy(after) else "the moments of the optimizer"
 
 
 def _first_layer(function: Callable, state: TrainState, argument) -> tuple[str, dict, object]:

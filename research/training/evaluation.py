@@ -1,7 +1,7 @@
 """Evaluation of a trained state: metrics over a split, and material for pictures of its errors."""
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
@@ -12,11 +12,10 @@ from research.atomic import replaced
 from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
 from research.errors import UserError
-from research.training import executors
+from research.training import ensembles, executors
 from research.training.digest import parameters_sha256
 from research.training.loop import mean
 from research.training.setup import Setup
-from research.training.step import make_eval_step, make_predict
 
 _MISTAKES = 24
 _FILTERS = 64
@@ -30,7 +29,7 @@ def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
     """
     if not len(split):
         raise UserError("an empty split cannot be evaluated (config.data.validation = 0 has none)")
-    run = jax.jit(executors.evaluator(make_eval_step(config, classes)))
+    run = jax.jit(executors.evaluator(ensembles.make_eval_step(config, classes)))
     if isinstance(split, Arrays):
         batches = _batches(config, split)
         program = run.lower(state, batches).compile()
@@ -52,33 +51,58 @@ def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, 
 
 
 def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities, float (N, classes), and the labels, int (N,), of a whole split."""
-    function = make_predict(config, classes)
+    """The probabilities, float (N, classes), and the labels, int (N,), of a whole split.
+
+    Of several members the mean of their probabilities.
+    """
+    logits, labels = predict_each(config, classes, state, split)
+    return softmax(logits, axis=-1).mean(0), labels
+
+
+def predict_each(config, classes: int, state, split: Arrays | Records):
+    """The logits, float (members, N, classes), and the labels, int (N,), of a whole split."""
+    function = ensembles.make_predict(config, classes)
     run = jax.jit(lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs))
-    probabilities, labels = [], []
+    parts, labels = [], []
     for part in _parts(config, split):
-        logits = np.asarray(run(state, _batches(config, part)["inputs"])).reshape(-1, classes)
-        probabilities.append(softmax(logits[: len(part)], axis=-1))
+        found = np.asarray(run(state, _batches(config, part)["inputs"]))  # (K, members, B, classes)
+        found = found.swapaxes(0, 1).reshape(found.shape[1], -1, classes)
+        parts.append(found[:, : len(part)])
         labels.append(part.labels)
-    return np.concatenate(probabilities), np.concatenate(labels)
+    return np.concatenate(parts, axis=1), np.concatenate(labels)
 
 
-def test_and_picture(run: Setup, state, workdir: Path) -> dict[str, float | int | str]:
+def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     """The end of a run: the test split, looked at once, and `evaluation.npz` for the report.
 
+    Args:
+      run: what was trained.
+      state: the last one.
+      workdir: where the pictures go.
+      snapshots: states before it, for its predictions to be averaged with theirs.
+
     Returns:
-      'test_accuracy', 'test_loss', 'parameter_count' and 'parameters_sha256'.
+      'test_accuracy', 'test_loss', 'parameter_count' and 'parameters_sha256'; of an ensemble also
+      'test_ece', 'members', 'members_mean' and 'members_spread' (`ensembles.compared`).
     """
-    test = evaluate(run.config, run.classes, state, run.test)
-    probabilities, labels = predict(run.config, run.classes, state, run.test)
-    found = pictures(probabilities, labels, run.test, run.class_names, state)
+    states = [*snapshots, state]
+    each = [predict_each(run.config, run.classes, state, run.test) for state in states]
+    logits, labels = np.concatenate([logits for logits, _ in each]), each[0][1]
+    names = [name for state in states for name in ensembles.names_of(state)]
+    first = state if run.config.ensemble.members == 1 else ensembles.member(state, 0)
+    probabilities = softmax(logits, axis=-1).mean(0)
+    found = pictures(probabilities, labels, run.test, run.class_names, first)
     if run.test.shape == (2,):
-        found |= plane(run, state)
+        found |= plane(run, states)
     with replaced(workdir / "evaluation.npz") as file:
         np.savez(file, **found)
+    if len(logits) == 1:
+        test = evaluate(run.config, run.classes, state, run.test)
+        test = {f"test_{key}": test[key] for key in ("accuracy", "loss")}
+    else:
+        test = ensembles.compared(logits, labels, names)
     return {
-        "test_accuracy": test["accuracy"],
-        "test_loss": test["loss"],
+        **test,
         "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "parameters_sha256": parameters_sha256(state),
     }
@@ -117,7 +141,7 @@ def pictures(
     return found
 
 
-def plane(run: Setup, state) -> dict[str, np.ndarray]:
+def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
     """For data in two dimensions: which class wins at each point of a grid, and the test points."""
     points = run.test.inputs
     low, high = points.min(0), points.max(0)
@@ -125,7 +149,8 @@ def plane(run: Setup, state) -> dict[str, np.ndarray]:
     x, y = np.linspace(low - margin, high + margin, _GRID, dtype=np.float32).T
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
-    probabilities, _ = predict(run.config, run.classes, state, unlabelled)
+    found = (predict(run.config, run.classes, state, unlabelled)[0] for state in states)
+    probabilities = np.mean(list(found), axis=0)
     return {
         "plane_x": x,
         "plane_y": y,

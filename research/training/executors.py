@@ -74,7 +74,10 @@ def evaluator(eval_step: Callable) -> Callable:
         def body(metrics, batch):
             return jax.tree.map(jnp.add, metrics, eval_step(state, batch)), None
 
-        return jax.lax.scan(body, jax.tree.map(jnp.asarray, _ZERO_SUMS), batches)[0]
+        first = jax.tree.map(lambda array: array[0], batches)
+        shapes = jax.eval_shape(eval_step, state, first)
+        zeros = jax.tree.map(lambda sums: jnp.zeros(sums.shape, sums.dtype), shapes)
+        return jax.lax.scan(body, zeros, batches)[0]
 
     return run
 

@@ -3,10 +3,11 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from research.training import executors
@@ -46,11 +47,14 @@ class Plan:
     log_every: float
     evaluate_every: float
     checkpoint_every: float
+    snapshots: Sequence[int] = ()  # steps whose checkpoints are kept to the end
 
     def next_stop(self, step: int) -> int:
         """The first step after this one at which anything happens."""
         intervals = (self.log_every, self.evaluate_every, self.checkpoint_every)
-        return min(self.total_steps, *(_next_multiple(every, step) for every in intervals))
+        multiples = (_next_multiple(every, step) for every in intervals)
+        snapshots = (snapshot for snapshot in self.snapshots if snapshot > step)
+        return min(self.total_steps, *multiples, *snapshots)
 
     def logs_at(self, step: int) -> bool:
         """Whether the training metrics since the last such point are written."""
@@ -58,7 +62,7 @@ class Plan:
 
     def saves_at(self, step: int) -> bool:
         """Whether a checkpoint is saved."""
-        return self._due(step, self.checkpoint_every)
+        return self._due(step, self.checkpoint_every) or step in self.snapshots
 
     def evaluates_at(self, step: int) -> bool:
         """Whether the validation split is evaluated: at every checkpoint too, to know the best."""
@@ -156,7 +160,7 @@ def fit(
         since = dispatch.step - dispatch.steps
         if metrics["first_nonfinite_step"] != executors.NEVER:
             step = int(metrics["first_nonfinite_step"])
-            raise Diverged("the training loss is", step, since)
+            raise Diverged(f"the training loss{_of_members(metrics)} is", step, since)
         if not finite:
             raise Diverged("gradients or parameters are", dispatch.step, since)
         window = executors.add(window, metrics) if window else metrics
@@ -176,12 +180,14 @@ def fit(
             window, window_seconds = None, 0.0
         record = None
         if dispatch.validation is not None:
-            validation = mean(jax.device_get(dispatch.validation))
+            sums = jax.device_get(dispatch.validation)
+            validation = mean(sums)
             last = time.perf_counter()
             record = {"step": dispatch.step, "split": "validation", **validation}
             write(record)
             if not math.isfinite(validation["loss"]):
-                raise Diverged("the validation loss is", dispatch.step, dispatch.step)
+                what = f"the validation loss{_of_members(sums)} is"
+                raise Diverged(what, dispatch.step, dispatch.step)
             shown["validation_accuracy"] = validation["accuracy"]
         progress(dispatch.step, shown)
         return record
@@ -209,6 +215,25 @@ def fit(
 
 
 def mean(sums: dict) -> dict[str, float]:
-    """Sums over examples -> {'loss', 'accuracy'} per example; NaN where there was none."""
+    """Sums over examples -> {'loss', 'accuracy'} per example; NaN where there was none.
+
+    Of several members also 'members', {'loss': [...], 'accuracy': [...]}.
+    """
     count = int(sums["count"]) or math.nan
-    return {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}
+    found = {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}
+    if "member_count" in sums:
+        losses, correct, counts = (sums[f"member_{name}"] for name in ("loss", "correct", "count"))
+        counts = np.where(counts, counts, np.nan)
+        found["members"] = {
+            "loss": (losses / counts).tolist(),
+            "accuracy": (correct / counts).tolist(),
+        }
+    return found
+
+
+def _of_members(sums: dict) -> str:
+    """' of member 2', counted from 0, where it is those whose loss is not finite; '' where one."""
+    bad = np.flatnonzero(~np.isfinite(sums.get("member_loss", ()))).tolist()
+    if not bad:
+        return ""
+    return f" of member{'s' * (len(bad) > 1)} {', '.join(map(str, bad))}"

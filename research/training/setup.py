@@ -16,7 +16,7 @@ from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
 from research.names import bind, numbers_of, resolve
 from research.optimizers import algorithms
-from research.training import hyperparameters
+from research.training import ensembles, hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
 from research.vocabulary import NAMED
@@ -58,7 +58,10 @@ class Setup:
         examples = _spread(self.train, 1 if self.config.model.fit_weights == "none" else _PROBE)
 
         def init(numbers, statistics, inputs):
-            return init_state(self.config, numbers, statistics, inputs, self.classes)
+            def alone(numbers):
+                return init_state(self.config, numbers, statistics, inputs, self.classes)
+
+            return ensembles.initialized(self.config, alone, numbers)
 
         init = jax.jit(init)
         _check_memory(init.trace(numbers, self.statistics, examples).out_info)
@@ -67,10 +70,15 @@ class Setup:
     def plan(self) -> Plan:
         """When what happens."""
         examples = len(self.train)
+        numbers = hyperparameters.from_config(self.config, examples)
         every = [
             max(1.0, hyperparameters.in_steps(self.config, key, examples)) for key in INTERVALS
         ]
-        return Plan(hyperparameters.total_steps(self.config, examples), *every)
+        return Plan(
+            hyperparameters.total_steps(self.config, examples),
+            *every,
+            snapshots=ensembles.cycle_ends(numbers["schedule"], self.config.ensemble.snapshots),
+        )
 
 
 def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
@@ -101,6 +109,7 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
         splits.train_validation(labels, config.data.validation, config.data.split_seed),
     )
     _check_sizes(config, len(train))
+    _check_ensemble(config, train)
     if statistics is None or not _takes(statistics, train):
         statistics = _fitted(config, train)
     if config.augmentation.mixing == "cutmix" and len(_given(statistics, train)) != 3:
@@ -166,6 +175,33 @@ def _check_memory(state) -> None:
         raise UserError(
             f"config.model: its weights and the optimizer's state are {size / 2**30:.3g} GB "
             f"(allowed here: {limit / 2**30:.3g})"
+        )
+
+
+def _check_ensemble(config: ConfigDict, train: Arrays | Records) -> None:
+    members, snapshots = config.ensemble.members, config.ensemble.snapshots
+    if members > 1 and isinstance(train, Records):
+        raise UserError(
+            f"config.ensemble.members = {members}: data of more than config.data.memory_mb come "
+            "from disk in one order (allowed here: 1; `research.evaluate RUN1 RUN2` averages runs)"
+        )
+    if config.seed + members > 2**32:
+        raise UserError(
+            f"config.ensemble.members = {members}: the last seed would be out of range "
+            f"(allowed: up to {2**32 - config.seed} from config.seed = {config.seed} on)"
+        )
+    if not snapshots:
+        return
+    if config.schedule.name != "cosine_restarts":
+        raise UserError(
+            f"config.ensemble.snapshots = {snapshots} are the ends of cycles, and "
+            f"config.schedule.name = {config.schedule.name!r} has none (allowed: 'cosine_restarts')"
+        )
+    cycles = config.schedule.cycles
+    if cycles != int(cycles) or snapshots > cycles:
+        raise UserError(
+            f"config.ensemble.snapshots = {snapshots} of config.schedule.cycles = {cycles:g} "
+            "(allowed: whole cycles, and at most as many snapshots)"
         )
 
 

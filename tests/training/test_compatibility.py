@@ -18,8 +18,9 @@ from research.models import (
     pooling,
     regularization,
 )
-from research.names import public_functions
+from research.names import public_functions, resolve
 from research.optimizers import algorithms, schedules
+from research.training import lanes as ways
 from research.training import setup
 from research.training.step import make_train_step
 
@@ -81,6 +82,7 @@ def choices(draw):
         "optimizer.clip_norm": draw(rate(1.0)),
         "augmentation.mixing": draw(names(mixing, *["cutmix"] * (model == "mlp"))),
         "schedule.name": draw(names(schedules)),
+        "ensemble.lanes": draw(names(ways)),
         "loss.label_smoothing": draw(rate(0.1)),
         "loss.l1": draw(rate(1e-4)),
         "loss.l2": draw(rate(1e-4)),
@@ -118,7 +120,8 @@ def two_steps(changes):
         return jax.lax.scan(step, state.replace(hyperparameters=traced), batches)
 
     rates = jnp.asarray([1e-3, 1e-2])
-    lanes, metrics = jax.jit(jax.vmap(lane))(rates)
+    together = resolve("config.ensemble.lanes", config.ensemble.lanes, ways)
+    lanes, metrics = jax.jit(together(lane, 0, 0))(rates)
     for leaf in jax.tree.leaves((lanes, metrics)):
         assert np.isfinite(leaf).all()
     # What a checkpoint holds: the second step gives the state its first gave it.
