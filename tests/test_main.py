@@ -345,7 +345,7 @@ def ensemble(tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("ensemble") / "run"
     changes = ("--config.ensemble.members=2", "--config.ensemble.snapshots=2",
                "--config.schedule.name=cosine_restarts", "--config.schedule.cycles=2.0",
-               "--config.duration=120 steps", "--config.checkpoint_every=20 steps",
+               "--config.duration=120 steps", "--config.checkpoint.every=20 steps",
                "--config.data.split_seed=1")  # fmt: skip
     arguments = command_line("main", MAIN, *changes, f"--workdir={workdir}")
     result = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True)
