@@ -156,8 +156,8 @@ def main(argv: list[str]) -> int:
                 if not done:
                     last_rate = config.optimizer.learning_rate * 0.5**rollbacks
                     if config.on_divergence == "rollback" and rollbacks < config.max_rollbacks:
+                        state, *_ = begin(run.init(), checkpoints.return_to(rollbacks))
                         rollbacks += 1
-                        state, *_ = begin(run.init(), checkpoints.last_planned() or 0)
                         state = divergence.slowed(state, rollbacks)
                         to, rate = int(state.step), last_rate / 2
                         details = {"to": to, "rollbacks": rollbacks, "learning_rate": rate}

@@ -200,10 +200,23 @@ class Checkpoints:
         if planned:
             self._planned.add(step)
 
-    def last_planned(self) -> int | None:
-        """The step of the newest checkpoint that an uninterrupted run would have too."""
+    def return_to(self, rollbacks: int) -> int:
+        """Where a run goes back to: its newest planned checkpoint; 0 where there is none.
+
+        One that was there at the rollback before is taken away, and the one before it is returned
+        to: its numbers are finite, but lead to what is not.
+
+        Args:
+          rollbacks: made so far, as in the metadata of the checkpoints that were saved since.
+        """
         self._wait()
-        return max(self._planned & {*self.steps()}, default=None)
+        planned = sorted(self._planned & {*self.steps()})
+        if planned and self._metadata(planned[-1]).get("rollbacks", 0) < rollbacks:
+            doomed = planned.pop()
+            self._manager.delete(doomed)
+            self._planned.discard(doomed)
+            self._scores.pop(doomed, None)
+        return planned[-1] if planned else 0
 
     def restore(
         self,
@@ -368,13 +381,13 @@ class _Best:
 
 @dataclasses.dataclass(frozen=True)
 class _Newest:
-    """An Orbax preservation policy: the newest of a set of steps."""
+    """An Orbax preservation policy: the newest two of a set of steps."""
 
     among: set[int]
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        newest = max(self.among & {checkpoint.step for checkpoint in checkpoints}, default=None)
-        return [checkpoint.step == newest for checkpoint in checkpoints]
+        newest = sorted(self.among & {checkpoint.step for checkpoint in checkpoints})[-2:]
+        return [checkpoint.step in newest for checkpoint in checkpoints]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,10 @@ def healthy(state: TrainState) -> jax.Array:
     A gradient that is not finite leaves its mark for good, in the parameters or in the optimiser's
     moments. So it is enough to look once a dispatch, and the step itself costs nothing more.
     """
-    return all_finite((state.params, state.batch_stats, state.opt_state))
+    # What an optimiser notes in single numbers, as how well a line search went, may be infinite.
+    single = jnp.ndim(state.hyperparameters["seed"])
+    moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim > single]
+    return all_finite((state.params, state.batch_stats, moments))
 
 
 def slowed(state: TrainState, rollbacks: int) -> TrainState:

@@ -25,7 +25,7 @@ def small(**changes):
     config.duration = "100 steps"
     config.model.hidden = (8, 8)
     config.model.normalization = "none"
-    config.preprocessing = "none"
+    config.preprocessing.name = "none"
     config.update_from_flattened_dict(changes)
     return setup.from_config(config)
 
@@ -157,12 +157,12 @@ def test_each_rollback_halves_the_learning_rate_and_compiles_nothing():
     assert jax.typeof(numbers) == jax.typeof(state.hyperparameters["optimizer"]["learning_rate"])
 
 
-# The warm-up climbs until the network explodes, at about step 23.
+# The warm-up climbs until the network explodes, between two checkpoints.
 CLIMBING = (MAIN, "--config.optimizer.name=sgd", "--config.model.normalization=none",
             "--config.model.activation=squared_relu", "--config.optimizer.learning_rate=1.0",
             "--config.schedule.name=constant", "--config.schedule.warmup=60 steps",
             "--config.data.validation=0.0", "--config.duration=600 steps",
-            "--config.log_every=4 steps", "--config.checkpoint.every=16 steps",
+            "--config.log_every=4 steps", "--config.checkpoint.every=12 steps",
             "--config.compute.steps_per_dispatch=1")  # fmt: skip
 ROLLBACK = (*CLIMBING, "--config.on_divergence=rollback", "--config.max_rollbacks=12")
 
@@ -171,10 +171,12 @@ def test_rollbacks_are_recorded_and_survive_an_interruption(command, tmp_path):
     whole = command("main", *ROLLBACK, f"--workdir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     assert "with config.optimizer.learning_rate = 0.5 (rollback 1 of 12)" in whole.stderr
-    first, *others = [
-        e for e in lines(tmp_path / "whole", "history.jsonl") if e["event"] == "rollback"
-    ]
-    assert first["to"] == 16 < first["step"] and first["learning_rate"] == 0.5
+    events = lines(tmp_path / "whole", "history.jsonl")
+    rollbacks = [event for event in events if event["event"] == "rollback"]
+    first, to = rollbacks[0], [event["to"] for event in rollbacks]
+    assert first["to"] == 12 < first["step"] and first["learning_rate"] == 0.5
+    # One checkpoint was finite, but its weights were too large already: so to the one before.
+    assert to != sorted(to)
     steps = [record["step"] for record in lines(tmp_path / "whole", "metrics.jsonl")]
     assert steps == list(range(4, 601, 4))  # no step twice
     stopped = start_and_stop(tmp_path / "cut", signal.SIGTERM, after_step=120, arguments=ROLLBACK)
@@ -190,8 +192,18 @@ def test_a_stopped_run_keeps_its_checkpoint_and_may_go_on_by_another_policy(comm
     assert stopped.returncode == 3
     last = stopped.stderr.strip().splitlines()[-1]
     assert "not finite at step" in last and "first in" in last and "Traceback" not in stopped.stderr
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["16"]
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["12"]
     event = lines(tmp_path, "history.jsonl")[-1]
     assert event["event"] == "diverged" and event["layer"].endswith(": its output")
     resumed = command("main", *ROLLBACK, f"--workdir={tmp_path}")
-    assert resumed.returncode == 0 and "at step 16" in resumed.stdout, resumed.stderr
+    assert resumed.returncode == 0 and "at step 12" in resumed.stdout, resumed.stderr
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_line_search_that_starts_at_infinity_is_healthy(members):
+    changes = {"optimizer.name": "lbfgs", "batch_size": 108, "ensemble.members": members}
+    state = small(**changes).init()
+    assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.opt_state))
+    assert divergence.healthy(state)
+    worse = jax.tree.map(lambda leaf: leaf + jnp.inf if leaf.ndim > 2 else leaf, state.opt_state)
+    assert not divergence.healthy(state.replace(opt_state=worse))
