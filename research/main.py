@@ -22,8 +22,22 @@ def main(argv: list[str]) -> int:
     from research import platform, run_folder
     from research.data.sources import Records
     from research.reporting.progress import Progress
-    from research.reporting.writers import MetricWriter, append_history, median_throughput
-    from research.training import advance, evaluation, interruption, loop, setup, transfer
+    from research.reporting.writers import (
+        MetricWriter,
+        append_history,
+        median_throughput,
+        read_jsonl,
+    )
+    from research.training import (
+        advance,
+        early_stopping,
+        evaluation,
+        hyperparameters,
+        interruption,
+        loop,
+        setup,
+        transfer,
+    )
     from research.training.checkpoints import Checkpoints, fitted_before
 
     platform.enable_compilation_cache()
@@ -43,6 +57,7 @@ def main(argv: list[str]) -> int:
     run = setup.from_config(config, fitted_before(workdir, config))
     state = run.init()
     plan = run.plan()
+    patience = hyperparameters.in_steps(config, "early_stopping.patience", len(run.train))
     with run_folder.opened(workdir, config, plan.total_steps):
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
@@ -75,12 +90,13 @@ def main(argv: list[str]) -> int:
                 advance_steps = advance.over_batches(run, state, batches)
             evaluate = None
             if len(run.validation):
-                evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation, state)
+                evaluate = evaluation.validation_evaluator(run, state)
             compile_seconds = time.perf_counter() - compiling
 
-            def save(state, record):
+            def save(state, records):
                 kept = {"class_names": list(run.class_names), "wall_seconds": wall_seconds()}
-                metrics = {"validation_accuracy": record["accuracy"]} if record else None
+                record = records and records[early_stopping.deciding_split(config)]
+                metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
                 checkpoints.save(config, state, kept, metrics, iterator=batches)
 
             steps_per_epoch = len(run.train) / config.batch_size
@@ -88,10 +104,15 @@ def main(argv: list[str]) -> int:
                 MetricWriter(workdir, first) as writer,
                 Progress(plan.total_steps, steps_per_epoch, first) as progress,
             ):
+                records = read_jsonl(workdir / "metrics.jsonl")
 
                 def write(record):
                     place = {"epoch": record["step"] / steps_per_epoch, "seconds": wall_seconds()}
                     writer.write({**record, **place})
+                    records.append(record)
+
+                def judge():
+                    return early_stopping.verdict(config, records, patience)
 
                 try:
                     state = loop.fit(
@@ -104,6 +125,7 @@ def main(argv: list[str]) -> int:
                         progress=progress.update,
                         interrupted=lambda: bool(stopped),
                         pace=loop.Pace(config.compute.steps_per_dispatch),
+                        judge=judge if patience else None,
                     )
                 except loop.Diverged as error:
                     append_history(workdir, "diverged", error.step)
@@ -111,22 +133,33 @@ def main(argv: list[str]) -> int:
                     return 3
 
         step = int(state.step)
-        if step < plan.total_steps:
+        stopped_early = step < plan.total_steps and judge().enough
+        if stopped_early:
+            append_history(workdir, "stopped early", step)
+            print(early_stopping.told(config, step, plan.total_steps))
+        elif step < plan.total_steps:
             append_history(workdir, "interrupted", step)
             _warn(f"interrupted at step {step}; the same command resumes")
             return 130
         with Checkpoints(workdir, read_only=True) as checkpoints:
             snapshots = checkpoints.restore_each(lambda *_: state, plan.snapshots[:-1], _warn)
+            if patience:  # what early stopping finds is the best state, not the last
+                state, _ = checkpoints.restore(lambda *_: state, checkpoints.find("best"))
         summary = {
             **evaluation.test_and_picture(run, state, workdir, snapshots),
+            "tested_step": int(state.step),
+            "stopped_early": stopped_early,
             "steps": step,
             "epochs": step / steps_per_epoch,
             "compile_seconds": compile_seconds,
             "examples_per_second": median_throughput(workdir),
         }
         run_folder.finish(workdir, {**summary, "wall_seconds": wall_seconds()})
+    averaged = ""
+    if "averaged_test_accuracy" in summary:
+        averaged = f" (averaged weights {summary['averaged_test_accuracy']:.2%})"
     print(
-        f"test accuracy {summary['test_accuracy']:.2%}, loss {summary['test_loss']:.4f}"
+        f"test accuracy {summary['test_accuracy']:.2%}{averaged}, loss {summary['test_loss']:.4f}"
         f"{_beside_members(summary)}: {workdir}/report.html"
     )
     return 0

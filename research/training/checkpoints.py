@@ -25,11 +25,11 @@ from ml_collections import ConfigDict
 
 from research import config as configuration
 from research.errors import UserError
+from research.training import early_stopping
 from research.training.digest import tree_sha256
 from research.training.state import TrainState
 
 FORMAT = 1
-_SCORE = "validation_accuracy"
 
 
 class Checkpoints:
@@ -61,7 +61,10 @@ class Checkpoints:
 
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
-                self._scores[step] = self._metadata(step)["metrics"][_SCORE]
+                metadata = self._metadata(step)
+                origin = f"{self._folder / str(step)}: config"
+                config = configuration.from_json(json.dumps(metadata["config"]), origin)
+                self._scores[step] = _score(config, metadata["metrics"])
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -75,12 +78,13 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def find(self, wanted: str) -> int:
-        """The step that 'last', 'best' (highest validation accuracy, the later of equals) or a
-        number stands for.
+        """The step that 'last', 'best' or a number stands for.
+
+        The best is so by `config.early_stopping.metric` on validation, the later of equals.
 
         Raises:
           UserError: there is none.
-        """  # noqa: D205
+        """
         steps = self.steps()
         if wanted == "best":
             best = _best(self._scores, steps)
@@ -107,7 +111,7 @@ class Checkpoints:
           config: kept whole in the metadata.
           state: what to save; `state.step` names the checkpoint.
           metadata: JSON values to keep along.
-          metrics: {'validation_accuracy': ...} decides which checkpoint is the best.
+          metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
           iterator: a Grain iterator, where data are streamed.
         """
         arrays = _arrays(state)
@@ -130,7 +134,7 @@ class Checkpoints:
 
             items["iterator"] = grain.checkpoint.CheckpointSave(iterator)
         if metrics:
-            self._scores[int(state.step)] = metrics[_SCORE]
+            self._scores[int(state.step)] = _score(config, metrics)
         self._manager.save(int(state.step), args=ocp.args.Composite(**items))
 
     def restore(
@@ -293,6 +297,11 @@ class _Steps:
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         return [checkpoint.step in self.steps for checkpoint in checkpoints]
+
+
+def _score(config: ConfigDict, metrics: dict[str, float]) -> float:
+    record = {name.removeprefix("validation_"): value for name, value in metrics.items()}
+    return early_stopping.score(config, record)
 
 
 def _best(scores: dict[int, float], steps: list[int]) -> int | None:
