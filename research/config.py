@@ -57,7 +57,7 @@ def default_config() -> ConfigDict:
     preprocessing.patch_size = 3  # patch_whitening: side of the square, in pixels; odd
 
     config.augmentation = augmentation = ConfigDict()
-    augmentation.names = ()  # research/data/augmentation.py, in this order: ('flip', 'crop')
+    augmentation.names = ()  # research/data/augmentation.py, in order: ('flip', 'crop')
     augmentation.crop_padding = 4  # crop: pixels it moves by, at most
     augmentation.cutout_size = 8.0  # cutout: side of the square, in pixels
     augmentation.noise = 0.05  # noise: standard deviation, as a share of the full range
@@ -145,6 +145,19 @@ def default_config() -> ConfigDict:
     schedule.patience = 5.0  # plateau: windows without a fall that are waited for
     schedule.threshold = 1e-3  # plateau: the share of the least loss that counts as a fall
 
+    config.averaging = averaging = ConfigDict()
+    averaging.name = "none"  # of weights: research/optimizers/averaging.py
+    averaging.decay = 0.999  # ema: of the *old* average at each step, after its warm-up
+    averaging.start = "75 percent"  # swa: until there the average is the weights themselves
+    averaging.every = "1 epochs"  # swa: how often weights are added
+    averaging.recalibration_examples = 2048  # batch norm statistics of the averaged weights come
+    # from so many training examples, at the end from all; 0: the running ones are averaged too
+
+    config.early_stopping = early_stopping = ConfigDict()
+    early_stopping.metric = "accuracy"  # or loss, on validation; decides which checkpoint is best
+    early_stopping.patience = "0 epochs"  # stop after so long without a new best; 0: off
+    early_stopping.minimal_improvement = 0.0  # by which a new best must beat the old, or not count
+
     config.transfer = transfer = ConfigDict()
     transfer.checkpoint = config_dict.placeholder(str)  # a run folder, or a .safetensors file
     transfer.step = "last"  # of that run: last, best, or a number
@@ -203,6 +216,8 @@ TRACED: dict[str, tuple[float, float]] = {
     "optimizer.beta1": (0, 1),
     "optimizer.beta2": (0, 1),
     "optimizer.epsilon": (0, math.inf),
+    "averaging.decay": (0, 1),
+    "early_stopping.minimal_improvement": (0, math.inf),
     "schedule.final": (0, math.inf),
     "schedule.power": (0, math.inf),
     "schedule.cycles": (1, math.inf),
@@ -214,7 +229,15 @@ TRACED: dict[str, tuple[float, float]] = {
     "schedule.threshold": (0, 1),
 }
 # Durations that the mathematics uses: traced too, as numbers of steps.
-TRACED_DURATIONS = ("duration", "schedule.warmup", "schedule.milestones", "schedule.window")
+TRACED_DURATIONS = (
+    "duration",
+    "averaging.start",
+    "averaging.every",
+    "early_stopping.patience",
+    "schedule.warmup",
+    "schedule.milestones",
+    "schedule.window",
+)
 # The rest of the numbers: low <= value < high.
 LIMITS: dict[str, tuple[float, float]] = {
     "batch_size": (1, 2**31),
@@ -242,6 +265,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "optimizer.line_search_steps": (1, 2**15),
     "ensemble.members": (1, 2**16),
     "ensemble.snapshots": (0, 2**16),
+    "averaging.recalibration_examples": (0, 2**31),
     "compute.steps_per_dispatch": (0, 2**31),
     "compute.evaluation_batch_size": (1, 2**31),
     "compute.microbatches": (1, 2**31),
@@ -261,7 +285,15 @@ PAIRS = {
     "transfer.freeze": "(('Conv_.*', '100 percent'),)",
 }
 INTERVALS = ("log_every", "evaluate_every", "checkpoint.every")
-DURATIONS = ("duration", *INTERVALS, "schedule.warmup", "schedule.window")
+DURATIONS = (
+    "duration",
+    *INTERVALS,
+    "averaging.start",
+    "averaging.every",
+    "early_stopping.patience",
+    "schedule.warmup",
+    "schedule.window",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -401,7 +433,7 @@ def check_config(config: ConfigDict) -> None:
     for key in (*DURATIONS, "schedule.milestones"):
         for text in values[key] if isinstance(values[key], tuple) else (values[key],):
             duration = Duration.parse(text, key)
-            if key in INTERVALS and not duration.amount:
+            if key.endswith("every") and not duration.amount:
                 raise UserError(f"config.{key} = {text!r} is no interval (allowed: more than 0)")
 
 

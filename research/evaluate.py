@@ -11,10 +11,13 @@ from research.errors import UserError, unknown_name
 
 _SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
 _STEP = flags.DEFINE_string(
-    "step", "last", "last, best (highest validation accuracy), a number, or snapshots: all kept."
+    "step", "last", "last, best (on validation), a number, or snapshots: all that were kept."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Where the data are now, if not where the run's config says."
+)
+_RECALIBRATE = flags.DEFINE_boolean(
+    "recalibrate", False, "Also with batch norm's statistics computed anew over the train split."
 )
 _SPLITS = ("train", "validation", "test")
 
@@ -29,10 +32,10 @@ def main(argv: list[str]) -> int:
     import numpy as np
 
     from research import platform
-    from research.training import ensembles, evaluation
+    from research.training import averages, ensembles, evaluation
 
     platform.enable_compilation_cache()
-    names, logits, first = [], [], None
+    names, logits, first, beside = [], [], None, []
     for argument in argv[1:]:
         run, states = _read(Path(argument))
         split = getattr(run, _SPLIT.value)
@@ -45,11 +48,24 @@ def main(argv: list[str]) -> int:
                 + (f" seed {name['seed']}" if len(members) > 1 else "")
                 for name in members
             ]
+            if averages.kept(run.config):
+                average = evaluation.whole_average(run, state)
+                beside.append(
+                    (f"averaged weights of {argument} step {int(state.step)}", run, average)
+                )
+            if _RECALIBRATE.value:
+                beside.append(
+                    (f"recalibrated {argument} step {int(state.step)}", run, _anew(run, state))
+                )
         first = first or (argument, run, labels)
         _check_same(*first, argument, run, labels)
     logits = np.concatenate(logits)
     for name, one in zip(names, logits, strict=True):
         _tell(name, ensembles.figures(one[None], labels), len(labels))
+    for name, run, state in beside:
+        split = getattr(run, _SPLIT.value)
+        found, _ = evaluation.predict_each(run.config, run.classes, state, split)
+        _tell(name, ensembles.figures(found, labels), len(labels))
     if len(logits) > 1:
         _tell(f"ensemble of {len(logits)}", ensembles.figures(logits, labels), len(labels))
     return 0
@@ -83,6 +99,30 @@ def _read(workdir: Path):
             for step in steps
         ]
     return run, states
+
+
+def _anew(run, state):
+    """The state with recalibrated statistics; tells what they do to one batch."""
+    import numpy as np
+
+    from research.training import recalibration
+
+    if not state.batch_stats or run.config.ensemble.members > 1:
+        raise UserError(
+            "--recalibrate is for one network with running statistics (config.model.normalization "
+            f"= {run.config.model.normalization!r}, config.ensemble.members = "
+            f"{run.config.ensemble.members})"
+        )
+    anew = recalibration.recalibrate(run.config, run.classes, state, run.train)
+    batch = run.train.load(np.arange(run.config.batch_size))
+    own, running = recalibration.train_and_eval_loss(run.config, run.classes, state, batch)
+    _, after = recalibration.train_and_eval_loss(run.config, run.classes, anew, batch)
+    print(
+        f"one batch of {len(batch)} from train: loss {own:.6f} by its own statistics, "
+        f"{running:.6f} by the running ones ({running - own:+.6f}), "
+        f"{after:.6f} by recalibrated ones ({after - own:+.6f})"
+    )
+    return anew
 
 
 def _check_same(one: str, run, labels, another: str, other, others) -> None:

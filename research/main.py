@@ -25,11 +25,18 @@ def main(argv: list[str]) -> int:
     from research.data.sources import Records
     from research.errors import UserError
     from research.reporting.progress import Progress
-    from research.reporting.writers import MetricWriter, append_history, median_throughput
+    from research.reporting.writers import (
+        MetricWriter,
+        append_history,
+        median_throughput,
+        read_jsonl,
+    )
     from research.training import (
         advance,
         divergence,
+        early_stopping,
         evaluation,
+        hyperparameters,
         interruption,
         loop,
         setup,
@@ -61,6 +68,7 @@ def main(argv: list[str]) -> int:
         run = setup.from_config(config, fitted_before(workdir, config))
         state = run.init()
         plan = run.plan()
+        patience = hyperparameters.in_steps(config, "early_stopping.patience", len(run.train))
     with run_folder.opened(workdir, config, plan.total_steps):
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
@@ -115,10 +123,11 @@ def main(argv: list[str]) -> int:
             def wall_seconds() -> float:
                 return seconds_before + time.perf_counter() - started
 
-            def save(state, record):
+            def save(state, records):
                 kept = {"class_names": list(run.class_names), "wall_seconds": wall_seconds()}
                 kept["rollbacks"] = rollbacks
-                metrics = {"validation_accuracy": record["accuracy"]} if record else None
+                record = records and records[early_stopping.deciding_split(config)]
+                metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
                 planned = plan.saves_at(int(state.step))
                 checkpoints.save(config, state, kept, metrics, batches, planned)
 
@@ -129,13 +138,18 @@ def main(argv: list[str]) -> int:
                     MetricWriter(workdir, int(state.step)) as writer,
                     Progress(plan.total_steps, steps_per_epoch, int(state.step)) as progress,
                 ):
+                    records = read_jsonl(workdir / "metrics.jsonl")
 
-                    def write(record, writer=writer):
+                    def write(record, writer=writer, records=records):
                         place = {"epoch": record["step"] / steps_per_epoch}
+                        records.append(record)
                         try:
                             writer.write({**record, **place, "seconds": wall_seconds()})
                         except OSError as error:
                             failed(f"{workdir}/metrics.jsonl: {error.strerror}")
+
+                    def judge(records=records):
+                        return early_stopping.verdict(config, records, patience)
 
                     try:
                         state = loop.fit(
@@ -149,6 +163,7 @@ def main(argv: list[str]) -> int:
                             progress=progress.update,
                             interrupted=lambda: bool(stopped),
                             pace=loop.Pace(config.compute.steps_per_dispatch),
+                            judge=judge if patience else None,
                         )
                         done = True
                     except loop.Diverged as error:
@@ -183,7 +198,11 @@ def main(argv: list[str]) -> int:
                     return 3
 
         step = int(state.step)
-        if step < plan.total_steps:
+        stopped_early = step < plan.total_steps and judge().enough
+        if stopped_early:
+            append_history(workdir, "stopped early", step)
+            print(early_stopping.told(config, step, plan.total_steps))
+        elif step < plan.total_steps:
             append_history(workdir, "interrupted", step)
             _warn(f"interrupted at step {step}; the same command resumes")
             return 130
@@ -191,17 +210,24 @@ def main(argv: list[str]) -> int:
             with Checkpoints(workdir, read_only=True) as checkpoints:
                 earlier = plan.snapshots[:-1]
                 snapshots = checkpoints.restore_each(lambda *_: state, earlier, _warn)
+                if patience:  # what early stopping finds is the best state, not the last
+                    state, _ = checkpoints.restore(lambda *_: state, checkpoints.find("best"))
             tested = evaluation.test_and_picture(run, state, workdir, snapshots)
         summary = {
             **tested,
+            "tested_step": int(state.step),
+            "stopped_early": stopped_early,
             "steps": step,
             "epochs": step / steps_per_epoch,
             "compile_seconds": compile_seconds,
             "examples_per_second": median_throughput(workdir),
         }
         run_folder.finish(workdir, {**summary, "wall_seconds": wall_seconds()})
+    averaged = ""
+    if "averaged_test_accuracy" in summary:
+        averaged = f" (averaged weights {summary['averaged_test_accuracy']:.2%})"
     print(
-        f"test accuracy {summary['test_accuracy']:.2%}, loss {summary['test_loss']:.4f}"
+        f"test accuracy {summary['test_accuracy']:.2%}{averaged}, loss {summary['test_loss']:.4f}"
         f"{_beside_members(summary)}: {workdir}/report.html"
     )
     return 0

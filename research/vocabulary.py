@@ -17,7 +17,7 @@ from research.models import (
     regularization,
 )
 from research.names import numbers_of, public_functions
-from research.optimizers import algorithms, schedules
+from research.optimizers import algorithms, averaging, schedules
 from research.training import lanes
 
 # The keys of the config whose values are names, and the modules whose functions they name.
@@ -33,6 +33,7 @@ NAMED: dict[str, ModuleType] = {
     "model.dropout": regularization,
     "optimizer.name": algorithms,
     "schedule.name": schedules,
+    "averaging.name": averaging,
     "ensemble.lanes": lanes,
 }
 
@@ -67,7 +68,8 @@ def _told(function) -> str:
 def _numbers(key: str, function) -> str:
     section = key.rpartition(".")[0]
     prefix = f"{section}." if section else ""
-    return ", ".join(f"`{prefix}{name}`" for name in numbers_of(function))
+    names = [name for name in numbers_of(function) if name not in augmentation.OF_THE_BATCH]
+    return ", ".join(f"`{prefix}{name}`" for name in names)
 
 
 if __name__ == "__main__":

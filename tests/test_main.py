@@ -251,6 +251,17 @@ RAISES = "def get_config():\n    return undefined_name\n"
         ([MAIN, "--config.model.activation=rellu"], ["model.activation", "did you mean 'relu'"]),
         ([MAIN, "--config.model.name=mpl"], ["model.name = 'mpl'", "did you mean 'mlp'"]),
         ([MAIN, "--config.optimizer.name=adan"], ["optimizer.name", "did you mean 'adam'"]),
+        ([MAIN, "--config.averaging.name=eam"], ["averaging.name", "did you mean 'ema'"]),
+        ([MAIN, "--config.averaging.decay=1.0"], ["averaging.decay = 1.0 is out of range"]),
+        ([MAIN, "--config.averaging.every=0 epochs"], ["averaging.every", "is no interval"]),
+        (
+            [MAIN, "--config.early_stopping.metric=acuracy"],
+            ["early_stopping.metric", "did you mean 'accuracy'"],
+        ),
+        (
+            [MAIN, "--config.early_stopping.patience=2 epochs", "--config.data.validation=0.0"],
+            ["early_stopping.patience = '2 epochs' needs a validation split"],
+        ),
         (
             [MAIN, "--config.augmentation.names=('flop',)"],
             ["augmentation.names", "did you mean 'flip'"],
@@ -390,6 +401,55 @@ def test_several_runs_are_one_ensemble(ensemble, finished, command, tmp_path):
     assert command("main", *arguments, f"--workdir={tmp_path}").returncode == 0
     line = one_line(command("evaluate", str(finished), str(tmp_path)))
     assert "runs of other classes" in line and "has 10 (0, 1, 2 ...)" in line
+
+
+# Noise enough that validation stops to improve; slow enough that it can be killed.
+EARLY = (MAIN, "--config.duration=30000 steps", "--config.data.name=spirals",
+         "--config.data.toy_noise=0.3", "--config.optimizer.learning_rate=0.01",
+         "--config.schedule.name=constant", "--config.averaging.name=ema",
+         "--config.early_stopping.metric=loss", "--config.early_stopping.patience=200 steps",
+         "--config.evaluate_every=20 steps", "--config.checkpoint_every=100 steps",
+         "--config.log_every=10 steps", "--config.compute.steps_per_dispatch=1")  # fmt: skip
+
+
+def test_a_run_that_is_stopped_early_stops_there_killed_and_resumed_too(command, tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    result = command("main", *EARLY, f"--workdir={whole}")
+    assert result.returncode == 0, result.stderr
+    summary = read(whole, "summary.json")
+    last, best = summary["steps"], summary["tested_step"]
+    assert f"stopped early at step {last} of 30000" in result.stdout and summary["stopped_early"]
+    assert [e["event"] for e in lines(whole, "history.jsonl")] == [
+        "start", "stopped early", "finish",
+    ]  # fmt: skip
+    averaged = [r for r in lines(whole, "metrics.jsonl") if r["split"] == "validation_averaged"]
+    losses = {record["step"]: record["loss"] for record in averaged}
+    assert best == min(losses, key=losses.get) == last - 200
+    tested = command("evaluate", str(whole), "--step=best", "--recalibrate")
+    assert f"step {best}, test: accuracy {summary['test_accuracy']:.4%}" in tested.stdout
+    assert f"loss {summary['averaged_test_loss']:.6f}" in tested.stdout
+    assert "by recalibrated ones" in tested.stdout, tested.stderr
+
+    assert start_and_stop(cut, signal.SIGKILL, 50, EARLY).returncode == -signal.SIGKILL
+    assert start_and_stop(cut, signal.SIGKILL, last - 90, EARLY).returncode == -signal.SIGKILL
+    assert command("main", *EARLY, f"--workdir={cut}").returncode == 0
+    again = read(cut, "summary.json")
+    timed = ("wall_seconds", "compile_seconds", "examples_per_second")
+    assert {**again, **dict.fromkeys(timed)} == {**summary, **dict.fromkeys(timed)}
+    # Killed between the last checkpoint and the summary: no step is made again.
+    (cut / "summary.json").unlink()
+    assert command("main", *EARLY, f"--workdir={cut}").returncode == 0
+    assert {**read(cut, "summary.json"), **dict.fromkeys(timed)} == {
+        **summary, **dict.fromkeys(timed),
+    }  # fmt: skip
+    assert lines(cut, "metrics.jsonl")[-1]["step"] == last
+    shown = command("main", *EARLY, f"--workdir={cut}")
+    assert "is finished" in shown.stdout and "stopped_early: True" in shown.stdout
+    # More patience goes on from there.
+    more = command("main", *EARLY, f"--workdir={cut}", "--config.duration=2000 steps",
+                   "--config.early_stopping.patience=300 steps")  # fmt: skip
+    assert more.returncode == 0, more.stderr
+    assert read(cut, "summary.json")["steps"] > last
 
 
 STREAMED = ("--config.data.memory_mb=0", "--config.data.validation=0.0",

@@ -4,6 +4,7 @@ from conftest import ROOT
 
 from research import vocabulary
 from research.config import LIMITS, PAIRS, TRACED, TRACED_DURATIONS, default_config, flatten
+from research.data import augmentation
 from research.names import numbers_of, public_functions
 
 
@@ -18,7 +19,7 @@ def test_numbers_are_keys_of_the_config_with_limits():
         assert key in keys
         section = key.rpartition(".")[0]
         for function in public_functions(module).values():
-            for number in numbers_of(function):
+            for number in set(numbers_of(function)) - set(augmentation.OF_THE_BATCH):
                 assert (name := f"{section}.{number}" if section else number) in keys
                 checked = {*TRACED, *TRACED_DURATIONS, *LIMITS, *PAIRS}
                 assert name in checked or isinstance(keys[name], bool)

@@ -3,16 +3,33 @@
 Each is one random change per image; a config names them in order: `augmentation.names = ('flip',
 'crop')`. They work on the raw images (B, H, W, C), before preprocessing, so uint8 stays uint8:
 computed in float32 in units of the full range (255 for uint8, 1 for floats), rounded and cut off.
+One may also ask, by keyword, for the `seed` of the run and for what the batch knows of its
+examples: their `indices` in the training split and the `epochs` they are seen in, int (B,).
 """
 
 import jax
 import jax.numpy as jnp
+
+from research.data.shuffle import coins
+
+# Keywords that are no keys of the config: the batch and the run fill them in.
+OF_THE_BATCH = ("seed", "indices", "epochs")
 
 
 def flip(key, images):
     """Mirrors each image left to right with probability 1/2."""
     mirrored = jax.random.bernoulli(key, shape=(images.shape[0], 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1, :], images)
+
+
+def alternating_flip(key, images, *, seed, indices, epochs):
+    """Mirrors a random half of the images in the first epoch, then each in every other epoch.
+
+    In two epochs on end a network sees each image both ways, instead of twice the same one half of
+    the time (Jordan, 2024, section 3.6).
+    """
+    mirrored = (coins(seed, indices) + epochs) % 2 == 1
+    return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1, :], images)
 
 
 def crop(key, images, *, crop_padding):

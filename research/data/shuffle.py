@@ -29,10 +29,25 @@ def batch_indices(seed, step, batch_size: int, examples: int) -> jax.Array:
     Returns:
       int32 (batch_size,), each in [0, examples). Over any epoch each example comes once.
     """
-    start = jnp.asarray(step, jnp.uint32) * jnp.uint32(batch_size)
-    positions = start + jnp.arange(batch_size, dtype=jnp.uint32)
+    positions = _positions(step, batch_size)
     epoch = positions // jnp.uint32(examples)
     return permute(positions % jnp.uint32(examples), epoch, seed, examples).astype(jnp.int32)
+
+
+def batch_epochs(step, batch_size: int, examples: int) -> jax.Array:
+    """In which epoch each example of that batch is, from 0: int32 (batch_size,)."""
+    return (_positions(step, batch_size) // jnp.uint32(examples)).astype(jnp.int32)
+
+
+def coins(seed, indices) -> jax.Array:
+    """0 or 1 for each example, as a fair coin falls; the same all through a run.
+
+    Args:
+      seed: uint32 scalar, may be traced.
+      indices: int (B,), of training examples.
+    """
+    key = _mix(jnp.asarray(seed, jnp.uint32) ^ jnp.uint32(0x7F4A7C15))
+    return (_mix(_mix(key + jnp.asarray(indices, jnp.uint32)) ^ key) >> 31).astype(jnp.int32)
 
 
 def permute(index, epoch, seed, examples: int) -> jax.Array:
@@ -72,6 +87,12 @@ def permute(index, epoch, seed, examples: int) -> jax.Array:
         cpu=functools.partial(all_rounds, unroll=_UNROLL),
         default=lambda x: lax.optimization_barrier(all_rounds(x, unroll=rounds)),
     )
+
+
+def _positions(step, batch_size: int):
+    """Where in the row of epochs a batch lies: uint32 (batch_size,)."""
+    start = jnp.asarray(step, jnp.uint32) * jnp.uint32(batch_size)
+    return start + jnp.arange(batch_size, dtype=jnp.uint32)
 
 
 def _mix(x):

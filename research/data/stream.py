@@ -13,13 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.data.shuffle import MAX_POSITIONS, batch_indices
+from research.data.shuffle import MAX_POSITIONS, batch_epochs, batch_indices
 from research.data.sources import Arrays, Records
 from research.errors import UserError
 
 
 def training_batches(records: Records, batch_size: int, seed: int) -> Any:
     """An endless Grain iterator over batches {'inputs': uint8 (B, ...), 'labels': int32 (B,)}.
+
+    And of its examples 'indices' and 'epochs', both int32 (B,).
 
     Its state is saved and restored by `training/checkpoints.py`. A `UserError` of a damaged image
     comes from `next`.
@@ -30,14 +32,17 @@ def training_batches(records: Records, batch_size: int, seed: int) -> Any:
         host = jax.devices()[0]
 
     @jax.jit
-    def indices_at(step):
-        return batch_indices(np.uint32(seed), step, batch_size, len(records))
+    def places_at(step):
+        return {
+            "indices": batch_indices(np.uint32(seed), step, batch_size, len(records)),
+            "epochs": batch_epochs(step, batch_size, len(records)),
+        }
 
     def batch(step: int) -> dict[str, np.ndarray]:
         with jax.default_device(host):
-            indices = np.asarray(indices_at(np.uint32(step)))
-        arrays = records.load(indices)
-        return {"inputs": arrays.inputs, "labels": arrays.labels}
+            places = jax.device_get(places_at(np.uint32(step)))
+        arrays = records.load(places["indices"])
+        return {"inputs": arrays.inputs, "labels": arrays.labels, **places}
 
     return iter(_ahead(batch, MAX_POSITIONS // batch_size))
 

@@ -150,7 +150,8 @@ def _page(runs: Sequence[Run]) -> str:
         body.append("</div>")
         body.append("<p>Train: averages since the point before, as the optimiser sees them: with")
         body.append("dropout, augmentation, label smoothing and penalties. Validation: the whole")
-        body.append("split, without these, with running statistics. Hover for numbers.</p>")
+        body.append("split, without these, with running statistics; averaged: by the average of")
+        body.append("the weights. Hover for numbers.</p>")
         if any("members" in record for run in runs for record in run.metrics):
             body.append("<p>Ensembles: the mean over the members in training, their averaged")
             body.append("predictions in validation; bands from the least to the greatest of the")
@@ -182,6 +183,13 @@ def _tiles(run: Run) -> str:
     if summary:
         tiles.append(("test accuracy", _percent(summary["test_accuracy"])))
         tiles.append(("test loss (nats)", _number(summary["test_loss"])))
+        if "test_ece" in summary:
+            tiles.append(("test calibration error", _percent(summary["test_ece"])))
+        if "averaged_test_accuracy" in summary:
+            averaged = summary["averaged_test_accuracy"]
+            tiles.append(("test accuracy, averaged weights", _percent(averaged)))
+        if summary.get("stopped_early"):
+            tiles.append(("tested step; stopped early", f"{summary['tested_step']:,}"))
     if validation:
         tiles.append(("best validation accuracy", _percent(max(validation))))
     if run.metrics:
@@ -242,6 +250,10 @@ def _pictures(run: Run, figure, prefix: str) -> str:
     names = [str(name) for name in found["class_names"]]
     parts = [f"<h2>{prefix}Confusion matrix, test split</h2>"]
     parts.append(figure(plots.confusion_matrix(found["confusion"], names)))
+    if "reliability_counts" in found:
+        parts.append(f"<h2>{prefix}Reliability, test split</h2>")
+        bins = (found[f"reliability_{name}"] for name in ("counts", "confidences", "accuracies"))
+        parts.append(figure(plots.reliability_diagram(*bins)))
     if "plane_classes" in found:
         parts.append(f"<h2>{prefix}Decision regions and test points</h2>")
         parts.append(figure(plots.decision_regions(found, names)))

@@ -27,7 +27,7 @@ def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) 
     """
     traces = []
     for number, run in enumerate(runs):
-        for dash, split in enumerate(("train", "validation")):
+        for dash, split in enumerate(("train", "validation", "validation_averaged")):
             points = [
                 (record["epoch"], record[key])
                 for record in run.metrics
@@ -36,8 +36,9 @@ def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) 
             if not points:
                 continue
             color = COLORS[(number if len(runs) > 1 else dash) % len(COLORS)]
-            name = split if len(runs) == 1 else f"{run.name} {split}"
-            dashed = len(runs) > 1 and split == "train"
+            name = split.replace("_", ", ")
+            name = name if len(runs) == 1 else f"{run.name} {name}"
+            style = "solid" if len(runs) == 1 else ("dot", "solid", "dash")[dash]
             band = _band(run.metrics, split, key, color)
             if band:
                 name += " (mean)" if split == "train" else " (ensemble)"
@@ -49,7 +50,7 @@ def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) 
                     "name": text(name),
                     "x": [x for x, _ in points],
                     "y": [y for _, y in points],
-                    "line": {"color": color, "width": 2, "dash": "dot" if dashed else "solid"},
+                    "line": {"color": color, "width": 2, "dash": style},
                     "marker": {"size": 5},
                     "hovertemplate": f"%{{y:{'.2%' if tickformat == '.0%' else '.5g'}}}",
                 }
@@ -137,6 +138,55 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> dict:
             "scaleanchor": "x",
             **category,
         },
+        **_SQUARE,
+    )
+
+
+def reliability_diagram(counts: np.ndarray, confidences: np.ndarray, accuracies: np.ndarray):
+    """Accuracy over confidence, in bins of equal width (Guo et al., 2017, figure 1).
+
+    On the diagonal the probabilities can be trusted; below it the network is too sure.
+    """
+    filled = counts > 0
+    place = {
+        "x": ((np.arange(len(counts)) + 0.5) / len(counts))[filled].tolist(),
+        "width": 1 / len(counts),
+    }
+    told = np.stack([confidences, accuracies, counts], axis=1)[filled].tolist()
+    bars = {
+        "type": "bar",
+        "name": "accuracy",
+        **place,
+        "y": np.round(accuracies[filled], 4).tolist(),
+        "customdata": told,
+        "marker": {"color": COLORS[0], "line": {"color": "#fff", "width": 1}},
+        "hovertemplate": "confidence %{customdata[0]:.1%}, accuracy %{customdata[1]:.1%}, "
+        "%{customdata[2]:,} examples<extra></extra>",
+    }
+    shares = {
+        "type": "bar",
+        "name": "share of the examples",
+        **place,
+        "y": np.round(counts[filled] / max(counts.sum(), 1), 4).tolist(),
+        "marker": {"color": "rgba(0, 0, 0, 0)", "line": {"color": COLORS[6], "width": 1.5}},
+        "hoverinfo": "skip",
+    }
+    diagonal = {
+        "type": "scatter",
+        "mode": "lines",
+        "name": "accuracy = confidence",
+        "x": [0, 1],
+        "y": [0, 1],
+        "line": {"color": COLORS[1], "width": 2, "dash": "dash"},
+        "hoverinfo": "skip",
+    }
+    share = {"tickformat": ".0%", "range": [0, 1.02], "constrain": "domain"}
+    return _figure(
+        [bars, shares, diagonal],
+        xaxis={"title": {"text": "confidence"}, **share},
+        yaxis={"title": {"text": "accuracy"}, "scaleanchor": "x", **share},
+        barmode="overlay",
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         **_SQUARE,
     )
 

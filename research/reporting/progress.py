@@ -52,6 +52,8 @@ class Progress:
         parts.append(f"accuracy {shown['accuracy']:.2%}")
         if "validation_accuracy" in shown:
             parts.append(f"validation {shown['validation_accuracy']:.2%}")
+        if "validation_averaged_accuracy" in shown:
+            parts.append(f"averaged {shown['validation_averaged_accuracy']:.2%}")
         parts.append(f"{shown['examples_per_second']:,.0f} examples/s")
         return "  ".join(parts)
 

@@ -29,7 +29,7 @@ def over_batches(run: Setup, state, batches: Iterator) -> Callable:
     size = run.config.batch_size
     like = {
         "inputs": jax.ShapeDtypeStruct((size, *run.train.shape), run.train.dtype),
-        "labels": jax.ShapeDtypeStruct((size,), np.int32),
+        **dict.fromkeys(("labels", "indices", "epochs"), jax.ShapeDtypeStruct((size,), np.int32)),
     }
     program = program.lower(state, executors.no_metrics(), like).compile()
 

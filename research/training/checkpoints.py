@@ -28,11 +28,11 @@ from ml_collections import ConfigDict
 
 from research import config as configuration
 from research.errors import UserError
+from research.training import early_stopping
 from research.training.digest import tree_sha256
 from research.training.state import TrainState
 
 FORMAT = 2
-_SCORE = "validation_accuracy"
 _SEAL = "metadata_sha256"
 
 
@@ -68,7 +68,9 @@ class Checkpoints:
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
                 metadata = self._metadata(step)
-                self._note(step, metadata["planned"], metadata["metrics"])
+                origin = f"{self._folder / str(step)}: config"
+                config = configuration.from_json(json.dumps(metadata["config"]), origin)
+                self._note(step, metadata["planned"], config, metadata["metrics"])
 
     def _open(self) -> ocp.CheckpointManager:
         policies = ocp.checkpoint_managers
@@ -105,12 +107,13 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def find(self, wanted: str) -> int:
-        """The step that 'last', 'best' (highest validation accuracy, the later of equals) or a
-        number stands for.
+        """The step that 'last', 'best' or a number stands for.
+
+        The best is so by `config.early_stopping.metric` on validation, the later of equals.
 
         Raises:
           UserError: there is none.
-        """  # noqa: D205
+        """
         steps = self.steps()
         if wanted == "best":
             best = _best(self._scores, steps)
@@ -138,7 +141,7 @@ class Checkpoints:
           config: kept whole in the metadata.
           state: what to save; `state.step` names the checkpoint.
           metadata: JSON values to keep along.
-          metrics: {'validation_accuracy': ...} decides which checkpoint is the best.
+          metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
           iterator: a Grain iterator, where data are streamed.
           planned: the plan asked for it, no signal: where every run of this config saves.
         """
@@ -166,7 +169,7 @@ class Checkpoints:
 
             items["iterator"] = grain.checkpoint.CheckpointSave(iterator)
         self._wait()
-        self._note(int(state.step), planned, metrics or {})
+        self._note(int(state.step), planned, config, metrics or {})
         self._saving = int(state.step)
         self._attempt(lambda: self._save(ocp.args.Composite(**items)))
 
@@ -194,9 +197,9 @@ class Checkpoints:
             where = self._folder / str(self._saving)
             self._failed(f"{where} could not be saved: {_reason(error)}")
 
-    def _note(self, step: int, planned: bool, metrics: dict[str, float]) -> None:
-        if _SCORE in metrics:
-            self._scores[step] = metrics[_SCORE]
+    def _note(self, step: int, planned: bool, config: ConfigDict, metrics: dict) -> None:
+        if metrics:
+            self._scores[step] = _score(config, metrics)
         if planned:
             self._planned.add(step)
 
@@ -398,6 +401,11 @@ class _Steps:
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
         return [checkpoint.step in self.steps for checkpoint in checkpoints]
+
+
+def _score(config: ConfigDict, metrics: dict[str, float]) -> float:
+    record = {name.removeprefix("validation_"): value for name, value in metrics.items()}
+    return early_stopping.score(config, record)
 
 
 def _best(scores: dict[int, float], steps: list[int]) -> int | None:

@@ -72,6 +72,13 @@ def together(config: ConfigDict, run: Callable) -> Callable:
     return population
 
 
+def for_each(config: ConfigDict, change: Callable) -> Callable:
+    """Lifts `change(state, data) -> state` to all members, for the same data."""
+    if config.ensemble.members == 1:
+        return change
+    return _lanes(config)(change, (MEMBERS, None), MEMBERS)
+
+
 def make_predict(config: ConfigDict, classes: int) -> Callable:
     """The pure function `predict(state, inputs) -> logits (members, B, classes)`."""
     predict = step.make_predict(config, classes)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
@@ -12,9 +13,11 @@ from research.atomic import replaced
 from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
 from research.errors import UserError
-from research.training import ensembles, executors
+from research.training import averages, ensembles, executors
+from research.training.calibration import reliability
 from research.training.digest import parameters_sha256
 from research.training.loop import mean
+from research.training.recalibration import make_recalibrate, recalibrate
 from research.training.setup import Setup
 
 _MISTAKES = 24
@@ -40,6 +43,44 @@ def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
         return functools.reduce(executors.add, parts)
 
     return from_disk
+
+
+def validation_evaluator(run: Setup, state):
+    """A function state -> sums over the validation split, by the names of `metrics.jsonl`.
+
+    Returns:
+      {'validation': of the weights, 'validation_averaged': of their average, where one is kept}.
+    """
+    evaluate = compiled_evaluator(run.config, run.classes, run.validation, state)
+    if not averages.kept(run.config):
+        return lambda state: {"validation": evaluate(state)}
+    average = _compiled_average(run, state)
+    return lambda state: {
+        "validation": evaluate(state),
+        "validation_averaged": evaluate(average(state)),
+    }
+
+
+def _compiled_average(run: Setup, state):
+    """state -> its average, with batch norm's statistics from a sample of the training split."""
+    wanted = min(run.config.averaging.recalibration_examples, len(run.train))
+    if not (wanted and state.batch_stats):
+        return averages.averaged
+    size = min(run.config.compute.evaluation_batch_size, wanted)
+    inputs = run.spread(wanted // size * size)
+    inputs = jnp.asarray(inputs.reshape(-1, size, *inputs.shape[1:]))
+    recalibrate = ensembles.for_each(run.config, make_recalibrate(run.config, run.classes))
+    program = jax.jit(lambda state, inputs: recalibrate(averages.averaged(state), inputs))
+    program = program.lower(state, inputs).compile()
+    return lambda state: program(state, inputs)
+
+
+def whole_average(run: Setup, state):
+    """The average of the weights as it is tested: batch norm's statistics from all of train."""
+    state = averages.averaged(state)
+    if not run.config.averaging.recalibration_examples:
+        return state
+    return recalibrate(run.config, run.classes, state, run.train)
 
 
 def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
@@ -82,8 +123,9 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
       snapshots: states before it, for its predictions to be averaged with theirs.
 
     Returns:
-      'test_accuracy', 'test_loss', 'parameter_count' and 'parameters_sha256'; of an ensemble also
-      'test_ece', 'members', 'members_mean' and 'members_spread' (`ensembles.compared`).
+      'test_accuracy', 'test_loss', 'test_ece', 'parameter_count' and 'parameters_sha256'; of an
+      ensemble also 'members', 'members_mean' and 'members_spread' (`ensembles.compared`); where an
+      average of weights is kept 'averaged_test_accuracy', '..._loss' and '..._ece' of the last one.
     """
     states = [*snapshots, state]
     each = [predict_each(run.config, run.classes, state, run.test) for state in states]
@@ -99,8 +141,13 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     if len(logits) == 1:
         test = evaluate(run.config, run.classes, state, run.test)
         test = {f"test_{key}": test[key] for key in ("accuracy", "loss")}
+        test["test_ece"] = ensembles.figures(logits, labels)["ece"]
     else:
         test = ensembles.compared(logits, labels, names)
+    if averages.kept(run.config):
+        average, _ = predict_each(run.config, run.classes, whole_average(run, state), run.test)
+        found = ensembles.figures(average, labels)
+        test |= {f"averaged_test_{name}": value for name, value in found.items()}
     return {
         **test,
         "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -114,7 +161,8 @@ def pictures(
     """What a report draws, as plain arrays for `evaluation.npz`.
 
     Returns:
-      'confusion' int (C, C), rows are true classes; 'class_names'; the most confident mistakes
+      'confusion' int (C, C), rows are true classes; 'class_names'; 'reliability_counts',
+      '_confidences' and '_accuracies' of `calibration.reliability`; the most confident mistakes
       ('mistake_images', '_labels', '_predictions', '_confidences'; images only where inputs are);
       'filters' float (F, h, w, c) where the first layer's weights are an image each; those of a
       dense layer as they act on the pixels, before any whitening.
@@ -135,6 +183,8 @@ def pictures(
     }
     if worst.size and split.dtype == np.uint8 and split.shape[2:] in ((1,), (3,)):
         found["mistake_images"] = split.load(worst).inputs
+    bins = reliability(probabilities, labels)
+    found |= {f"reliability_{name}": values for name, values in bins.items()}
     filters = _first_filters(state, split.shape)
     if filters is not None:
         found["filters"] = filters

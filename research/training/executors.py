@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from research.data.shuffle import batch_indices
+from research.data.shuffle import batch_epochs, batch_indices
 
 # In the metrics of a dispatch: no step had a loss that is not finite.
 NEVER = 2**31 - 1
@@ -34,6 +34,8 @@ def resident(train_step: Callable, batch_size: int) -> Callable:
             seed = state.hyperparameters["seed"]
             indices = batch_indices(seed, state.step, batch_size, examples)
             batch = {name: array[indices] for name, array in data.items()}
+            epochs = batch_epochs(state.step, batch_size, examples)
+            batch |= {"indices": indices, "epochs": epochs}  # no code where nothing reads them
             state, sums = train_step(state, batch)
             return state, add(metrics, with_finite_check(sums, state.step))
 

@@ -37,6 +37,10 @@ def from_config(config: ConfigDict, examples: int) -> dict:
             np.float32,
         ),
     }
+    tree["averaging"] |= {
+        "start": np.float32(round(in_steps(config, "averaging.start", examples))),
+        "every": np.float32(max(1.0, in_steps(config, "averaging.every", examples))),
+    }
     tree["transfer"] = {
         "thaw": np.array(
             [

@@ -11,6 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.training import executors
+from research.training.early_stopping import Verdict
 from research.training.state import TrainState
 
 _DISPATCH_SECONDS = 0.5  # long enough to hide the dispatch, short enough for a live progress bar
@@ -105,7 +106,7 @@ class _Dispatch:
     steps: int
     metrics: Any
     finite: Any
-    validation: Any
+    evaluated: dict[str, Any] | None  # sums, by the name of the split
 
 
 def fit(
@@ -120,23 +121,27 @@ def fit(
     progress: Callable[[int, dict], None],
     interrupted: Callable[[], bool],
     pace: Pace,
+    judge: Callable[[], Verdict] | None = None,
 ) -> TrainState:
     """Trains from the state's step to the plan's end.
 
     While the device works on one dispatch the results of the one before are fetched, so that the
-    device never waits for Python but at a checkpoint.
+    device never waits for Python but at a checkpoint, or at an evaluation that may end the run.
 
     Args:
       state: where to start; its buffers are donated.
       plan: when to log, evaluate, save and stop.
       advance: runs some steps in one dispatch; returns sums as `executors.resident` does.
       healthy: whether a state is finite; asked after every dispatch.
-      evaluate: sums over the validation split; None where there is none.
-      save: starts to save a checkpoint, with the validation record of that step.
+      evaluate: sums over the validation split, {'validation': ..., and others}; None where there
+        is none.
+      save: starts to save a checkpoint, with the validation records of that step, by split.
       write: takes a finished record of metrics: {'step', 'split', 'loss', 'accuracy', ...}.
       progress: is told (step, metrics) after every dispatch.
       interrupted: asked between dispatches; True ends the loop after a checkpoint.
       pace: how many steps to dispatch at once.
+      judge: asked at the start and after each evaluation; may end the loop. A state that is the
+        best so far, or the last, is saved. None: nothing ends it early, nothing waits for it.
 
     Returns:
       The last state.
@@ -151,7 +156,7 @@ def fit(
     last = time.perf_counter()
 
     def finish(dispatch: _Dispatch) -> dict | None:
-        """Waits for a dispatch and tells of it; returns the validation record, if any."""
+        """Waits for a dispatch and tells of it; returns the validation records, if any."""
         nonlocal window, window_seconds, last
         metrics, finite = jax.device_get((dispatch.metrics, dispatch.finite))
         now = time.perf_counter()
@@ -178,38 +183,46 @@ def fit(
                 record["skipped_steps"] = int(window["skipped"])
             write(record)
             window, window_seconds = None, 0.0
-        record = None
-        if dispatch.validation is not None:
-            sums = jax.device_get(dispatch.validation)
-            validation = mean(sums)
+        records = None
+        if dispatch.evaluated is not None:
+            found = jax.device_get(dispatch.evaluated)
             last = time.perf_counter()
-            record = {"step": dispatch.step, "split": "validation", **validation}
-            write(record)
-            if not math.isfinite(validation["loss"]):
-                what = f"the validation loss{_of_members(sums)} is"
+            records = {
+                split: {"step": dispatch.step, "split": split, **mean(sums)}
+                for split, sums in found.items()
+            }
+            for split, record in records.items():
+                write(record)
+                shown[f"{split}_accuracy"] = record["accuracy"]
+            if not math.isfinite(records["validation"]["loss"]):
+                what = f"the validation loss{_of_members(found['validation'])} is"
                 raise Diverged(what, dispatch.step, dispatch.step)
-            shown["validation_accuracy"] = validation["accuracy"]
         progress(dispatch.step, shown)
-        return record
+        return records
 
     previous = None
-    while step < plan.total_steps and not interrupted():
+    saved = step
+    enough = judge is not None and judge().enough
+    while step < plan.total_steps and not interrupted() and not enough:
         steps = min(plan.next_stop(step) - step, pace.steps)
         state, metrics = advance(state, steps)
         step += steps
         finite = healthy(state)
-        validation = evaluate(state) if evaluate and plan.evaluates_at(step) else None
+        evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
         if previous:
             finish(previous)
-        previous = _Dispatch(step, steps, metrics, finite, validation)
-        if plan.saves_at(step):
-            record = finish(previous)  # first: a state that diverged must not be saved
+        previous = _Dispatch(step, steps, metrics, finite, evaluated)
+        if plan.saves_at(step) or (judge and evaluated):
+            records = finish(previous)  # first: a state that diverged must not be saved
             previous = None
-            save(state, record)
+            new_best, enough = judge() if judge else (False, False)
+            if plan.saves_at(step) or new_best or enough:
+                save(state, records)
+                saved = step
             last = time.perf_counter()
     if previous:
         finish(previous)
-    if step < plan.total_steps and not plan.saves_at(step):
+    if step < plan.total_steps and saved != step:
         save(state, None)
     return state
 

@@ -1,5 +1,7 @@
 """Running statistics of batch norm, computed anew for the weights as they are."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,9 +11,23 @@ from ml_collections import ConfigDict
 from research import models
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Records
+from research.training import ensembles, loss
 from research.training.state import TrainState
 
 _NOISE = ("dropout_rate", "input_dropout_rate", "dropconnect_rate", "stochastic_depth_rate")
+
+
+def make_recalibrate(config: ConfigDict, classes: int) -> Callable:
+    """The pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...)."""
+    by_itself = _by_itself(config, classes)
+
+    def recalibrate(state: TrainState, inputs: jax.Array) -> TrainState:
+        if not state.batch_stats:
+            return state
+        found = jax.lax.map(lambda batch: by_itself(state, batch)[1], inputs)
+        return state.replace(batch_stats=_pooled(found, np.ones(len(inputs), np.float32)))
+
+    return recalibrate
 
 
 def recalibrate(
@@ -20,42 +36,82 @@ def recalibrate(
     """Replaces the running statistics by those over a whole split, without noise.
 
     Each batch of `compute.evaluation_batch_size` goes through the network normalised by its own
-    statistics, as in training; means and variances are pooled over the batches: var =
-    mean(var_b + mean_b^2) - mean^2. The last, smaller batch counts by its size.
+    statistics, as in training; they are pooled over the batches, which count by their sizes.
     """
     if not state.batch_stats:
         return state
-    numbers = state.hyperparameters
+    by_itself = _by_itself(config, classes)
+
+    def of_batch(state, inputs):
+        return state.replace(batch_stats=by_itself(state, inputs)[1])
+
+    statistics = jax.jit(lambda *of: ensembles.for_each(config, of_batch)(*of).batch_stats)
+    size = min(config.compute.evaluation_batch_size, len(split))
+    found, sizes = [], []
+    for start in range(0, len(split), size):
+        inputs = split.load(np.arange(start, min(start + size, len(split)))).inputs
+        found.append(jax.device_get(statistics(state, jnp.asarray(inputs))))
+        sizes.append(len(inputs))
+    stacked = jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *found)
+    pooled = _pooled(stacked, np.array(sizes, np.float64))
+    return state.replace(
+        batch_stats=jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), pooled)
+    )
+
+
+def train_and_eval_loss(
+    config: ConfigDict, classes: int, state: TrainState, batch: Arrays
+) -> tuple[float, float]:
+    """The mean loss of a batch normalised by its own statistics, and by the running ones.
+
+    Without noise, smoothing and penalties, so that nothing but the statistics differs.
+    """
+    targets = jax.nn.one_hot(batch.labels, classes)
+    logits, _ = jax.jit(_by_itself(config, classes))(state, batch.inputs)
+    model = models.build(config, state.hyperparameters, classes)
+    by_running = model.apply(
+        {"params": state.params, "batch_stats": state.batch_stats},
+        preprocess(state.preprocessing, jnp.asarray(batch.inputs)),
+        train=False,
+    )
+    train, evaluated = (loss.sums(found, targets)["loss"] for found in (logits, by_running))
+    return float(train) / len(batch), float(evaluated) / len(batch)
+
+
+def _by_itself(config: ConfigDict, classes: int) -> Callable:
+    """(state, raw inputs) -> logits and statistics of a batch normalised by itself, no noise."""
     quiet = {name: jnp.zeros((), jnp.float32) for name in (*_NOISE, "batch_norm_decay")}
     config = config.copy_and_resolve_references()
     config.model.freeze_batch_stats = False
     config.model.ghost_batch_size = 0
-    numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
 
-    @jax.jit
-    def statistics(state, inputs):
-        model = models.build(config, numbers, classes)
-        _, updates = model.apply(
+    def by_itself(state: TrainState, inputs: jax.Array) -> tuple[jax.Array, dict]:
+        numbers = state.hyperparameters
+        numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
+        logits, updates = models.build(config, numbers, classes).apply(
             {"params": state.params, "batch_stats": state.batch_stats},
             preprocess(state.preprocessing, inputs),
             train=True,
             rngs={"dropout": jax.random.key(0)},  # drops nothing
             mutable=["batch_stats"],
         )
-        return updates["batch_stats"]
+        return logits, updates.get("batch_stats", {})
 
-    size = min(config.compute.evaluation_batch_size, len(split))
-    moments: dict = {}  # first at 'mean', second at 'var'; in float64
-    for start in range(0, len(split), size):
-        inputs = split.load(np.arange(start, min(start + size, len(split)))).inputs
-        found = flatten_dict(jax.device_get(statistics(state, jnp.asarray(inputs))))
-        for path, value in found.items():
-            value = value.astype(np.float64)
-            if path[-1] == "var":
-                value = value + np.square(found[(*path[:-1], "mean")].astype(np.float64))
-            moments[path] = moments.get(path, 0.0) + len(inputs) / len(split) * value
-    for path in moments:
-        if path[-1] == "var":
-            moments[path] = moments[path] - np.square(moments[(*path[:-1], "mean")])
-    pooled = {path: jnp.asarray(value, jnp.float32) for path, value in moments.items()}
-    return state.replace(batch_stats=unflatten_dict(pooled))
+    return by_itself
+
+
+def _pooled(statistics: dict, sizes: np.ndarray) -> dict:
+    """Means and variances (K, ...) of K batches as those of all their examples together."""
+    found, shares = flatten_dict(statistics), sizes / sizes.sum()
+
+    def total(values):
+        return (values * shares.reshape(-1, *[1] * (values.ndim - 1))).sum(0)
+
+    means = {path[:-1]: total(value) for path, value in found.items() if path[-1] == "mean"}
+    pooled = {
+        path: means[path[:-1]]
+        if path[-1] == "mean"
+        else total(value + (found[(*path[:-1], "mean")] - means[path[:-1]]) ** 2)
+        for path, value in found.items()
+    }
+    return unflatten_dict(pooled)

@@ -16,7 +16,7 @@ from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
 from research.names import bind, numbers_of, resolve
 from research.optimizers import algorithms
-from research.training import ensembles, hyperparameters
+from research.training import early_stopping, ensembles, hyperparameters
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
 from research.vocabulary import NAMED
@@ -55,7 +55,7 @@ class Setup:
     def init(self) -> TrainState:
         """The state before the first step; works under `jax.eval_shape`."""
         numbers = hyperparameters.from_config(self.config, len(self.train))
-        examples = _spread(self.train, 1 if self.config.model.fit_weights == "none" else _PROBE)
+        examples = self.spread(1 if self.config.model.fit_weights == "none" else _PROBE)
 
         def init(numbers, statistics, inputs):
             def alone(numbers):
@@ -66,6 +66,10 @@ class Setup:
         init = jax.jit(init)
         _check_memory(init.trace(numbers, self.statistics, examples).out_info)
         return init(numbers, self.statistics, examples)
+
+    def spread(self, count: int) -> np.ndarray:
+        """Raw inputs of at most so many training examples, from all over the split."""
+        return _spread(self.train, count)
 
     def plan(self) -> Plan:
         """When what happens."""
@@ -109,6 +113,8 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
         splits.train_validation(labels, config.data.validation, config.data.split_seed),
     )
     _check_sizes(config, len(train))
+    patience = hyperparameters.in_steps(config, "early_stopping.patience", len(train))
+    early_stopping.check(config, patience, len(validation))
     _check_ensemble(config, train)
     if statistics is None or not _takes(statistics, train):
         statistics = _fitted(config, train)

@@ -12,6 +12,7 @@ from research import models, optimizers
 from research.data.feed import preprocess
 from research.models import data_dependent
 from research.names import resolve
+from research.training import averages
 from research.training.randomness import INITIALIZATION, stream_key
 
 
@@ -23,6 +24,7 @@ class TrainState:
     params: Any
     batch_stats: Any  # running statistics of batch norm; {} where there are none
     opt_state: Any
+    averages: Any  # of params and batch_stats: see training/averages.py; {} where none is kept
     preprocessing: Any  # fitted on the training split: data/preprocessing.py
     hyperparameters: Any  # traced scalars: see training/hyperparameters.py
 
@@ -49,11 +51,13 @@ def init_state(
     fit = resolve("config.model.fit_weights", config.model.fit_weights, data_dependent)
     params = fit(functools.partial(model.apply, train=False), variables, inputs)
     optimizer = optimizers.build(config, hyperparameters, step=0)
+    batch_stats = variables.get("batch_stats", {})
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=variables.get("batch_stats", {}),
+        batch_stats=batch_stats,
         opt_state=optimizer.init(params),
+        averages=averages.none_yet(config, params, batch_stats),
         preprocessing=jax.tree.map(jnp.asarray, statistics),
         hyperparameters=jax.tree.map(jnp.asarray, hyperparameters),
     )

@@ -14,7 +14,7 @@ from research.names import bind, resolve
 from research.optimizers.constraints import max_norm
 from research.optimizers.multipliers import never_trained, trained_now
 from research.optimizers.sharpness import sharpness_aware
-from research.training import loss
+from research.training import averages, loss
 from research.training.divergence import skip_unless_finite
 from research.training.microbatches import over_batch
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
@@ -26,7 +26,8 @@ _MIXING = 2**16  # its number among the augmentations: after all of them
 def make_train_step(config: ConfigDict, classes: int) -> Callable:
     """The pure function `train_step(state, batch) -> (state, metrics)` of a config.
 
-    `batch` is {'inputs': (B, ...) raw, 'labels': int (B,)}; `metrics` are sums over the batch
+    `batch` is {'inputs': (B, ...) raw, 'labels': int (B,)}, and where an augmentation asks for them
+    'indices' and 'epochs', int (B,), of its examples; `metrics` are sums over the batch
     ({'loss', 'correct', 'count'}), taken before the update, the 'learning_rate' of the update, and
     'skipped', 1 where `config.on_divergence` left it out.
     It may be jitted, scanned, vmapped over states and sharded over batches.
@@ -35,7 +36,7 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
     def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
         numbers = state.hyperparameters
         model = models.build(config, numbers, classes)
-        inputs = _augment(config, state, batch["inputs"])
+        inputs = _augment(config, state, batch)
         inputs = preprocess(state.preprocessing, inputs)
         targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)
         inputs, targets = _mix(config, state, inputs, targets)
@@ -86,6 +87,7 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
+            averages=averages.updated(config, state, params, batch_stats),
         )
         metrics["skipped"] = jnp.int32(0)
         if config.on_divergence == "skip_step":
@@ -121,21 +123,23 @@ def make_eval_step(config: ConfigDict, classes: int) -> Callable:
     return eval_step
 
 
-def _augment(config: ConfigDict, state: TrainState, inputs: jax.Array) -> jax.Array:
+def _augment(config: ConfigDict, state: TrainState, batch) -> jax.Array:
+    inputs, known = batch["inputs"], {"seed": state.hyperparameters["seed"], **batch}
     for number, name in enumerate(config.augmentation.names):
-        function = _of_augmentation(config, state, "names", name, augmentation)
+        function = _of_augmentation(config, state, "names", name, augmentation, known)
         inputs = function(_augmentation_key(state, number), inputs)
     return inputs
 
 
 def _mix(config: ConfigDict, state: TrainState, inputs, targets):
-    function = _of_augmentation(config, state, "mixing", config.augmentation.mixing, mixing)
+    function = _of_augmentation(config, state, "mixing", config.augmentation.mixing, mixing, {})
     return function(_augmentation_key(state, _MIXING), inputs, targets)
 
 
-def _of_augmentation(config, state, key, name, module):
+def _of_augmentation(config, state, key, name, module, known):
     function = resolve(f"config.augmentation.{key}", name, module)
-    return bind(function, config.augmentation, state.hyperparameters["augmentation"])
+    traced = state.hyperparameters["augmentation"]
+    return bind(function, config.augmentation, {**known, **traced})
 
 
 def _augmentation_key(state: TrainState, number: int) -> jax.Array:

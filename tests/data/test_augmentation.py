@@ -6,12 +6,26 @@ import numpy as np
 import pytest
 
 from research.config import default_config
-from research.data import augmentation, mixing
+from research.data import augmentation, mixing, shuffle
 from research.names import bind, numbers_of, public_functions
 
 NUMBERS = default_config().augmentation
+
+
+def of_a_batch(function):
+    """With the config's numbers; the key stands for the seed of the run."""
+
+    def augmented(key, images):
+        seed = jax.random.bits(key)
+        places = jnp.arange(len(images)), jnp.zeros(len(images), jnp.int32)
+        known = dict(zip(("seed", "indices", "epochs"), (seed, *places), strict=True))
+        return bind(function, NUMBERS, known)(key, images)
+
+    return augmented
+
+
 AUGMENTATIONS = {
-    name: bind(function, NUMBERS, {}) for name, function in public_functions(augmentation).items()
+    name: of_a_batch(function) for name, function in public_functions(augmentation).items()
 }
 MIXERS = {name: bind(f, NUMBERS, {}) for name, f in public_functions(mixing).items()}
 
@@ -37,6 +51,32 @@ def test_flip_mirrors_about_half_of_the_images():
     mirrored = (after == before[:, :, ::-1]).all((1, 2, 3))
     assert (same | mirrored).all()
     assert abs(mirrored.mean() - 0.5) < 4 * 0.5 / np.sqrt(2000)
+
+
+def test_alternating_flip_shows_each_image_both_ways_in_two_epochs():
+    """Through shuffled epochs that no batch fits: what each image was like in each epoch."""
+    examples, batch_size, epochs = 501, 64, 4
+    pictures = images((examples, 2, 3, 1))
+    mirrored = np.zeros((2, epochs, examples), int) - 1
+    for seed in (0, 1):
+        for step in range(epochs * examples // batch_size):
+            indices = shuffle.batch_indices(np.uint32(seed), step, batch_size, examples)
+            at = shuffle.batch_epochs(step, batch_size, examples)
+            before = pictures[indices]
+            after = augmentation.alternating_flip(
+                None, before, seed=seed, indices=indices, epochs=at
+            )
+            flipped = (np.asarray(after) == before[:, :, ::-1]).all((1, 2, 3))
+            assert (flipped | (np.asarray(after) == before).all((1, 2, 3))).all()
+            mirrored[seed, at, indices] = flipped
+    mirrored = mirrored[:, :3]  # the last epoch is not whole
+    assert (mirrored >= 0).all()
+    assert (mirrored[:, :-1] + mirrored[:, 1:] == 1).all()
+    for first in mirrored[:, 0]:
+        assert abs(first.mean() - 0.5) < 4 * 0.5 / np.sqrt(examples)
+    assert 0.4 < (mirrored[0, 0] == mirrored[1, 0]).mean() < 0.6  # another seed, other halves
+    neighbours = mirrored[0, 0, 1:] == mirrored[0, 0, :-1]
+    assert 0.4 < neighbours.mean() < 0.6
 
 
 def test_crop_moves_each_image_by_its_own_offset():

@@ -41,6 +41,9 @@ def run_folder(workdir: Path, finished=True, **changes) -> Path:
             workdir / "evaluation.npz",
             confusion=np.array([[7, 1], [2, 6]]),
             class_names=np.array([EVIL, "b"]),
+            reliability_counts=np.array([0, 3, 13]),
+            reliability_confidences=np.array([0.0, 0.6, 0.95]),
+            reliability_accuracies=np.array([0.0, 0.5, 0.9]),
             mistake_images=random.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8),
             mistake_labels=np.array([0, 1, 1]),
             mistake_predictions=np.array([1, 0, 0]),
@@ -58,10 +61,11 @@ def written(tmp_path, *workdirs) -> str:
 def test_one_run(tmp_path):
     html = written(tmp_path, run_folder(tmp_path / "run"))
     for words in ("87.50%", "finished", "optimizer.learning_rate", "Confusion matrix",
-                  "Most confident mistakes", "First-layer filters", "Environment"):  # fmt: skip
+                  "Reliability", "Most confident mistakes", "First-layer filters",
+                  "Environment"):  # fmt: skip
         assert words in html
     assert html.count('<img alt="" src="data:image/png;base64,') == 3 + 4
-    assert html.count("Plotly.newPlot('figure") == 5
+    assert html.count("Plotly.newPlot('figure") == 6
 
 
 def test_nothing_is_loaded_and_nothing_foreign_runs(tmp_path):
@@ -124,6 +128,6 @@ def test_a_browser_draws_every_figure(tmp_path):
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert "Uncaught" not in done.stderr
-    assert done.stdout.count('class="plot-container plotly"') == 5
+    assert done.stdout.count('class="plot-container plotly"') == 6
     assert "<title>run</title>" in done.stdout
     assert "loss (nats)" in done.stdout and "true class" in done.stdout

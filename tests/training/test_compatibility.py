@@ -19,7 +19,7 @@ from research.models import (
     regularization,
 )
 from research.names import public_functions, resolve
-from research.optimizers import algorithms, schedules
+from research.optimizers import algorithms, averaging, schedules
 from research.training import lanes as ways
 from research.training import setup
 from research.training.step import make_train_step
@@ -83,6 +83,8 @@ def choices(draw):
         "augmentation.mixing": draw(names(mixing, *["cutmix"] * (model == "mlp"))),
         "schedule.name": draw(names(schedules)),
         "ensemble.lanes": draw(names(ways)),
+        "averaging.name": draw(names(averaging)),
+        "averaging.start": draw(st.sampled_from(["0 steps", "1 steps"])),
         "loss.label_smoothing": draw(rate(0.1)),
         "loss.l1": draw(rate(1e-4)),
         "loss.l2": draw(rate(1e-4)),
@@ -110,6 +112,7 @@ def two_steps(changes):
     size = config.batch_size
     indices = np.arange(2 * size) % len(run.train)
     data = to_device(run.train.inputs[indices], run.train.labels[indices])
+    data |= {"indices": jnp.asarray(indices), "epochs": jnp.zeros(2 * size, jnp.int32)}
     batches = jax.tree.map(lambda array: array.reshape(2, size, *array.shape[1:]), data)
     step = make_train_step(run.config, run.classes)
     state = run.init()

@@ -1,0 +1,59 @@
+"""When a run has had enough: by the records alone."""
+
+import pytest
+
+from research.config import default_config
+from research.training.early_stopping import verdict
+
+
+def judged(values, patience, split="validation", **changes):
+    """The verdicts as the records come in, one every 10 steps."""
+    config = default_config()
+    config.update_from_flattened_dict(changes)
+    records = []
+    for number, value in enumerate(values, 1):
+        for of, other in (("train", 0.5), ("validation", 0.5), ("validation_averaged", 0.5)):
+            found = value if of == split else other
+            records.append({"step": 10 * number, "split": of, "loss": found, "accuracy": found})
+        yield verdict(config, records, patience)
+
+
+@pytest.mark.parametrize(
+    ("values", "patience", "metric", "minimal", "stops_at"),
+    [
+        ([0.1, 0.2, 0.3, 0.2, 0.1, 0.1], 30, "accuracy", 0.0, 60),
+        ([0.1, 0.2, 0.3, 0.2, 0.1, 0.1], 40, "accuracy", 0.0, None),
+        ([0.1, 0.2, 0.3, 0.2, 0.1, 0.1], 0, "accuracy", 0.0, None),
+        ([0.1, 0.2, 0.2, 0.2], 20, "accuracy", 0.0, 40),  # equal is no improvement
+        ([0.3, 0.2, 0.1, 0.2, 0.15], 20, "loss", 0.0, 50),
+        ([0.1, 0.2, 0.3, 0.4], 20, "loss", 0.0, 30),
+        ([0.5, 0.52, 0.54, 0.56, 0.58], 20, "accuracy", 0.03, None),  # small steps add up
+        ([0.5, 0.51, 0.52, 0.56], 20, "accuracy", 0.03, 30),
+        ([0.5, 0.4, 0.4, 0.4], 30.4, "accuracy", 0.0, 40),  # 3 epochs of 10.13 steps
+        ([0.5], 10, "accuracy", 0.0, None),
+    ],
+)
+def test_patience(values, patience, metric, minimal, stops_at):
+    changes = {"early_stopping.metric": metric, "early_stopping.minimal_improvement": minimal}
+    found = [v.enough for v in judged(values, patience, **changes)]
+    first = found.index(True) if True in found else None
+    assert (None if first is None else 10 * (first + 1)) == stops_at
+
+
+def test_a_new_best_is_better_than_all_before():
+    values = [0.3, 0.2, 0.3, 0.4, 0.35]
+    assert [v.new_best for v in judged(values, 0)] == [True, False, False, True, False]
+    found = judged(values, 0, **{"early_stopping.metric": "loss"})
+    assert [v.new_best for v in found] == [True, True, False, False, False]
+
+
+def test_averaged_weights_decide_where_they_are_kept():
+    falling = [0.5, 0.4, 0.3]
+    found = judged(falling, 10, split="validation_averaged", **{"averaging.name": "ema"})
+    assert [v.enough for v in found] == [False, True, True]
+    found = judged(falling, 10, split="validation_averaged")
+    assert [v.new_best for v in found] == [True, False, False]  # equal: of the raw ones
+
+
+def test_nothing_evaluated_is_nothing_decided():
+    assert verdict(default_config(), [], 10) == (False, False)
