@@ -120,6 +120,7 @@ def fit(
     progress: Callable[[int, dict], None],
     interrupted: Callable[[], bool],
     pace: Pace,
+    agree: Callable[[bool, int], tuple[bool, int]] = lambda stop, steps: (stop, steps),
 ) -> TrainState:
     """Trains from the state's step to the plan's end.
 
@@ -137,6 +138,7 @@ def fit(
       progress: is told (step, metrics) after every dispatch.
       interrupted: asked between dispatches; True ends the loop after a checkpoint.
       pace: how many steps to dispatch at once.
+      agree: makes (stop, steps) of this process those of all: they must dispatch alike.
 
     Returns:
       The last state.
@@ -193,8 +195,11 @@ def fit(
         return record
 
     previous = None
-    while step < plan.total_steps and not interrupted():
-        steps = min(plan.next_stop(step) - step, pace.steps)
+    while step < plan.total_steps:
+        stop, steps = agree(interrupted(), pace.steps)
+        if stop:
+            break
+        steps = min(plan.next_stop(step) - step, steps)
         state, metrics = advance(state, steps)
         step += steps
         finite = healthy(state)
