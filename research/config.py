@@ -176,6 +176,14 @@ def default_config() -> ConfigDict:
     compute.steps_per_dispatch = 0  # steps in one call of the compiled program; 0: ~half a second
     compute.evaluation_batch_size = 1024
     compute.microbatches = 1  # parts that a step cuts its batch into, for less memory
+    compute.dtype = "float32"  # or bfloat16: of activations; parameters and sums stay float32
+    compute.remat = False  # recompute blocks of the model in the backward pass: less memory
+
+    config.parallel = parallel = ConfigDict()
+    parallel.mode = "jit"  # research/training/modes.py, over all devices of all processes
+    parallel.model_devices = 1  # jit: wide parameters are cut over so many, batches over the rest
+    parallel.shard_parameters = (r"(.*/)?(Dense|Conv)_\d+/kernel",)  # which: patterns of paths
+    parallel.local_batch_norm = False  # statistics of each device's part of the batch, not of all
     return config
 
 
@@ -269,11 +277,13 @@ LIMITS: dict[str, tuple[float, float]] = {
     "compute.steps_per_dispatch": (0, 2**31),
     "compute.evaluation_batch_size": (1, 2**31),
     "compute.microbatches": (1, 2**31),
+    "parallel.model_devices": (1, 2**31),
 }
 # Words that stand for no function.
 CHOICES = {
     "on_divergence": ("stop", "skip_step", "rollback"),
     "checkpoint.on_error": ("stop", "continue"),
+    "compute.dtype": ("float32", "bfloat16"),
 }
 # What a resumed run may change besides the traced numbers: no finite step comes out otherwise.
 POLICIES = ("on_divergence", "max_rollbacks", "checkpoint.on_error")

@@ -1,5 +1,6 @@
 """Train one run from a config file, or resume it: python -m research.main --config=CONFIG.py."""
 
+import contextlib
 import signal
 import sys
 import time
@@ -21,10 +22,10 @@ def main(argv: list[str]) -> int:
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     import jax
 
-    from research import platform, run_folder
+    from research import platform, processes, run_folder
     from research.data.sources import Records
     from research.errors import UserError
-    from research.reporting.progress import Progress
+    from research.reporting.progress import Progress, Silent
     from research.reporting.writers import (
         MetricWriter,
         append_history,
@@ -45,31 +46,39 @@ def main(argv: list[str]) -> int:
     from research.training.checkpoints import Checkpoints, fitted_before
 
     platform.enable_compilation_cache()
+    platform.join_processes()
+    writing = processes.first()
+    told, warn, record_history = print, _warn, append_history
+    if not writing:
+        told = warn = record_history = _nothing
     config = _CONFIG.value
     name = Path(flags.FLAGS["config"].config_filename).stem
     workdir = Path(_WORKDIR.value or f"runs/{name}")
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
-        print(f"config.{key} = {value!r}", flush=True)
+        told(f"config.{key} = {value!r}", flush=True)
 
     summary = run_folder.finished(workdir, config)
     if summary:
-        print(f"{workdir} is finished")
+        told(f"{workdir} is finished")
         for key, value in summary.items():
-            print(f"  {key}: {value}")
+            told(f"  {key}: {value}")
         return 0
 
     def failed(line):
         """Something could not be written."""
         if config.checkpoint.on_error == "stop":
             raise UserError(line)
-        _warn(f"{line}; training goes on")
+        warn(f"{line}; training goes on")
 
     with interruption.at_once():
         run = setup.from_config(config, fitted_before(workdir, config))
+        run.layout.check_batch(config)
         state = run.init()
         plan = run.plan()
         patience = hyperparameters.in_steps(config, "early_stopping.patience", len(run.train))
-    with run_folder.opened(workdir, config, plan.total_steps):
+    with contextlib.ExitStack() as folder:
+        opened = run_folder.opened(workdir, config, plan.total_steps)
+        processes.alone(lambda: folder.enter_context(opened))
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
             Checkpoints(workdir, failed=failed, snapshots=plan.snapshots) as checkpoints,
@@ -78,14 +87,15 @@ def main(argv: list[str]) -> int:
             if isinstance(run.train, Records):
                 from research.data import stream
 
-                batches = stream.training_batches(run.train, config.batch_size, config.seed)
+                rows = run.layout.local_rows(config.batch_size)
+                batches = stream.training_batches(run.train, config.batch_size, config.seed, rows)
                 beginning = batches.get_state()
 
             def begin(state, step=None):
                 """The state of a checkpoint, its metadata; or the first state, and no metadata."""
                 restored = None
                 if step != 0:
-                    restored = checkpoints.restore(lambda *_: state, step, batches, warn=_warn)
+                    restored = checkpoints.restore(lambda *_: state, step, batches, warn=warn)
                 if restored:
                     return *restored, {}
                 if batches is not None:
@@ -99,13 +109,13 @@ def main(argv: list[str]) -> int:
                 state, metadata, transferred = begin(state)
                 first = int(state.step)
                 if metadata:
-                    print(f"resuming {workdir} at step {first}")
-                append_history(workdir, "resume" if metadata else "start", first)
+                    told(f"resuming {workdir} at step {first}")
+                record_history(workdir, "resume" if metadata else "start", first)
                 if transferred:
-                    print(transfer.told(transferred))
-                    append_history(workdir, "transfer", first, **transferred)
+                    told(transfer.told(transferred))
+                    record_history(workdir, "transfer", first, **transferred)
                 rollbacks = metadata.get("rollbacks", 0)
-                state = divergence.slowed(state, rollbacks)
+                state = run.layout.place(divergence.slowed(state, rollbacks))
                 compiling = time.perf_counter()
                 if batches is None:
                     advance_steps = advance.over_arrays(run, state)
@@ -135,10 +145,13 @@ def main(argv: list[str]) -> int:
             done = False
             while not done:
                 with (
-                    MetricWriter(workdir, int(state.step)) as writer,
-                    Progress(plan.total_steps, steps_per_epoch, int(state.step)) as progress,
+                    MetricWriter(workdir, int(state.step)) if writing else Silent() as writer,
+                    Progress(plan.total_steps, steps_per_epoch, int(state.step))
+                    if writing
+                    else Silent() as progress,
                 ):
                     records = read_jsonl(workdir / "metrics.jsonl")
+                    records = [record for record in records if record["step"] <= int(state.step)]
 
                     def write(record, writer=writer, records=records):
                         place = {"epoch": record["step"] / steps_per_epoch}
@@ -164,6 +177,7 @@ def main(argv: list[str]) -> int:
                             interrupted=lambda: bool(stopped),
                             pace=loop.Pace(config.compute.steps_per_dispatch),
                             judge=judge if patience else None,
+                            agree=processes.agree,
                         )
                         done = True
                     except loop.Diverged as error:
@@ -173,11 +187,11 @@ def main(argv: list[str]) -> int:
                     if config.on_divergence == "rollback" and rollbacks < config.max_rollbacks:
                         state, *_ = begin(run.init(), checkpoints.return_to(rollbacks))
                         rollbacks += 1
-                        state = divergence.slowed(state, rollbacks)
+                        state = run.layout.place(divergence.slowed(state, rollbacks))
                         to, rate = int(state.step), last_rate / 2
                         details = {"to": to, "rollbacks": rollbacks, "learning_rate": rate}
-                        append_history(workdir, "rollback", diverged.step, **details)
-                        _warn(
+                        record_history(workdir, "rollback", diverged.step, **details)
+                        warn(
                             f"{diverged}; back to step {to} with config.optimizer.learning_rate = "
                             f"{rate:g} (rollback {rollbacks} of {config.max_rollbacks})"
                         )
@@ -185,13 +199,13 @@ def main(argv: list[str]) -> int:
                     from research.training import culprit
 
                     state, *_ = begin(run.init())
-                    state = divergence.slowed(state, rollbacks)
+                    state = run.layout.place(divergence.slowed(state, rollbacks))
                     step, layer = culprit.find(
                         run, diverged, state, advance_steps, lambda: bool(stopped)
                     )
-                    append_history(workdir, "diverged", step, layer=layer)
+                    record_history(workdir, "diverged", step, layer=layer)
                     where = f", first in {layer}" if layer else ""
-                    _warn(
+                    warn(
                         f"diverged: {diverged.what} not finite at step {step}{where}; likely "
                         f"cause: {loop.likely_cause(config, step, last_rate)}"
                     )
@@ -200,16 +214,16 @@ def main(argv: list[str]) -> int:
         step = int(state.step)
         stopped_early = step < plan.total_steps and judge().enough
         if stopped_early:
-            append_history(workdir, "stopped early", step)
-            print(early_stopping.told(config, step, plan.total_steps))
+            record_history(workdir, "stopped early", step)
+            told(early_stopping.told(config, step, plan.total_steps))
         elif step < plan.total_steps:
-            append_history(workdir, "interrupted", step)
-            _warn(f"interrupted at step {step}; the same command resumes")
+            record_history(workdir, "interrupted", step)
+            warn(f"interrupted at step {step}; the same command resumes")
             return 130
         with interruption.at_once():
             with Checkpoints(workdir, read_only=True) as checkpoints:
                 earlier = plan.snapshots[:-1]
-                snapshots = checkpoints.restore_each(lambda *_: state, earlier, _warn)
+                snapshots = checkpoints.restore_each(lambda *_: state, earlier, warn)
                 if patience:  # what early stopping finds is the best state, not the last
                     state, _ = checkpoints.restore(lambda *_: state, checkpoints.find("best"))
             tested = evaluation.test_and_picture(run, state, workdir, snapshots)
@@ -222,11 +236,12 @@ def main(argv: list[str]) -> int:
             "compile_seconds": compile_seconds,
             "examples_per_second": median_throughput(workdir),
         }
-        run_folder.finish(workdir, {**summary, "wall_seconds": wall_seconds()})
+        summary["wall_seconds"] = wall_seconds()
+        processes.alone(lambda: run_folder.finish(workdir, summary))
     averaged = ""
     if "averaged_test_accuracy" in summary:
         averaged = f" (averaged weights {summary['averaged_test_accuracy']:.2%})"
-    print(
+    told(
         f"test accuracy {summary['test_accuracy']:.2%}{averaged}, loss {summary['test_loss']:.4f}"
         f"{_beside_members(summary)}: {workdir}/report.html"
     )
@@ -244,6 +259,10 @@ def _beside_members(summary: dict) -> str:
         f"{spread['test_accuracy']:.2%}, loss {mean['test_loss']:.4f}, calibration error "
         f"{mean['test_ece']:.4f})"
     )
+
+
+def _nothing(*_, **__) -> None:
+    pass
 
 
 def _warn(line: str) -> None:

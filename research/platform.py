@@ -1,7 +1,11 @@
 """The machine: its memory, and what has to be set before jax compiles anything."""
 
 import os
+import sys
+import threading
 from pathlib import Path
+
+from research.errors import UserError
 
 
 def physical_memory() -> int:
@@ -21,3 +25,99 @@ def enable_compilation_cache() -> None:
         jax.config.update("jax_compilation_cache_dir", str(root / "onestep" / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+# What launch/ sets for each process of a run.
+COORDINATOR, PROCESSES, PROCESS = "ONESTEP_COORDINATOR", "ONESTEP_PROCESSES", "ONESTEP_PROCESS"
+CLUSTER = "ONESTEP_CLUSTER"  # "auto": jax knows this cluster, as Cloud TPU pods
+HEARTBEAT = "ONESTEP_HEARTBEAT"  # seconds after which a silent process counts as dead
+TIMEOUT = "ONESTEP_TIMEOUT"  # seconds to wait for all processes at the start
+
+
+def join_processes() -> None:
+    """Joins the other processes of this run, where a launcher or a cluster says there are any.
+
+    Must come before anything touches a device. Says what it found.
+
+    Raises:
+      UserError: variables that are missing or contradict each other, processes that do not come,
+        or have different numbers of devices.
+    """
+    address = _address()
+    if address is None:
+        return
+    import jax
+
+    seconds = {name: _whole_number(name, 1, default) for name, default in _SECONDS.items()}
+    # jax's own timeout aborts the process with a page of C++: ours comes first.
+    patience = threading.Timer(seconds[TIMEOUT], _give_up, [seconds[TIMEOUT]])
+    patience.start()
+    try:
+        jax.distributed.initialize(
+            **address,
+            heartbeat_timeout_seconds=seconds[HEARTBEAT],
+            initialization_timeout=seconds[TIMEOUT] + 60,
+        )
+    except (RuntimeError, ValueError) as error:
+        what = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise UserError(f"the processes of this run do not find each other: {what}") from None
+    finally:
+        patience.cancel()
+    process, processes = jax.process_index(), jax.process_count()
+    here, all_devices = jax.local_device_count(), jax.device_count()
+    print(
+        f"process {process} of {processes}: {here} local devices of {all_devices} "
+        f"({jax.default_backend()})",
+        flush=True,
+    )
+    if processes != address.get("num_processes", processes) or here * processes != all_devices:
+        raise UserError(
+            f"{processes} processes share {all_devices} devices unequally: process {process} has "
+            f"{here} (allowed: as many in each)"
+        )
+
+
+_SECONDS = {HEARTBEAT: 30, TIMEOUT: 300}
+
+
+def _give_up(seconds: int) -> None:
+    print(
+        f"error: the processes of this run do not find each other: waited {seconds} s ({TIMEOUT}) "
+        f"for all {os.environ.get(PROCESSES, '')} at {os.environ.get(COORDINATOR, 'the cluster')}",
+        file=sys.stderr,
+        flush=True,
+    )
+    os._exit(2)
+
+
+def _address() -> dict | None:
+    """The arguments of `jax.distributed.initialize`; None where this process is the only one."""
+    names = (COORDINATOR, PROCESSES, PROCESS)
+    missing = [name for name in names if not os.environ.get(name)]
+    if len(missing) < len(names):
+        if missing:
+            raise UserError(f"{' and '.join(missing)} not set, but others of {', '.join(names)}")
+        processes = _whole_number(PROCESSES, 1)
+        return {
+            "coordinator_address": os.environ[COORDINATOR],
+            "num_processes": processes,
+            "process_id": _whole_number(PROCESS, 0, below=processes),
+        }
+    if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
+        # Each would train alone. jax knows Slurm too, but takes one device for each task.
+        raise UserError(
+            f"srun started {os.environ['SLURM_STEP_NUM_TASKS']} tasks that do not know of each "
+            f"other: start them by launch/slurm.sbatch, or set {', '.join(names)}"
+        )
+    return {} if os.environ.get(CLUSTER) == "auto" else None
+
+
+def _whole_number(name: str, low: int, default: int | None = None, below: int = 2**31) -> int:
+    value = os.environ.get(name, default)
+    try:
+        number = int(value)
+    except ValueError:
+        number = low - 1
+    if not low <= number < below:
+        raise UserError(f"{name} = {value!r} (allowed: whole numbers from {low} to {below - 1})")
+    return number

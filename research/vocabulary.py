@@ -18,7 +18,7 @@ from research.models import (
 )
 from research.names import numbers_of, public_functions
 from research.optimizers import algorithms, averaging, schedules
-from research.training import lanes
+from research.training import lanes, modes
 
 # The keys of the config whose values are names, and the modules whose functions they name.
 NAMED: dict[str, ModuleType] = {
@@ -35,6 +35,7 @@ NAMED: dict[str, ModuleType] = {
     "schedule.name": schedules,
     "averaging.name": averaging,
     "ensemble.lanes": lanes,
+    "parallel.mode": modes,
 }
 
 

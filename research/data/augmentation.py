@@ -43,7 +43,8 @@ def crop(key, images, *, crop_padding):
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     rows = offsets[0] + jnp.arange(height)  # (B, H)
     columns = offsets[1] + jnp.arange(width)
-    return padded[jnp.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    # Image by image: so a batch that devices share is never gathered.
+    return jax.vmap(lambda image, r, c: image[r[:, None], c])(padded, rows, columns)
 
 
 def cutout(key, images, *, cutout_size):

@@ -59,26 +59,30 @@ def inverted(statistics, outputs) -> np.ndarray:
     return x / statistics["scale"] + statistics["shift"]
 
 
-def padded_batches(inputs: np.ndarray, labels: np.ndarray, batch_size: int) -> dict[str, jax.Array]:
+def padded_batches(
+    inputs: np.ndarray, labels: np.ndarray, batch_size: int, multiple: int = 1
+) -> dict[str, np.ndarray]:
     """Cuts a split into equal batches for evaluation; the last is padded with masked examples.
 
     Args:
       inputs: (N, ...), N at least 1.
       labels: int (N,).
       batch_size: at most this many examples in a batch; less where that leaves less padding.
+      multiple: of which the size of a batch must be: devices share it.
 
     Returns:
-      {'inputs': (K, B, ...), 'labels': int32 (K, B), 'mask': bool (K, B)} on the device; the mask
-      is True exactly N times.
+      {'inputs': (K, B, ...), 'labels': int32 (K, B), 'mask': bool (K, B)}; the mask is True exactly
+      N times.
     """
     examples = len(labels)
     count = -(-examples // batch_size)
     size = -(-examples // count)
+    size = -(-size // multiple) * multiple
     padding = count * size - examples
 
     def cut(array):
         padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
-        return jnp.asarray(padded.reshape(count, size, *array.shape[1:]))
+        return padded.reshape(count, size, *array.shape[1:])
 
     return {
         "inputs": cut(inputs),

@@ -18,18 +18,20 @@ from research.data.sources import Arrays, Records
 from research.errors import UserError
 
 
-def training_batches(records: Records, batch_size: int, seed: int) -> Any:
+def training_batches(
+    records: Records, batch_size: int, seed: int, rows: np.ndarray | slice = slice(None)
+) -> Any:
     """An endless Grain iterator over batches {'inputs': uint8 (B, ...), 'labels': int32 (B,)}.
 
     And of its examples 'indices' and 'epochs', both int32 (B,).
 
     Its state is saved and restored by `training/checkpoints.py`. A `UserError` of a damaged image
-    comes from `next`.
+    comes from `next`. Where processes share a batch, `rows` are those that this one reads.
     """
     try:
-        host = jax.devices("cpu")[0]
+        host = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # jax was told to use accelerators alone
-        host = jax.devices()[0]
+        host = jax.local_devices()[0]
 
     @jax.jit
     def places_at(step):
@@ -41,6 +43,7 @@ def training_batches(records: Records, batch_size: int, seed: int) -> Any:
     def batch(step: int) -> dict[str, np.ndarray]:
         with jax.default_device(host):
             places = jax.device_get(places_at(np.uint32(step)))
+        places = {name: array[rows] for name, array in places.items()}
         arrays = records.load(places["indices"])
         return {"inputs": arrays.inputs, "labels": arrays.labels, **places}
 

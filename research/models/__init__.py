@@ -24,7 +24,8 @@ def build(config: ConfigDict, hyperparameters, classes: int) -> nn.Module:
     Raises:
       UserError: an unknown name, or sizes that the model does not have.
     """
-    layers = Layers.from_config(config.model, hyperparameters["model"])
+    numbers = hyperparameters["model"]
+    layers = Layers.from_config(config.model, numbers, config.compute.remat)
     name = config.model.name
     if name not in names():
         raise unknown_name("config.model.name", name, names())

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
+from research import batch_axis
 from research.errors import UserError
 from research.models.fusion import apart
 
@@ -22,7 +23,8 @@ class BatchNorm(nn.Module):
     Attributes:
       decay: weight of the *old* running statistics at each step; may be traced.
       ghost_batch_size: normalises each part of the batch of so many examples apart (Hoffer et al.,
-        2017); the running statistics are those of the whole batch. 0: no parts.
+        2017); the running statistics are those of the whole batch. 0: no parts. Where devices share
+        a batch by hand (`research.batch_axis`), the parts lie within a device.
       epsilon: added to the variance.
     """
 
@@ -52,7 +54,7 @@ class BatchNorm(nn.Module):
     def _normalize(self, x, scale, bias):
         size = self.ghost_batch_size
         if not size:
-            return batch_norm(x, scale, bias, self.epsilon)
+            return batch_norm(x, scale, bias, self.epsilon, batch_axis.name())
         if x.shape[0] % size:
             raise UserError(
                 f"config.model.ghost_batch_size = {size} does not divide the batch of "
@@ -62,51 +64,61 @@ class BatchNorm(nn.Module):
         normalize = partial(batch_norm, scale=scale, bias=bias, epsilon=self.epsilon)
         y, means, variances = jax.vmap(normalize)(ghosts)
         # The variance of the whole: within the parts, and between them.
-        return y.reshape(x.shape), means.mean(0), variances.mean(0) + means.var(0)
+        moments = batch_axis.pooled(means.mean(0), variances.mean(0) + means.var(0))
+        return y.reshape(x.shape), *moments
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(3,))
-def batch_norm(x, scale, bias, epsilon=1e-5):
-    """Normalises by the statistics of x itself.
+@partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def batch_norm(x, scale, bias, epsilon=1e-5, axis_name=None):
+    """Normalises by the statistics of x itself, or of the x of all devices along an axis.
 
     Args:
       x: (..., C), floating.
       scale: (C,), float32.
       bias: (C,), float32.
       epsilon: added to the variance.
+      axis_name: None, or `batch_axis.DATA`, where devices share a batch by hand.
 
     Returns:
       y = scale (x - mean) / sqrt(var + epsilon) + bias, (..., C) in the dtype of x, and float32
       mean and biased var (C,).
     """
-    return _batch_norm_fwd(x, scale, bias, epsilon)[0]
+    return _batch_norm_fwd(x, scale, bias, epsilon, axis_name)[0]
 
 
-def _batch_norm_fwd(x, scale, bias, epsilon):
+def _batch_norm_fwd(x, scale, bias, epsilon, axis_name):
     mean, var = _moments(x)
+    if axis_name:
+        mean, var = batch_axis.pooled(mean, var)
     factor = scale * lax.rsqrt(var + epsilon)
     y = _affine(x, factor, bias - mean * factor)
     return (y, mean, var), (x, scale, mean, var)
 
 
-def _batch_norm_bwd(epsilon, residuals, cotangents):
-    gradients = partial(_gradients, epsilon)
+def _batch_norm_bwd(epsilon, axis_name, residuals, cotangents):
+    gradients = partial(_gradients, epsilon, axis_name)
     if residuals[0].ndim == 2:
         return gradients(*residuals, *cotangents)
     # Images apart, for dy is read three times: the gradients of the layers behind come once.
     return apart(gradients, *residuals, *cotangents)
 
 
-def _gradients(epsilon, x, scale, mean, var, dy, dmean, dvar):
+def _gradients(epsilon, axis_name, x, scale, mean, var, dy, dmean, dvar):
     count = x.size // x.shape[-1]
     rstd = lax.rsqrt(var + epsilon)
     dbias = _channel_sum(lambda dy: dy, dy)
     dscale = _channel_sum(lambda dy, x, mean: dy * (x - mean), dy, x, mean) * rstd
+    # Scale and bias are copies of each device, with gradients of their own; the statistics are of
+    # all devices.
+    sums = (dscale, dbias, dmean, dvar)
+    if axis_name:
+        sums, count = batch_axis.total(sums), count * batch_axis.parts()
+    all_dscale, all_dbias, dmean, dvar = sums
     # dx = scale rstd (dy - mean(dy) - normalised mean(dy normalised)), as a dy + b (x - mean) + c;
     # the last terms are for who differentiates the statistics themselves.
     a = scale * rstd
-    b = (2 * dvar - a * rstd * dscale) / count
-    c = (dmean - a * dbias) / count
+    b = (2 * dvar - a * rstd * all_dscale) / count
+    c = (dmean - a * all_dbias) / count
     dx = a * dy.astype(jnp.float32) + b * x.astype(jnp.float32) + (c - b * mean)
     return dx.astype(x.dtype), dscale, dbias
 

@@ -21,10 +21,14 @@ class CNN(nn.Module):
         """Float images (B, H, W, C) -> logits (B, classes)."""
         _check_images(x, "cnn", smallest=self.layers.model.pooling_window ** len(self.channels))
         x = self.layers.inputs(x, train)
-        for channels in self.channels:
+
+        def stage(_, x, channels):
             x = self.layers.conv(x, channels, train)
             x = self.layers.activate(x, train)
-            x = self.layers.pool(x, train)
+            return self.layers.pool(x, train)
+
+        for channels in self.channels:
+            x = self.layers.block(stage, self, x, channels)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         x = self.layers.dropout(x, train)
         return self.layers.head(self.classes)(x)

@@ -41,14 +41,16 @@ class Layers:
     pool: Callable  # images (x, train) -> smaller images
     initializer: Callable
     widening: Fraction  # features that the activation takes for each it gives
+    remat: bool = False  # blocks are computed again in the backward pass
 
     @classmethod
-    def from_config(cls, model: ConfigDict, numbers) -> "Layers":
+    def from_config(cls, model: ConfigDict, numbers, remat: bool = False) -> "Layers":
         """Resolves the names of `config.model`.
 
         Args:
           model: `config.model`.
           numbers: the traced numbers of `config.model`.
+          remat: `config.compute.remat`.
 
         Raises:
           UserError: an unknown activation, normalization, initializer or dropout.
@@ -67,7 +69,18 @@ class Layers:
             pool=named("pooling", pooling),
             initializer=named("initializer", initializers),
             widening=widening(activation, 2 * model.maxout_pieces),
+            remat=remat,
         )
+
+    def block(self, function: Callable, module: nn.Module, x, *sizes):
+        """`function(module, x, *sizes)`, a part of a model; with `compute.remat` only x is kept.
+
+        What lies between x and the result is computed again in the backward pass, at the price of
+        another forward pass (Chen et al., Training deep nets with sublinear memory cost, 2016).
+        """
+        if self.remat:
+            function = nn.remat(function, static_argnums=tuple(range(2, 2 + len(sizes))))
+        return function(module, x, *sizes)
 
     def inputs(self, x, train: bool):
         """The noise on what the model reads."""
@@ -100,7 +113,7 @@ class Layers:
 
     def norm(self, x, train: bool, scale_init: float = 1.0):
         """The normaliser."""
-        return self.normalization(x, train, scale_init)
+        return self.normalization(x, train, scale_init).astype(x.dtype)
 
     def activate(self, x, train: bool):
         """What stands between two affine maps: normaliser and activation, in the config's order."""

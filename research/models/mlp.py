@@ -20,10 +20,14 @@ class MLP(nn.Module):
         """Float inputs (B, ...) -> logits (B, classes)."""
         x = self.layers.inputs(x, train)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
-        for features in self.hidden:
+
+        def hidden(_, x, features):
             x = self.layers.dense(x, features, train)
             x = self.layers.activate(x, train)
-            x = self.layers.dropout(x, train)
+            return self.layers.dropout(x, train)
+
+        for features in self.hidden:
+            x = self.layers.block(hidden, self, x, features)
         return self.layers.head(self.classes)(x)
 
 

@@ -1,10 +1,13 @@
 """What all noise layers share, and the dropping of residual branches."""
 
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+
+from research import batch_axis
 
 
 class Noise(nn.Module):
@@ -17,10 +20,11 @@ class Noise(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool, rate, mask_shape):
-        """X (...) and a mask shape that broadcasts to it -> same shape and dtype as x."""
+        """X (B, ...) and a mask shape (B, ...) that broadcasts to it -> shape and dtype of x."""
         if not train:
             return x
-        keep = jax.random.bernoulli(self.make_rng("dropout"), 1 - rate, mask_shape)
+        draw = functools.partial(jax.random.bernoulli, self.make_rng("dropout"), 1 - rate)
+        keep = batch_axis.drawn(draw, mask_shape)
         return self.function(x, keep, rate).astype(x.dtype)
 
 

@@ -84,19 +84,21 @@ class ResNet(nn.Module):
         x = layers.activate(layers.conv(x, self.channels, train, **stem), train)
         if self.imagenet:
             x = nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        done = 0
+
+        def block(_, x, stage, number):
+            return self.block(
+                layers,
+                channels=self.channels * 2**stage,
+                strides=2 if stage > 0 and number == 0 else 1,
+                project=self.imagenet,
+                number=sum(self.stages[:stage]) + number + 1,
+                blocks=sum(self.stages),
+                name=f"stage{stage + 1}_block{number + 1}",
+            )(x, train)
+
         for stage, blocks in enumerate(self.stages):
             for number in range(blocks):
-                done += 1
-                x = self.block(
-                    layers,
-                    channels=self.channels * 2**stage,
-                    strides=2 if stage > 0 and number == 0 else 1,
-                    project=self.imagenet,
-                    number=done,
-                    blocks=sum(self.stages),
-                    name=f"stage{stage + 1}_block{number + 1}",
-                )(x, train)
+                x = layers.block(block, self, x, stage, number)
         x = layers.dropout(x.mean((1, 2)), train)
         return layers.head(self.classes)(x)
 

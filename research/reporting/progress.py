@@ -63,6 +63,22 @@ class Progress:
         return str(timedelta(seconds=round(seconds)))
 
 
+class Silent:
+    """Stands in for progress and writers in all processes of a run but the one that writes."""
+
+    def __enter__(self) -> "Silent":
+        return self
+
+    def __exit__(self, *_) -> None:
+        pass
+
+    def update(self, step: int, metrics: dict) -> None:
+        """Shows nothing."""
+
+    def write(self, record: dict) -> None:
+        """Writes nothing."""
+
+
 def _terminal_bar(total: int, first: int):
     from rich import progress
     from rich.console import Console

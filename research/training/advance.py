@@ -3,41 +3,58 @@
 from collections.abc import Callable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from research.data.feed import to_device
-from research.training import ensembles, executors
+from research.names import resolve
+from research.training import ensembles, executors, modes
 from research.training.setup import Setup
 from research.training.step import make_train_step
 
 
 def over_arrays(run: Setup, state) -> Callable:
-    """Over data that live on the device: any number of steps is one dispatch."""
-    data = to_device(run.train.inputs, run.train.labels)
-    steps = executors.resident(make_train_step(run.config, run.classes), run.config.batch_size)
-    program = jax.jit(ensembles.together(run.config, steps), donate_argnums=0)
-    program = program.lower(state, data, np.int32(0)).compile()
+    """Over data that live on every device: any number of steps is one dispatch."""
+    program, data = resident_program(run, state)
     return lambda state, steps: program(state, data, np.int32(steps))
 
 
+def resident_program(run: Setup, state) -> tuple[Callable, dict]:
+    """The compiled `executors.resident` in the config's mode, and the data it runs over."""
+    config, layout = run.config, run.layout
+    labels = np.asarray(run.train.labels, np.int32)
+    data = layout.put({"inputs": run.train.inputs, "labels": labels})
+    place = {"place": layout.share} if config.parallel.mode == "jit" else {}
+    steps = executors.resident(_train_step(run), config.batch_size, **place)
+    steps = ensembles.together(config, steps)
+    return _mode(run)(layout, steps, (state, data, np.int32(0)), (), (0,)), data
+
+
 def over_batches(run: Setup, state, batches: Iterator) -> Callable:
-    """Over batches that come from disk: each step is a dispatch, none is waited for."""
-    program = jax.jit(
-        executors.streamed(make_train_step(run.config, run.classes)), donate_argnums=(0, 1)
-    )
-    size = run.config.batch_size
+    """Over batches that come from disk: each step is a dispatch, none is waited for.
+
+    Each process reads its own rows of a batch (`Layout.local_rows`).
+    """
+    size, layout = run.config.batch_size, run.layout
+    local = len(layout.local_rows(size))
     like = {
-        "inputs": jax.ShapeDtypeStruct((size, *run.train.shape), run.train.dtype),
-        **dict.fromkeys(("labels", "indices", "epochs"), jax.ShapeDtypeStruct((size,), np.int32)),
+        "inputs": np.zeros((local, *run.train.shape), run.train.dtype),
+        **dict.fromkeys(("labels", "indices", "epochs"), np.zeros(local, np.int32)),
     }
-    program = program.lower(state, executors.no_metrics(), like).compile()
+    nothing = jax.device_get(executors.no_metrics())
+    arguments = (state, layout.put(nothing), layout.put_rows(like, size))
+    program = _mode(run)(layout, executors.streamed(_train_step(run)), arguments, (2,), (0, 1))
 
     def advance(state, steps: int):
-        metrics = executors.no_metrics()
+        metrics = layout.put(nothing)
         for _ in range(steps):
-            batch = {name: jnp.asarray(array) for name, array in next(batches).items()}
-            state, metrics = program(state, metrics, batch)
+            state, metrics = program(state, metrics, layout.put_rows(next(batches), size))
         return state, metrics
 
     return advance
+
+
+def _train_step(run: Setup) -> Callable:
+    return make_train_step(run.layout.static(run.config), run.classes)
+
+
+def _mode(run: Setup) -> Callable:
+    return resolve("config.parallel.mode", run.config.parallel.mode, modes)

@@ -27,6 +27,7 @@ import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from research import config as configuration
+from research import processes
 from research.errors import UserError
 from research.training import early_stopping
 from research.training.digest import tree_sha256
@@ -333,9 +334,12 @@ class Checkpoints:
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint out of the way, for the step may be saved again."""
         aside = self._folder.parent / "damaged_checkpoints"
-        aside.mkdir(exist_ok=True)
-        target = aside / f"{step}-{time.time_ns()}"
-        (self._folder / str(step)).rename(target)
+
+        def move():
+            aside.mkdir(exist_ok=True)
+            (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
+
+        processes.alone(move)
         self._manager.reload()
 
     def _metadata(self, step: int) -> dict:

@@ -5,6 +5,8 @@ import hashlib
 import jax
 import numpy as np
 
+from research.processes import on_host
+
 
 def tree_sha256(tree) -> str:
     """SHA-256 over all leaves in sorted path order: path, dtype, shape and bytes of each.
@@ -16,7 +18,7 @@ def tree_sha256(tree) -> str:
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     digest = hashlib.sha256()
     for name in sorted(named):
-        array = np.asarray(named[name])
+        array = on_host(named[name])
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
+from research import processes
 from research.atomic import replaced
 from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
@@ -16,6 +17,7 @@ from research.errors import UserError
 from research.training import averages, ensembles, executors
 from research.training.calibration import reliability
 from research.training.digest import parameters_sha256
+from research.training.layout import Layout
 from research.training.loop import mean
 from research.training.recalibration import make_recalibrate, recalibrate
 from research.training.setup import Setup
@@ -103,7 +105,10 @@ def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.nd
 def predict_each(config, classes: int, state, split: Arrays | Records):
     """The logits, float (members, N, classes), and the labels, int (N,), of a whole split."""
     function = ensembles.make_predict(config, classes)
-    run = jax.jit(lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs))
+    run = jax.jit(
+        lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs),
+        out_shardings=Layout.from_config(config).copied,
+    )
     parts, labels = [], []
     for part in _parts(config, split):
         found = np.asarray(run(state, _batches(config, part)["inputs"]))  # (K, members, B, classes)
@@ -136,8 +141,9 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     found = pictures(probabilities, labels, run.test, run.class_names, first)
     if run.test.shape == (2,):
         found |= plane(run, states)
-    with replaced(workdir / "evaluation.npz") as file:
-        np.savez(file, **found)
+    if processes.first():
+        with replaced(workdir / "evaluation.npz") as file:
+            np.savez(file, **found)
     if len(logits) == 1:
         test = evaluate(run.config, run.classes, state, run.test)
         test = {f"test_{key}": test[key] for key in ("accuracy", "loss")}
@@ -220,7 +226,9 @@ def _parts(config, split: Arrays | Records) -> Iterable[Arrays]:
 
 
 def _batches(config, arrays: Arrays) -> dict:
-    return padded_batches(arrays.inputs, arrays.labels, config.compute.evaluation_batch_size)
+    layout, size = Layout.from_config(config), config.compute.evaluation_batch_size
+    batches = padded_batches(arrays.inputs, arrays.labels, size, layout.parts)
+    return layout.put(batches, layout.rows(axis=1))
 
 
 def _first_filters(state, shape) -> np.ndarray | None:
@@ -228,7 +236,7 @@ def _first_filters(state, shape) -> np.ndarray | None:
         kernel = state.params.get(name, {}).get("kernel")
         if kernel is None or len(shape) != 3:
             continue
-        kernel = np.asarray(kernel, np.float32)
+        kernel = processes.on_host(kernel).astype(np.float32)
         if kernel.ndim == 2:
             kernel = np.moveaxis(_on_pixels(state.preprocessing, kernel, shape), 0, -1)
         if kernel.shape[2] in (1, 3):

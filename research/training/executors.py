@@ -14,11 +14,18 @@ _ZERO_SUMS = {"loss": 0.0, "correct": 0, "count": 0}
 _JOINS = {"first_nonfinite_step": jnp.minimum, "learning_rate": lambda earlier, later: later}
 
 
-def resident(train_step: Callable, batch_size: int) -> Callable:
+def resident(
+    train_step: Callable, batch_size: int, place: Callable = lambda rows: rows
+) -> Callable:
     """Runs n steps in one dispatch over data that live on the device.
 
     The batch of a step is gathered by `batch_indices(seed, step)`. The number of steps is a traced
     argument, so that one compilation serves dispatches of every length.
+
+    Args:
+      train_step: of `training/step.py`.
+      batch_size: examples in a batch.
+      place: may tell the compiler where the indices of a batch, and so its rows, lie.
 
     Returns:
       `run(state, data, steps) -> (state, metrics)`: data is {'inputs': (N, ...), 'labels': (N,)};
@@ -32,7 +39,7 @@ def resident(train_step: Callable, batch_size: int) -> Callable:
         def body(_, carry):
             state, metrics = carry
             seed = state.hyperparameters["seed"]
-            indices = batch_indices(seed, state.step, batch_size, examples)
+            indices = place(batch_indices(seed, state.step, batch_size, examples))
             batch = {name: array[indices] for name, array in data.items()}
             epochs = batch_epochs(state.step, batch_size, examples)
             batch |= {"indices": indices, "epochs": epochs}  # no code where nothing reads them

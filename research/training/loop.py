@@ -122,6 +122,7 @@ def fit(
     interrupted: Callable[[], bool],
     pace: Pace,
     judge: Callable[[], Verdict] | None = None,
+    agree: Callable[[bool, int], tuple[bool, int]] = lambda stop, steps: (stop, steps),
 ) -> TrainState:
     """Trains from the state's step to the plan's end.
 
@@ -142,6 +143,7 @@ def fit(
       pace: how many steps to dispatch at once.
       judge: asked at the start and after each evaluation; may end the loop. A state that is the
         best so far, or the last, is saved. None: nothing ends it early, nothing waits for it.
+      agree: makes (stop, steps) of this process those of all: they must dispatch alike.
 
     Returns:
       The last state.
@@ -203,8 +205,11 @@ def fit(
     previous = None
     saved = step
     enough = judge is not None and judge().enough
-    while step < plan.total_steps and not interrupted() and not enough:
-        steps = min(plan.next_stop(step) - step, pace.steps)
+    while step < plan.total_steps and not enough:
+        stop, steps = agree(interrupted(), pace.steps)
+        if stop:
+            break
+        steps = min(plan.next_stop(step) - step, steps)
         state, metrics = advance(state, steps)
         step += steps
         finite = healthy(state)

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from research import batch_axis
 from research.optimizers.masks import is_kernel
 
 
@@ -17,17 +18,19 @@ def sums(logits: jax.Array, targets: jax.Array, mask: jax.Array | None = None) -
       mask: bool (B,), False for padding; None counts all.
 
     Returns:
-      {'loss': float32, 'correct': int32, 'count': int32}: scalars.
+      {'loss': float32, 'correct': int32, 'count': int32}: scalars, of the batch of all devices
+      that share it by hand (`research.batch_axis`).
     """
     losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
     hits = logits.argmax(-1) == targets.argmax(-1)
     if mask is None:
         mask = jnp.ones(losses.shape, bool)
-    return {
+    sums = {
         "loss": jnp.where(mask, losses, 0).sum(),
         "correct": (hits & mask).sum(dtype=jnp.int32),
         "count": mask.sum(dtype=jnp.int32),
     }
+    return batch_axis.total(sums)
 
 
 def smoothed_targets(config: ConfigDict, hyperparameters, labels, classes: int) -> jax.Array:

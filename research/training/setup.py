@@ -17,6 +17,7 @@ from research.errors import UserError, unknown_name
 from research.names import bind, numbers_of, resolve
 from research.optimizers import algorithms
 from research.training import early_stopping, ensembles, hyperparameters
+from research.training.layout import Layout
 from research.training.loop import Plan
 from research.training.state import TrainState, init_state
 from research.vocabulary import NAMED
@@ -52,6 +53,11 @@ class Setup:
         """The number of classes."""
         return len(self.class_names)
 
+    @property
+    def layout(self) -> Layout:
+        """Where its arrays lie."""
+        return Layout.from_config(self.config)
+
     def init(self) -> TrainState:
         """The state before the first step; works under `jax.eval_shape`."""
         numbers = hyperparameters.from_config(self.config, len(self.train))
@@ -63,9 +69,10 @@ class Setup:
 
             return ensembles.initialized(self.config, alone, numbers)
 
-        init = jax.jit(init)
-        _check_memory(init.trace(numbers, self.statistics, examples).out_info)
-        return init(numbers, self.statistics, examples)
+        shapes = jax.jit(init).trace(numbers, self.statistics, examples).out_info
+        _check_memory(shapes)
+        placed = jax.jit(init, out_shardings=self.layout.of_state(shapes))
+        return placed(numbers, self.statistics, examples)
 
     def spread(self, count: int) -> np.ndarray:
         """Raw inputs of at most so many training examples, from all over the split."""
@@ -97,6 +104,7 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
     """
     check_config(config)
     _check_names(config)
+    Layout.from_config(config).static(config)
     dataset = sources.load(config.data)
     names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
     if names and len(dataset.train.shape) != 3:

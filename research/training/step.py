@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from research import models, optimizers
+from research import batch_axis, models, optimizers
 from research.data import augmentation, mixing
 from research.data.feed import preprocess
 from research.names import bind, resolve
@@ -30,7 +30,9 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
     'indices' and 'epochs', int (B,), of its examples; `metrics` are sums over the batch
     ({'loss', 'correct', 'count'}), taken before the update, the 'learning_rate' of the update, and
     'skipped', 1 where `config.on_divergence` left it out.
-    It may be jitted, scanned, vmapped over states and sharded over batches.
+    It may be jitted, scanned, vmapped over states and sharded over batches. Inside `shard_map` and
+    `pmap` each device is given the whole batch: all augment it, by the same draws, as what mixes
+    examples must; each takes its part to the model.
     """
 
     def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
@@ -39,14 +41,17 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
         inputs = _augment(config, state, batch)
         inputs = preprocess(state.preprocessing, inputs)
         targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)
-        inputs, targets = _mix(config, state, inputs, targets)
+        inputs, targets = batch_axis.part(_mix(config, state, inputs, targets))
+        inputs = inputs.astype(config.compute.dtype)
 
         fixed = never_trained(config, numbers, state.params)
 
         def objective(params, batch_stats, batch, key):
             inputs, targets = batch
             params = jax.tree.map(
-                lambda param, fixed: jax.lax.stop_gradient(param) if fixed else param, params, fixed
+                lambda param, fixed: jax.lax.stop_gradient(param) if fixed else param,
+                batch_axis.shared(params),
+                fixed,
             )
             logits, updates = model.apply(
                 {"params": params, "batch_stats": batch_stats},
@@ -103,7 +108,8 @@ def make_predict(config: ConfigDict, classes: int) -> Callable:
     def predict(state: TrainState, inputs) -> jax.Array:
         model = models.build(config, state.hyperparameters, classes)
         variables = {"params": state.params, "batch_stats": state.batch_stats}
-        return model.apply(variables, preprocess(state.preprocessing, inputs), train=False)
+        inputs = preprocess(state.preprocessing, inputs).astype(config.compute.dtype)
+        return model.apply(variables, inputs, train=False).astype(jnp.float32)
 
     return predict
 

@@ -1,0 +1,59 @@
+"""What the processes of one run do together; with one process, nothing.
+
+All run the same program on the same numbers, so they decide alike; what comes from outside (a
+signal, a clock, a folder) is agreed on first. Process 0 alone writes.
+"""
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+
+from research.errors import UserError
+
+
+def first() -> bool:
+    """Whether this process is the one that writes."""
+    return jax.process_index() == 0
+
+
+def agree(stop: bool, steps: int) -> tuple[bool, int]:
+    """Whether any process was asked to stop, and how many steps process 0 would go on for."""
+    told = _gathered([stop, steps])
+    return bool(told[:, 0].any()), int(told[0, 1])
+
+
+def alone(function: Callable[[], None]) -> None:
+    """Calls it in process 0 while the others wait; if that is a mistake of the user, all end.
+
+    Raises:
+      UserError: in process 0, its own; the others exit with code 2 and no line more.
+    """
+    mistake = None
+    if first():
+        try:
+            function()
+        except UserError as error:
+            mistake = error
+    if _gathered([mistake is not None]).any():
+        raise mistake or SystemExit(2)
+
+
+def on_host(array) -> np.ndarray:
+    """An array as NumPy, whole, even if other processes hold parts of it: all must call this."""
+    if isinstance(array, jax.Array) and not (
+        array.is_fully_addressable or array.is_fully_replicated
+    ):
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+    return np.asarray(array)
+
+
+def _gathered(numbers: list) -> np.ndarray:
+    """The numbers of every process, int64 (processes, n)."""
+    if jax.process_count() == 1:
+        return np.array([numbers])
+    from jax.experimental import multihost_utils
+
+    return np.asarray(multihost_utils.process_allgather(np.array(numbers, np.int32)))

@@ -1,0 +1,163 @@
+"""Where a run's arrays lie: a mesh of all devices of all processes, and shardings on it.
+
+The mesh has two axes. Along `data` the batch is cut, and the state is copied; along `model` wide
+parameters are cut, by their output features.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from research.batch_axis import DATA
+from research.errors import UserError
+from research.optimizers.masks import compiled, path_name
+
+MODEL = "model"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """The devices, and what of a run lies on which."""
+
+    mesh: Mesh
+    patterns: tuple[str, ...]  # of the parameters that are cut along `model`
+
+    @classmethod
+    def from_config(cls, config: ConfigDict) -> "Layout":
+        """All devices there are.
+
+        Raises:
+          UserError: `parallel.model_devices` does not divide them, or needs another mode.
+        """
+        devices, model = jax.devices(), config.parallel.model_devices
+        if len(devices) % model:
+            allowed = [n for n in range(1, len(devices) + 1) if len(devices) % n == 0]
+            raise UserError(
+                f"config.parallel.model_devices = {model} does not divide the {len(devices)} "
+                f"devices (allowed: {', '.join(map(str, allowed))})"
+            )
+        if model > 1 and config.parallel.mode != "jit":
+            raise UserError(
+                f"config.parallel.model_devices = {model} needs config.parallel.mode = 'jit', not "
+                f"{config.parallel.mode!r} (allowed there: 1)"
+            )
+        # Not jax.make_mesh: it may reorder devices, and a process's rows would lie apart.
+        mesh = Mesh(np.array(devices).reshape(-1, model), (DATA, MODEL))
+        return cls(mesh, tuple(config.parallel.shard_parameters))
+
+    @property
+    def parts(self) -> int:
+        """The number of parts that a batch is cut into."""
+        return self.mesh.shape[DATA]
+
+    @property
+    def copied(self) -> NamedSharding:
+        """Of arrays that are whole on every device."""
+        return NamedSharding(self.mesh, PartitionSpec())
+
+    def rows(self, axis: int = 0) -> NamedSharding:
+        """Of arrays whose examples lie along an axis."""
+        return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, DATA))
+
+    def of_state(self, state):
+        """The sharding of each leaf of a train state, arrays or shapes.
+
+        Parameters whose path one of the patterns matches are cut by their last axis, where the
+        devices along `model` divide it; so is what the optimiser keeps for them.
+
+        Raises:
+          UserError: a pattern that matches nothing.
+        """
+        devices = self.mesh.shape[MODEL]
+        if devices == 1:
+            return jax.tree.map(lambda _: self.copied, state)
+        names = [
+            path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(state.params)[0]
+        ]
+        patterns = [compiled("config.parallel.shard_parameters", p, names) for p in self.patterns]
+        wide = tuple(name for name in names if any(p.fullmatch(name) for p in patterns))
+
+        def sharding(path, leaf):
+            if path_name(path).endswith(wide) and leaf.ndim > 1 and not leaf.shape[-1] % devices:
+                return NamedSharding(self.mesh, PartitionSpec(*[None] * (leaf.ndim - 1), MODEL))
+            return self.copied
+
+        return jax.tree_util.tree_map_with_path(sharding, state)
+
+    def share(self, rows):
+        """Tells the compiler, under `jit`, that the devices share the rows of an array."""
+        return rows if self.parts == 1 else jax.lax.with_sharding_constraint(rows, self.rows())
+
+    def put(self, tree, sharding: NamedSharding | None = None):
+        """Places arrays of the host that every process has alike; default: whole everywhere."""
+
+        def place(array):
+            array = np.asarray(array)
+            return jax.make_array_from_callback(
+                array.shape, sharding or self.copied, lambda index: array[index]
+            )
+
+        return jax.tree.map(place, tree)
+
+    def place(self, state):
+        """Places a train state; leaves that lie there already stay as they are."""
+
+        def move(leaf, sharding):
+            there = isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(
+                sharding, leaf.ndim
+            )
+            return leaf if there else self.put(leaf, sharding)
+
+        return jax.tree.map(move, state, self.of_state(state))
+
+    def local_rows(self, batch_size: int) -> np.ndarray:
+        """Which rows of a batch this process holds, ascending."""
+        parts = self.rows().addressable_devices_indices_map((batch_size,)).values()
+        return np.unique(np.concatenate([np.arange(batch_size)[rows] for (rows,) in parts]))
+
+    def put_rows(self, batch: dict, batch_size: int) -> dict:
+        """Places a batch of which this process has its `local_rows` alone."""
+        held = self.local_rows(batch_size)
+
+        def place(array):
+            def rows(index):
+                start = np.searchsorted(held, index[0].start or 0)
+                return array[start : start + batch_size // self.parts]
+
+            shape = (batch_size, *array.shape[1:])
+            return jax.make_array_from_callback(shape, self.rows(), rows)
+
+        return jax.tree.map(place, batch)
+
+    def check_batch(self, config: ConfigDict) -> None:
+        """Refuses batches, or microbatches, that cannot be cut into equal parts.
+
+        Raises:
+          UserError: it names the nearest sizes that can.
+        """
+        size, unit = config.batch_size, self.parts * config.compute.microbatches
+        below = size // unit * unit
+        if below != size:
+            nearest = " and ".join(str(size) for size in (below, below + unit) if size)
+            raise UserError(
+                f"config.batch_size = {size} cannot be shared by {self.parts} devices in "
+                f"{config.compute.microbatches} microbatches (allowed: multiples of {unit}, such "
+                f"as {nearest})"
+            )
+
+    def static(self, config: ConfigDict) -> ConfigDict:
+        """The config that the step is made from: `local_batch_norm` becomes parts of a size."""
+        if not config.parallel.local_batch_norm:
+            return config
+        if config.model.ghost_batch_size:
+            raise UserError(
+                "config.parallel.local_batch_norm and config.model.ghost_batch_size = "
+                f"{config.model.ghost_batch_size} are two sizes of one thing (allowed: one of them)"
+            )
+        config = config.copy_and_resolve_references()
+        parts = self.parts * config.compute.microbatches
+        config.model.ghost_batch_size = config.batch_size // parts
+        return config

@@ -1,0 +1,102 @@
+"""How a program runs on many devices: (layout, function, arguments, shared, donated) -> program.
+
+- `function(state, ...) -> (state, metrics)`: any number of the one step.
+- `arguments`: an example of each argument, placed by the layout; the first is a train state.
+- `shared`: the numbers of the arguments that hold rows of a batch.
+- `donated`: the numbers of the arguments whose memory the results may take.
+
+The program takes such arguments and returns what the function does, the state placed as before.
+"""
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec
+
+from research import batch_axis
+from research.batch_axis import DATA
+
+
+def jit(layout, function, arguments, shared, donated):
+    """One program for the whole batch; the compiler cuts it up by the shardings of its arrays.
+
+    The only mode that cuts parameters too (`parallel.model_devices`).
+    """
+    state, *others = arguments
+    states = layout.of_state(state)
+    inputs = [layout.rows() if n in shared else layout.copied for n in range(1, len(arguments))]
+    program = jax.jit(
+        function,
+        in_shardings=(states, *inputs),
+        out_shardings=(states, layout.copied),
+        donate_argnums=donated,
+    )
+    return program.lower(state, *others).compile()
+
+
+def shard_map(layout, function, arguments, shared, donated):
+    """One program for a device's part of the batch, run on each; sums are asked for by name."""
+    specs = _specs(arguments, shared)
+    mapped = jax.shard_map(
+        _gathering(function, shared),
+        mesh=layout.mesh,
+        in_specs=specs,
+        out_specs=PartitionSpec(),
+        check_vma=False,  # its automatic sums would come on top of `batch_axis`'s
+    )
+    return jax.jit(mapped, donate_argnums=donated).lower(*arguments).compile()
+
+
+def pmap(layout, function, arguments, shared, donated):
+    """As `shard_map`, by jax's older interface: for code and habits that come from it."""
+    gathering = _gathering(function, shared)
+    mapped = jax.pmap(
+        lambda _, *arguments: gathering(*arguments),
+        axis_name=DATA,
+        in_axes=(0, *(0 if n in shared else None for n in range(len(arguments)))),
+        out_axes=None,
+        donate_argnums=tuple(n + 1 for n in donated),
+    )
+    devices = np.arange(jax.local_device_count())  # one argument must be mapped
+
+    def program(*arguments):
+        arguments = [
+            jax.tree.map(_by_device, argument) if n in shared else argument
+            for n, argument in enumerate(arguments)
+        ]
+        return jax.tree.map(whole, mapped(devices, *arguments))
+
+    def whole(array):  # of all processes: pmap returns what is on this one's devices
+        copies = [shard.data for shard in array.addressable_shards]
+        return jax.make_array_from_single_device_arrays(array.shape, layout.copied, copies)
+
+    program(*jax.tree.map(_copy, arguments))  # compiles: with all processes, only a call does
+    return program
+
+
+def _specs(arguments, shared) -> tuple:
+    rows, whole = PartitionSpec(DATA), PartitionSpec()
+    return tuple(rows if n in shared else whole for n in range(len(arguments)))
+
+
+def _gathering(function, shared):
+    """The function, given the whole batch: each device would augment no less than that."""
+
+    def gathered(*arguments):
+        return function(
+            *(
+                batch_axis.whole(argument) if n in shared else argument
+                for n, argument in enumerate(arguments)
+            )
+        )
+
+    return gathered
+
+
+def _by_device(array):
+    """(B / processes, ...) of a global array -> (devices here, B / devices, ...)."""
+    rows = [np.asarray(shard.data) for shard in array.addressable_shards]
+    return np.stack(rows)
+
+
+def _copy(leaf):
+    return leaf.copy() if isinstance(leaf, jax.Array) else leaf

@@ -1,0 +1,204 @@
+"""Launchers: real processes here; for clusters what can be told without one."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, command_line
+
+from research import platform
+from research.errors import UserError
+
+LOCAL = [sys.executable, "launch/local.py"]
+SHORT = ("--config=configs/bn_adam.py", "--config.batch_size=64", "--config.model.hidden=(16,)",
+         "--config.optimizer.name=momentum", "--config.schedule.name=constant",
+         "--config.duration=300 steps", "--config.checkpoint_every=100 steps",
+         "--config.evaluate_every=50 steps", "--config.log_every=10 steps",
+         "--config.compute.steps_per_dispatch=5")  # fmt: skip
+
+
+def two(workdir, *flags) -> list[str]:
+    run = command_line("main", *SHORT, f"--workdir={workdir}", *flags)
+    return [*LOCAL, "-n", "2", "--cpu-devices", "2", "--", *run]
+
+
+def lines(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_two_processes_stop_at_one_step_and_one_process_goes_on(command, tmp_path):
+    process = subprocess.Popen(
+        two(tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    deadline = time.monotonic() + 200
+    while not metrics.exists() or metrics.read_text().count("\n") < 5:
+        assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 130, err
+    assert "process 0 of 2: 2 local devices of 4 (cpu)" in out
+    assert "[1] process 1 of 2: 2 local devices of 4 (cpu)" in err
+    assert err.count("interrupted at step") == 1 and "Traceback" not in err
+    stopped = lines(tmp_path / "run" / "history.jsonl")[-1]["step"]
+    assert 0 < stopped < 300 and (tmp_path / "run" / "checkpoints" / str(stopped)).is_dir()
+    resumed = command("main", *SHORT, f"--workdir={tmp_path / 'run'}")
+    assert resumed.returncode == 0 and f"at step {stopped}" in resumed.stdout, resumed.stderr
+    assert "damaged" not in resumed.stderr
+    whole = command("main", *SHORT, f"--workdir={tmp_path / 'whole'}")
+    assert whole.returncode == 0, whole.stderr
+    found, wanted = (
+        json.loads((tmp_path / name / "summary.json").read_text()) for name in ("run", "whole")
+    )
+    assert found["test_loss"] == pytest.approx(wanted["test_loss"], rel=1e-4)
+    records = [lines(tmp_path / name / "metrics.jsonl") for name in ("run", "whole")]
+    steps = [[(r["step"], r["split"]) for r in part] for part in records]
+    assert steps[0] == steps[1]  # one writer: nothing twice
+
+
+def test_a_mistake_is_told_once_and_is_the_exit_code(tmp_path):
+    done = subprocess.run(
+        two(tmp_path / "run", "--config.batch_size=66"), cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert "config.batch_size = 66 cannot be shared by 4 devices" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+def test_processes_that_do_not_come_are_told(tmp_path):
+    environment = {**os.environ, "ONESTEP_COORDINATOR": "127.0.0.1:29177", "ONESTEP_TIMEOUT": "3",
+                   "ONESTEP_PROCESSES": "2", "ONESTEP_PROCESS": "0"}  # fmt: skip
+    done = subprocess.run(
+        command_line("main", *SHORT, f"--workdir={tmp_path}"),
+        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 2 and not (tmp_path / "config.json").exists()
+    assert "do not find each other: waited 3 s (ONESTEP_TIMEOUT) for all 2" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"ONESTEP_PROCESSES": "2"}, "ONESTEP_COORDINATOR and ONESTEP_PROCESS not set"),
+        (
+            {"ONESTEP_COORDINATOR": "x:1", "ONESTEP_PROCESSES": "2", "ONESTEP_PROCESS": "2"},
+            "ONESTEP_PROCESS = '2' .allowed: whole numbers from 0 to 1",
+        ),
+        (
+            {"ONESTEP_COORDINATOR": "x:1", "ONESTEP_PROCESSES": "two", "ONESTEP_PROCESS": "0"},
+            "ONESTEP_PROCESSES = 'two'",
+        ),
+        ({"SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 tasks .* launch/slurm.sbatch"),
+    ],
+)
+def test_a_topology_that_cannot_be_is_refused(variables, words, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=words):
+        platform.join_processes()
+
+
+def test_alone_nothing_is_joined(monkeypatch):
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+    platform.join_processes()
+
+
+@pytest.mark.parametrize(
+    ("program", "code"),
+    [
+        ("import sys, os; sys.exit(3 * (os.environ['ONESTEP_PROCESS'] == '1'))", 3),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 128 + 9),
+        ("pass", 0),
+    ],
+)
+def test_the_exit_code_is_the_worst(program, code):
+    run = [*LOCAL, "-n", "3", "--", sys.executable, "-c", program]
+    assert subprocess.run(run, cwd=ROOT, timeout=60).returncode == code
+
+
+def test_signals_go_on_to_all_and_output_has_its_process_before_it():
+    program = (
+        "import os, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (print('stopped', flush=True), sys.exit(130)))\n"
+        "print('ready', flush=True)\ntime.sleep(60)"
+    )
+    process = subprocess.Popen(
+        [*LOCAL, "-n", "2", "--", sys.executable, "-c", program], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stdout.readline() == "ready\n" and process.stderr.readline() == "[1] ready\n"
+    process.terminate()
+    out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("stopped\n", "[1] stopped\n", 130)
+
+
+def dry_run(*command: str, **variables: str) -> str:
+    environment = {**os.environ, "DRY_RUN": "1", **variables}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_local_prints_what_it_would_run():
+    out = dry_run(*LOCAL, "-n", "2", "--port", "4000", "--cpu-devices", "2", "--dry-run", "--", "x")
+    assert len(out.splitlines()) == 2
+    assert "ONESTEP_COORDINATOR=127.0.0.1:4000 ONESTEP_PROCESSES=2 ONESTEP_PROCESS=1" in out
+    assert out.splitlines()[1].endswith("JAX_NUM_CPU_DEVICES=2 x")
+
+
+@pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_pod.sh"])
+def test_scripts_parse_and_open_with_the_line_to_run(name):
+    path = ROOT / "launch" / name
+    subprocess.run(["bash", "-n", path], check=True)
+    text = path.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n# ") and f"launch/{name} " in text.split("\n")[2]
+
+
+def test_slurm():
+    text = (ROOT / "launch" / "slurm.sbatch").read_text()
+    before, _, after = text.partition("set -euo pipefail")
+    options = [line.split()[1] for line in before.splitlines() if line.startswith("#SBATCH ")]
+    assert "#SBATCH" not in after  # Slurm reads no further than the first command
+    assert all(option.startswith("--") for option in options)
+    assert {"--ntasks-per-node=1", "--signal=TERM@120", "--requeue"} <= set(options)
+    out = dry_run("bash", "launch/slurm.sbatch", "--config=c.py", "--config.duration=5 steps",
+                  SLURM_JOB_ID="45678", SLURM_NTASKS="4")  # fmt: skip
+    assert ":25678 ONESTEP_PROCESSES=4 srun " in out
+    assert "ONESTEP_PROCESS=$SLURM_PROCID" in out
+    assert out.endswith("-m research.main --config=c.py --config.duration=5 steps\n")
+
+
+def test_tpu_pod():
+    out = dry_run("bash", "launch/tpu_pod.sh", "pod", "zone-a", "--config=c.py",
+                  "--config.duration=5 steps")  # fmt: skip
+    assert out.startswith("gcloud compute tpus tpu-vm ssh pod --zone=zone-a --worker=all --command")
+    assert "ONESTEP_CLUSTER=auto" in out and r"--config.duration=5\ steps" in out
+    failed = subprocess.run(["bash", "launch/tpu_pod.sh", "pod"], cwd=ROOT, capture_output=True)
+    assert failed.returncode == 2
+
+
+def test_kubernetes():
+    yaml = pytest.importorskip("yaml")
+    text = (ROOT / "launch" / "kubernetes.yaml").read_text()
+    assert "kubectl apply -f launch/kubernetes.yaml" in text.split("\n")[1]
+    jobset = yaml.safe_load(text)
+    assert (jobset["apiVersion"], jobset["kind"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet")
+    (job,) = jobset["spec"]["replicatedJobs"]
+    spec = job["template"]["spec"]
+    (container,) = spec["template"]["spec"]["containers"]
+    variables = {entry["name"]: entry for entry in container["env"]}
+    assert set(variables) == {platform.COORDINATOR, platform.PROCESSES, platform.PROCESS}
+    # A pod is called JOBSET-JOB-REPLICA-INDEX, in a subdomain of the JobSet's name.
+    host = f"{jobset['metadata']['name']}-{job['name']}-0-0.{jobset['metadata']['name']}:29500"
+    assert variables[platform.COORDINATOR]["value"] == host
+    assert variables[platform.PROCESSES]["value"] == str(spec["completions"])
+    assert spec["completions"] == spec["parallelism"] and spec["completionMode"] == "Indexed"
+    field = variables[platform.PROCESS]["valueFrom"]["fieldRef"]["fieldPath"]
+    assert field == "metadata.annotations['batch.kubernetes.io/job-completion-index']"
+    claims = {volume["name"] for volume in spec["template"]["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} <= claims

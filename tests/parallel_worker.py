@@ -1,0 +1,129 @@
+"""What the tests of several devices run in processes of their own: parallel_worker.py FOLDER HOW.
+
+Trains each case in each mode and saves what came out; goes on from another device count's
+checkpoint, and leaves one. HOW is 'eight' or 'two': what the process count and devices make of it.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from research import platform
+from research.config import default_config
+
+STEPS = 10
+MODES = ("jit", "shard_map", "pmap")
+CASES = {
+    "mlp": {
+        "model.hidden": (32, 16),
+        "model.dropout_rate": 0.2,
+        "model.input_dropout_rate": 0.1,
+        "loss.label_smoothing": 0.1,
+        "loss.l2": 1e-3,
+        "optimizer.clip_norm": 1.0,
+    },
+    "cnn": {
+        "model.name": "cnn",
+        "model.channels": (4, 8),
+        # Smooth: at a kink, or where maxima tie, another rounding is another gradient.
+        "model.activation": "tanh",
+        "model.pooling": "avg_pool",
+        "model.dropout_rate": 0.2,
+        "model.dropout": "spatial_dropout",
+        "augmentation.names": ("flip", "crop"),
+        "optimizer.weight_decay": 1e-2,
+    },
+}
+# On 8 devices alone, against what one device does with the ghosts in their place.
+OTHERS = {
+    "local": ({"model.hidden": (16,), "parallel.local_batch_norm": True}, "shard_map"),
+    "model": ({**CASES["mlp"], "parallel.model_devices": 4}, "jit"),
+}
+
+
+def config_of(changes: dict, mode: str = "jit"):
+    config = default_config()
+    config.batch_size = 64
+    config.duration = "1000 steps"
+    config.schedule.name = "constant"
+    config.optimizer.name = "momentum"  # Adam divides by tiny numbers: it magnifies rounding
+    config.optimizer.learning_rate = 0.05
+    config.update_from_flattened_dict({**changes, "parallel.mode": mode})
+    return config
+
+
+def train(config) -> tuple[dict[str, np.ndarray], str]:
+    """Two dispatches, then an evaluation: numbers by name, and the program's text."""
+    from research.training import advance, evaluation, setup
+
+    run = setup.from_config(config)
+    run.layout.check_batch(config)
+    state = run.init()
+    program, data = advance.resident_program(run, state)
+    state, first = program(state, data, np.int32(3))
+    state, second = program(state, data, np.int32(STEPS - 3))
+    result = evaluation.evaluate(config, run.classes, state, run.validation)
+    found = weights(state)
+    found["training loss"] = np.asarray(first["loss"] + second["loss"])
+    found["correct"] = np.asarray(first["correct"] + second["correct"])
+    text = program.as_text() if hasattr(program, "as_text") else ""
+    return {**found, **{f"validation {name}": value for name, value in result.items()}}, text
+
+
+def weights(state) -> dict[str, np.ndarray]:
+    import jax
+
+    from research.optimizers.masks import path_name
+    from research.processes import on_host
+
+    kept = {"params": state.params, "batch_stats": state.batch_stats}
+    leaves = jax.tree_util.tree_flatten_with_path(kept)[0]
+    return {path_name(path): on_host(leaf) for path, leaf in leaves}
+
+
+def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
+    """Ten steps from a checkpoint of another device count, in two pieces: the same bits as one."""
+    from research.training import advance, setup
+    from research.training.checkpoints import Checkpoints
+
+    run = setup.from_config(config_of(CASES["mlp"]))
+    state = run.init()
+
+    def restored(folder):
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            return checkpoints.restore(lambda *_: run.init(), warn=sys.exit)[0]
+
+    steps = advance.over_arrays(run, state)
+    start = restored(source) if source else run.init()
+    state, _ = steps(start, STEPS // 2)
+    with Checkpoints(target) as checkpoints:
+        checkpoints.save(run.config, state, {})
+    found = weights(steps(restored(target), STEPS // 2)[0])
+    whole = weights(steps(restored(source) if source else run.init(), STEPS)[0])
+    for name in whole:
+        np.testing.assert_array_equal(found[name], whole[name])
+    return found
+
+
+if __name__ == "__main__":
+    folder, how = Path(sys.argv[1]), sys.argv[2]
+    platform.enable_compilation_cache()
+    platform.join_processes()
+    import jax
+
+    def save(name, found):
+        if jax.process_index() == 0:
+            np.savez(folder / f"{how}-{name}.npz", **found)
+
+    for case in CASES:
+        # Two processes compile all twice: there the conv net goes through one mode.
+        for mode in MODES if how == "eight" or case == "mlp" else MODES[:1]:
+            found, text = train(config_of(CASES[case], mode))
+            save(f"{case}-{mode}", found)
+            (folder / f"{how}-{case}-{mode}-{jax.process_index()}.txt").write_text(text)
+    if how == "eight":
+        for case, (changes, mode) in OTHERS.items():
+            save(f"{case}-{mode}", train(config_of(changes, mode))[0])
+    before = {"eight": "one", "two": "eight"}[how]
+    save("went on", go_on(folder / before, folder / how))
