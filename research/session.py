@@ -1,0 +1,242 @@
+"""One run while it trains: from its first state, or its last checkpoint, to its end."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+
+from research import processes
+from research.data.sources import Records
+from research.errors import UserError
+from research.reporting.progress import Progress, Silent
+from research.reporting.voice import Voice
+from research.reporting.writers import MetricWriter, read_jsonl
+from research.training import (
+    advance,
+    divergence,
+    early_stopping,
+    evaluation,
+    hyperparameters,
+    interruption,
+    loop,
+    transfer,
+)
+from research.training.checkpoints import Checkpoints
+from research.training.setup import Setup
+from research.training.state import TrainState
+
+
+class Session:
+    """What a run holds in memory while it trains, and what it does when something happens.
+
+    Args:
+      run: what is trained.
+      plan: when what happens.
+      workdir: the run folder.
+      checkpoints: those in it.
+      voice: what is said on the way.
+      stopped: signals received so far; one is enough to stop.
+      started: when the process started, by `time.perf_counter`.
+    """
+
+    def __init__(
+        self,
+        run: Setup,
+        plan: loop.Plan,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        voice: Voice,
+        stopped: Sequence[int],
+        started: float,
+    ):
+        self._run, self._plan, self._workdir = run, plan, workdir
+        self._checkpoints, self._voice, self._stopped = checkpoints, voice, stopped
+        self._started = started
+        self._patience = hyperparameters.in_steps(
+            run.config, "early_stopping.patience", len(run.train)
+        )
+        self._records: list[dict] = []  # of metrics.jsonl
+        self._batches = None
+        if isinstance(run.train, Records):
+            from research.data import stream
+
+            rows = run.layout.local_rows(run.config.batch_size)
+            self._batches = stream.training_batches(
+                run.train, run.config.batch_size, run.config.seed, rows
+            )
+            self._beginning = self._batches.get_state()
+
+    def begin(self, state: TrainState) -> None:
+        """Takes over the last checkpoint, or this first state; compiles."""
+        with interruption.at_once(self._stopped):
+            state, metadata, transferred = self._at(state)
+            step = int(state.step)
+            if metadata:
+                self._voice.tell(f"resuming {self._workdir} at step {step}")
+            self._voice.record("resume" if metadata else "start", step)
+            if transferred:
+                self._voice.tell(transfer.told(transferred))
+                self._voice.record("transfer", step, **transferred)
+            self._rollbacks = metadata.get("rollbacks", 0)
+            self._started -= metadata.get("wall_seconds", 0.0)
+            self._state = self._slowed(state)
+            compiling = time.perf_counter()
+            self._compile()
+            self.compile_seconds = time.perf_counter() - compiling
+
+    def _compile(self) -> None:
+        run, state = self._run, self._state
+        if self._batches is None:
+            self._advance = advance.over_arrays(run, state)
+        else:
+            self._advance = advance.over_batches(run, state, self._batches)
+        self._evaluate = None
+        if len(run.validation):
+            self._evaluate = evaluation.validation_evaluator(run, state)
+        self._healthy = jax.jit(divergence.healthy).lower(state).compile()
+
+    def train(self) -> TrainState | None:
+        """To the end, to where it is stopped, or None where it diverged for good."""
+        while True:
+            try:
+                return self._fit()
+            except loop.Diverged as error:
+                if not self._rolled_back(error):
+                    self._explain(error)
+                    return None
+
+    @property
+    def enough(self) -> bool:
+        """Whether none of the patience of early stopping is left."""
+        return bool(self._patience) and self._judge().enough
+
+    @property
+    def best_is_tested(self) -> bool:
+        """What early stopping finds is the best state, not the last."""
+        return bool(self._patience)
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """An epoch need not be a whole number of steps."""
+        return len(self._run.train) / self._run.config.batch_size
+
+    def wall_seconds(self) -> float:
+        """Since the start of the process, and in those that were resumed."""
+        return time.perf_counter() - self._started
+
+    def _fit(self) -> TrainState:
+        step = int(self._state.step)
+        writing = processes.first()
+        total = self._plan.total_steps
+        with (
+            MetricWriter(self._workdir, step) if writing else Silent() as writer,
+            Progress(total, self.steps_per_epoch, step) if writing else Silent() as progress,
+        ):
+            records = read_jsonl(self._workdir / "metrics.jsonl")
+            self._records = [record for record in records if record["step"] <= step]
+
+            def write(record):
+                self._records.append(record)
+                place = {"epoch": record["step"] / self.steps_per_epoch}
+                try:
+                    writer.write({**record, **place, "seconds": self.wall_seconds()})
+                except OSError as error:
+                    self.failed(f"{self._workdir}/metrics.jsonl: {error.strerror}")
+
+            return loop.fit(
+                self._state,
+                self._plan,
+                advance=self._advance,
+                healthy=self._healthy,
+                evaluate=self._evaluate,
+                save=self._save,
+                write=write,
+                progress=progress.update,
+                interrupted=lambda: bool(self._stopped),
+                pace=loop.Pace(self._run.config.compute.steps_per_dispatch),
+                judge=self._judge if self._patience else None,
+                agree=processes.agree,
+            )
+
+    def failed(self, line: str) -> None:
+        """Something could not be written.
+
+        Raises:
+          UserError: unless `config.checkpoint.on_error` says to go on.
+        """
+        if self._run.config.checkpoint.on_error == "stop":
+            raise UserError(line)
+        self._voice.warn(f"{line}; training goes on")
+
+    def _save(self, state: TrainState, records: dict | None) -> None:
+        config = self._run.config
+        metadata = {
+            "class_names": list(self._run.class_names),
+            "wall_seconds": self.wall_seconds(),
+            "rollbacks": self._rollbacks,
+        }
+        record = records and records[early_stopping.deciding_split(config)]
+        metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
+        planned = self._plan.saves_at(int(state.step))
+        self._checkpoints.save(config, state, metadata, metrics, self._batches, planned)
+
+    def _judge(self) -> early_stopping.Verdict:
+        return early_stopping.verdict(self._run.config, self._records, self._patience)
+
+    def _at(self, state: TrainState, step: int | None = None) -> tuple[TrainState, dict, dict]:
+        """The run at a step, None: at its last checkpoint; 0, or without one: at its start.
+
+        Returns:
+          The state, the metadata of its checkpoint, and what was transferred at the start.
+        """
+        if step != 0:
+            warn = self._voice.warn
+            restored = self._checkpoints.restore(lambda *_: state, step, self._batches, warn)
+            if restored:
+                return *restored, {}
+        if self._batches is not None:
+            self._batches.set_state(self._beginning)
+        if self._run.config.transfer.checkpoint:
+            state, transferred = transfer.start_from(self._run, state)
+            return state, {}, transferred
+        return state, {}, {}
+
+    def _slowed(self, state: TrainState) -> TrainState:
+        return self._run.layout.place(divergence.slowed(state, self._rollbacks))
+
+    @property
+    def _learning_rate(self) -> float:
+        return self._run.config.optimizer.learning_rate * 0.5**self._rollbacks
+
+    def _rolled_back(self, error: loop.Diverged) -> bool:
+        """Goes back to a checkpoint, with half the learning rate, where that is left to do."""
+        config = self._run.config
+        if config.on_divergence != "rollback" or self._rollbacks >= config.max_rollbacks:
+            return False
+        state, *_ = self._at(self._run.init(), self._checkpoints.return_to(self._rollbacks))
+        self._rollbacks += 1
+        self._state = self._slowed(state)
+        to, rate = int(state.step), self._learning_rate
+        details = {"to": to, "rollbacks": self._rollbacks, "learning_rate": rate}
+        self._voice.record("rollback", error.step, **details)
+        self._voice.warn(
+            f"{error}; back to step {to} with config.optimizer.learning_rate = {rate:g} "
+            f"(rollback {self._rollbacks} of {config.max_rollbacks})"
+        )
+        return True
+
+    def _explain(self, error: loop.Diverged) -> None:
+        """Says at which step, and in which layer, numbers were not finite first."""
+        from research.training import culprit
+
+        state = self._slowed(self._at(self._run.init())[0])
+        step, layer = culprit.find(
+            self._run, error, state, self._advance, lambda: bool(self._stopped)
+        )
+        self._voice.record("diverged", step, layer=layer)
+        where = f", first in {layer}" if layer else ""
+        cause = loop.likely_cause(self._run.config, step, self._learning_rate)
+        self._voice.warn(
+            f"diverged: {error.what} not finite at step {step}{where}; likely cause: {cause}"
+        )
