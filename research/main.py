@@ -88,6 +88,8 @@ def main(argv: list[str]) -> int:
                 return state, {}, transferred
 
             with interruption.at_once(stopped):
+                rollbacks, origin = run_folder.last_rollback(workdir)
+                checkpoints.forget(origin, rollbacks)
                 state, metadata, transferred = begin(state)
                 first = int(state.step)
                 if metadata:
@@ -96,7 +98,11 @@ def main(argv: list[str]) -> int:
                 if transferred:
                     print(transfer.told(transferred))
                     append_history(workdir, "transfer", first, **transferred)
-                rollbacks = metadata.get("rollbacks", 0)
+                # Where this attempt began, while nothing was saved since: it may be too late there.
+                if not rollbacks:
+                    origin = None
+                elif metadata.get("rollbacks", 0) == rollbacks:
+                    origin = metadata["origin"]
                 state = divergence.slowed(state, rollbacks)
                 compiling = time.perf_counter()
                 if batches is None:
@@ -117,9 +123,11 @@ def main(argv: list[str]) -> int:
 
             def save(state, record):
                 kept = {"class_names": list(run.class_names), "wall_seconds": wall_seconds()}
-                kept["rollbacks"] = rollbacks
+                nonlocal origin
+                if planned := plan.saves_at(int(state.step)):
+                    origin = None
+                kept |= {"rollbacks": rollbacks, "origin": origin}
                 metrics = {"validation_accuracy": record["accuracy"]} if record else None
-                planned = plan.saves_at(int(state.step))
                 checkpoints.save(config, state, kept, metrics, batches, planned)
 
             steps_per_epoch = len(run.train) / config.batch_size
@@ -157,14 +165,17 @@ def main(argv: list[str]) -> int:
                     last_rate = config.optimizer.learning_rate * 0.5**rollbacks
                     if config.on_divergence == "rollback" and rollbacks < config.max_rollbacks:
                         rollbacks += 1
-                        state, *_ = begin(run.init(), checkpoints.last_planned() or 0)
-                        state = divergence.slowed(state, rollbacks)
-                        to, rate = int(state.step), last_rate / 2
-                        details = {"to": to, "rollbacks": rollbacks, "learning_rate": rate}
+                        steps = checkpoints.planned()
+                        steps = [step for step in steps if origin is None or step < origin]
+                        origin, rate = max(steps, default=0), last_rate / 2
+                        details = {"to": origin, "rollbacks": rollbacks, "learning_rate": rate}
                         append_history(workdir, "rollback", diverged.step, **details)
+                        checkpoints.forget(origin, rollbacks)
+                        state, *_ = begin(run.init(), origin)
+                        state = divergence.slowed(state, rollbacks)
                         _warn(
-                            f"{diverged}; back to step {to} with config.optimizer.learning_rate = "
-                            f"{rate:g} (rollback {rollbacks} of {config.max_rollbacks})"
+                            f"{diverged}; back to step {origin} with "
+                            f"config.optimizer.learning_rate = {rate:g} (rollback {rollbacks} of {config.max_rollbacks})"
                         )
                         continue
                     from research.training import culprit

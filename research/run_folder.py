@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from research import config as configuration
 from research.errors import UserError
 from research.reporting import page
-from research.reporting.writers import append_history, read_json, write_json, write_text
+from research.reporting.writers import append_history, read_json, read_jsonl, write_json, write_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LOCK_BYTES = 1000
@@ -68,6 +68,15 @@ def finish(workdir: Path, summary: dict) -> None:
     write_json(workdir / "summary.json", summary)
     append_history(workdir, "finish", summary["steps"])
     page.write_report([workdir], workdir / "report.html")
+
+
+def last_rollback(workdir: Path) -> tuple[int, int]:
+    """How often a run was rolled back so far, and to which step the last time."""
+    for entry in reversed(read_jsonl(workdir / "history.jsonl")):
+        found = entry.get("rollbacks"), entry.get("to")
+        if entry.get("event") == "rollback" and all(type(number) is int for number in found):
+            return found
+    return 0, 0
 
 
 def _lock(workdir: Path, lock: IO[str]) -> None:

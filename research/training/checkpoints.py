@@ -200,10 +200,20 @@ class Checkpoints:
         if planned:
             self._planned.add(step)
 
-    def last_planned(self) -> int | None:
-        """The step of the newest checkpoint that an uninterrupted run would have too."""
+    def planned(self) -> list[int]:
+        """The steps of those that an uninterrupted run would have too, oldest first."""
         self._wait()
-        return max(self._planned & {*self.steps()}, default=None)
+        return sorted(self._planned & {*self.steps()})
+
+    def forget(self, after: int, rollbacks: int) -> None:
+        """Deletes what came after a step, of the times before so many rollbacks."""
+        self._wait()
+        for step in self.steps():
+            if step > after:
+                with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
+                    if self._metadata(step).get("rollbacks", 0) < rollbacks:
+                        self._manager.delete(step)
+                        self._scores.pop(step, None)
 
     def restore(
         self,
@@ -328,9 +338,9 @@ class Checkpoints:
         sealed = _SEAL in metadata
         if sealed and metadata != _sealed(metadata):
             raise ValueError("its metadata do not match their digest")
-        if not sealed or metadata["format"] != FORMAT:
+        if metadata["format"] != FORMAT:
             raise UserError(
-                f"{self._folder / str(step)} has format {metadata.get('format')} "
+                f"{self._folder / str(step)} has format {metadata['format']} "
                 f"(allowed here: {FORMAT}, of this version)"
             )
         return metadata
@@ -368,13 +378,13 @@ class _Best:
 
 @dataclasses.dataclass(frozen=True)
 class _Newest:
-    """An Orbax preservation policy: the newest of a set of steps."""
+    """An Orbax preservation policy: the newest two of a set of steps."""
 
     among: set[int]
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        newest = max(self.among & {checkpoint.step for checkpoint in checkpoints}, default=None)
-        return [checkpoint.step == newest for checkpoint in checkpoints]
+        newest = sorted(self.among & {checkpoint.step for checkpoint in checkpoints})[-2:]
+        return [checkpoint.step in newest for checkpoint in checkpoints]
 
 
 @dataclasses.dataclass(frozen=True)
