@@ -175,7 +175,8 @@ def main(argv: list[str]) -> int:
                         state = divergence.slowed(state, rollbacks)
                         _warn(
                             f"{diverged}; back to step {origin} with "
-                            f"config.optimizer.learning_rate = {rate:g} (rollback {rollbacks} of {config.max_rollbacks})"
+                            f"config.optimizer.learning_rate = {rate:g} "
+                            f"(rollback {rollbacks} of {config.max_rollbacks})"
                         )
                         continue
                     from research.training import culprit
