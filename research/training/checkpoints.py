@@ -207,8 +207,8 @@ class Checkpoints:
     def return_to(self, rollbacks: int) -> int:
         """Where a run goes back to: its newest planned checkpoint; 0 where there is none.
 
-        One that was there at the rollback before is taken away, and the one before it is returned
-        to: its numbers are finite, but lead to what is not.
+        If it was there at the rollback before, it goes to the one before it: numbers that are
+        finite may lead to what is not. Checkpoints of later steps are deleted.
 
         Args:
           rollbacks: made so far, as in the metadata of the checkpoints that were saved since.
@@ -216,11 +216,13 @@ class Checkpoints:
         self._wait()
         planned = sorted(self._planned & {*self.steps()})
         if planned and self._metadata(planned[-1]).get("rollbacks", 0) < rollbacks:
-            doomed = planned.pop()
-            self._manager.delete(doomed)
-            self._planned.discard(doomed)
-            self._scores.pop(doomed, None)
-        return planned[-1] if planned else 0
+            planned.pop()
+        to = planned[-1] if planned else 0
+        for step in [step for step in self.steps() if step > to]:
+            self._manager.delete(step)
+            self._planned.discard(step)
+            self._scores.pop(step, None)
+        return to
 
     def restore(
         self,
@@ -348,11 +350,13 @@ class Checkpoints:
         sealed = _SEAL in metadata
         if sealed and metadata != _sealed(metadata):
             raise ValueError("its metadata do not match their digest")
-        if not sealed or metadata["format"] != FORMAT:
+        if metadata["format"] != FORMAT:
             raise UserError(
-                f"{self._folder / str(step)} has format {metadata.get('format')} "
+                f"{self._folder / str(step)} has format {metadata['format']} "
                 f"(allowed here: {FORMAT}, of this version)"
             )
+        if not sealed:
+            raise ValueError("its metadata have no digest")
         return metadata
 
 
