@@ -4,6 +4,7 @@ Trains each case in each mode and saves what came out; goes on from another devi
 checkpoint, and leaves one. HOW is 'eight' or 'two': what the process count and devices make of it.
 """
 
+import functools
 import sys
 from pathlib import Path
 
@@ -82,19 +83,25 @@ def weights(state) -> dict[str, np.ndarray]:
     return {path_name(path): on_host(leaf) for path, leaf in leaves}
 
 
-def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
-    """Ten steps from a checkpoint of another device count, in two pieces: the same bits as one."""
+@functools.cache
+def program_to_go_on():
+    """The run of the first case, and its compiled steps."""
     from research.training import advance, setup
-    from research.training.checkpoints import Checkpoints
 
     run = setup.from_config(config_of(CASES["mlp"]))
-    state = run.init()
+    return run, advance.over_arrays(run, run.init())
+
+
+def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
+    """Ten steps from a checkpoint of another device count, in two pieces: the same bits as one."""
+    from research.training.checkpoints import Checkpoints
+
+    run, steps = program_to_go_on()
 
     def restored(folder):
         with Checkpoints(folder, read_only=True) as checkpoints:
             return checkpoints.restore(lambda *_: run.init(), warn=sys.exit)[0]
 
-    steps = advance.over_arrays(run, state)
     start = restored(source) if source else run.init()
     state, _ = steps(start, STEPS // 2)
     with Checkpoints(target) as checkpoints:

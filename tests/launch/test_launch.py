@@ -16,7 +16,7 @@ from research.errors import UserError
 LOCAL = [sys.executable, "launch/local.py"]
 SHORT = ("--config=configs/bn_adam.py", "--config.batch_size=64", "--config.model.hidden=(16,)",
          "--config.optimizer.name=momentum", "--config.schedule.name=constant",
-         "--config.duration=300 steps", "--config.checkpoint_every=100 steps",
+         "--config.duration=300 steps", "--config.checkpoint.every=100 steps",
          "--config.evaluate_every=50 steps", "--config.log_every=10 steps",
          "--config.compute.steps_per_dispatch=5")  # fmt: skip
 

@@ -103,11 +103,8 @@ def test_gradients_are_summed_together(folder):
 def test_checkpoints_go_from_1_to_8_devices_to_2_processes_to_1(folder, tmp_path):
     """Five steps on each, then ten: against one device all the way."""
     found = worker.go_on(folder / "two", tmp_path / "again")
-    run = setup.from_config(worker.config_of(worker.CASES["mlp"]))
-    from research.training import advance
-
-    state = run.init()
-    whole = worker.weights(advance.over_arrays(run, state)(state, 15 + worker.STEPS)[0])
+    run, steps = worker.program_to_go_on()
+    whole = worker.weights(steps(run.init(), 15 + worker.STEPS)[0])
     check_close(found, whole, rtol=1e-4)
     for how in ("one", "eight", "two"):
         assert list((folder / how / "checkpoints").iterdir())
