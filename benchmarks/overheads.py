@@ -17,6 +17,7 @@ from benchmarks.workloads import WORKLOADS, make_data
 from research import platform
 from research.data import preprocessing
 from research.data.sources import Arrays
+from research.names import bind
 from research.reporting.writers import MetricWriter
 from research.training import advance, checkpoints, divergence, loop, setup
 from research.training.digest import parameters_sha256
@@ -46,9 +47,10 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, list[float]]:
     config = workload.build_config()
     images, labels = make_data(workload)
     train = Arrays(images, labels)
-    statistics_ = getattr(preprocessing, config.preprocessing)(images)
+    scheme = getattr(preprocessing, config.preprocessing.name)
+    fitted = bind(scheme, config.preprocessing, {})([images])
     names = tuple("0123456789")
-    run = setup.Setup(config, train, train.subset(range(0)), train, names, statistics_)
+    run = setup.Setup(config, train, train.subset(range(0)), train, names, fitted)
     state = run.init()
     advance_steps = advance.over_arrays(run, state)
     healthy = jax.jit(divergence.healthy).lower(state).compile()
