@@ -1,16 +1,13 @@
 """Our side: the trainer's own program, as research/main.py compiles it."""
 
-import jax
 import numpy as np
 
 from benchmarks.workloads import Workload, make_data
 from research import platform
 from research.data import preprocessing
-from research.data.feed import to_device
 from research.data.sources import Arrays
 from research.names import bind
-from research.training import executors, setup
-from research.training.step import make_train_step
+from research.training import advance, setup
 
 
 def prepare(workload: Workload):
@@ -24,11 +21,7 @@ def prepare(workload: Workload):
     names = tuple("0123456789")
     run = setup.Setup(config, train, train, train, names, statistics)
     state = run.init()
-    data = to_device(images, labels)
-    program = jax.jit(
-        executors.resident(make_train_step(config, run.classes), config.batch_size),
-        donate_argnums=0,
-    )
+    program, data = advance.resident_program(run, state)
     held = [state]
 
     def round_() -> float:

@@ -9,7 +9,7 @@ Test split of the digits, mean and standard error of 16 seeds (355 images; 305 s
 
 Averaged statistics are `config.averaging.recalibration_examples = 0`: batch norm's running ones,
 averaged like the weights, instead of those of the averaged weights over the training split. A
-run takes 66 s on two cores of an AMD EPYC that are ten times overcommitted; seeds differ by .8 %.
+run takes 10 s on two busy cores of an AMD EPYC; seeds differ by .8 %.
 
 python -m research.main --config=configs/averaging.py
 python -m research.main --config=configs/averaging.py --config.averaging.name=swa --workdir=runs/swa

@@ -1,7 +1,7 @@
 """ResNet-50 on ImageNet (He et al., 2015, https://arxiv.org/abs/1512.03385), 90 epochs.
 
-Expect 76 % top-1 on the validation split, as others report for this recipe (Goyal et al., 2017,
-https://arxiv.org/abs/1706.02677). It has not been trained to the end here: no machine for it.
+Not trained here: no machine for it. Goyal et al. (2017, https://arxiv.org/abs/1706.02677) report
+76 % top-1 with random-resized crops, which are not there; expect less.
 
 python -m research.main --config=configs/imagenet_resnet50.py --config.data.data_dir=DIR
 """

@@ -2,7 +2,7 @@
 https://proceedings.mlr.press/v15/coates11a.html) before a small convolutional net on CIFAR-10.
 
 60.7 % on test after one epoch, one seed; with --config.preprocessing.name=per_channel: 58.6 %. Each
-took 20 to 25 min on two busy cores of an AMD EPYC, which some twenty other processes shared.
+took 20 to 25 min on two very busy cores of an AMD EPYC.
 
 python -m research.main --config=configs/whitening.py --config.data.data_dir=DIR
 """

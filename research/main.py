@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.voice import Voice
     from research.reporting.writers import median_throughput
     from research.session import Session
-    from research.training import early_stopping, evaluation, interruption, setup
+    from research.training import checks, early_stopping, evaluation, interruption, setup
     from research.training.checkpoints import Checkpoints, fitted_before
 
     platform.enable_compilation_cache()
@@ -44,6 +44,8 @@ def main(argv: list[str]) -> int:
 
     with interruption.at_once():
         run = setup.from_config(config, fitted_before(workdir, config))
+        for line in checks.warnings(config):
+            voice.warn(f"warning: {line}")
         run.layout.check_batch(config)
         first = run.init()
         plan = run.plan()

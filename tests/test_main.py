@@ -227,9 +227,7 @@ def test_two_processes_do_not_share_a_folder(command, tmp_path):
         while not (tmp_path / "history.jsonl").exists():
             time.sleep(0.01)
         os.kill(first.pid, signal.SIGSTOP)
-        assert "in use by another process" in one_line(
-            command("main", *LONG, f"--workdir={tmp_path}")
-        )
+        assert "in use by process" in one_line(command("main", *LONG, f"--workdir={tmp_path}"))
     finally:
         os.kill(first.pid, signal.SIGCONT)
         first.kill()
@@ -408,7 +406,7 @@ EARLY = (MAIN, "--config.duration=30000 steps", "--config.data.name=spirals",
          "--config.data.toy_noise=0.3", "--config.optimizer.learning_rate=0.01",
          "--config.schedule.name=constant", "--config.averaging.name=ema",
          "--config.early_stopping.metric=loss", "--config.early_stopping.patience=200 steps",
-         "--config.evaluate_every=20 steps", "--config.checkpoint_every=100 steps",
+         "--config.evaluate_every=20 steps", "--config.checkpoint.every=100 steps",
          "--config.log_every=10 steps", "--config.compute.steps_per_dispatch=1")  # fmt: skip
 
 

@@ -19,7 +19,7 @@ class CNN(nn.Module):
     @nn.compact
     def __call__(self, x, train: bool):
         """Float images (B, H, W, C) -> logits (B, classes)."""
-        _check_images(x, "cnn", smallest=self.layers.model.pooling_window ** len(self.channels))
+        _check_images(x, "cnn")
         x = self.layers.inputs(x, train)
 
         def stage(_, x, channels):
@@ -29,8 +29,8 @@ class CNN(nn.Module):
 
         for channels in self.channels:
             x = self.layers.block(stage, self, x, channels)
+        x = self.layers.dropout(x, train)  # of images still, for what drops whole channels
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
-        x = self.layers.dropout(x, train)
         return self.layers.head(self.classes)(x)
 
 
@@ -39,9 +39,9 @@ def build(model: ConfigDict, layers: Layers, classes: int) -> CNN:
     return CNN(layers, tuple(model.channels), classes)
 
 
-def _check_images(x, name: str, smallest: int) -> None:
-    if x.ndim != 4 or min(x.shape[1:3]) < smallest:
+def _check_images(x, name: str) -> None:
+    if x.ndim != 4:
         raise UserError(
-            f"config.model.name = {name!r} takes images of at least {smallest} x {smallest} "
-            f"pixels, the data have shape {x.shape[1:]} (allowed here: mlp, which takes any shape)"
+            f"config.model.name = {name!r} takes images, the data have shape {x.shape[1:]} "
+            "(allowed here: mlp, which takes any shape)"
         )

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from research.errors import UserError
+
 
 def max_pool(x, train, *, pooling_window):
     """The maximum of each window of window x window pixels; rows and columns left over are cut off.
@@ -38,6 +40,7 @@ class _FractionalMaxPool(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
+        _check(x, 2)
         places = jax.random.uniform(self.make_rng("dropout"), (2,)) if train else (0.5, 0.5)
         for axis, place in zip((1, 2), places, strict=True):
             size = x.shape[axis]
@@ -51,6 +54,15 @@ class _FractionalMaxPool(nn.Module):
 
 def _windows(x, window):
     batch, height, width, channels = x.shape
+    _check(x, window)
     rows, columns = height // window, width // window
     x = x[:, : rows * window, : columns * window]
     return jnp.reshape(x, (batch, rows, window, columns, window, channels))
+
+
+def _check(x, smallest: int) -> None:
+    if min(x.shape[1:3]) < smallest:
+        raise UserError(
+            f"config.model.channels: images of {x.shape[1]} x {x.shape[2]} pixels are left to be "
+            f"pooled by {smallest} x {smallest} (allowed: fewer stages)"
+        )

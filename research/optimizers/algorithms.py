@@ -140,7 +140,8 @@ def adafactor():
 def muon(*, momentum, beta1, beta2, epsilon):
     """Nesterov momentum, made nearly orthogonal by five Newton-Schulz steps (Jordan et al., 2024).
 
-    For hidden kernels, of convolutions as (fan_in, out); Adam for the head and all else.
+    Times sqrt(max(1, out / fan_in)). For hidden kernels, of convolutions as (fan_in, out); Adam for
+    the head and all else.
     """
 
     def kinds(params):
@@ -154,7 +155,15 @@ def muon(*, momentum, beta1, beta2, epsilon):
             lambda w: contrib.MuonDimensionNumbers(tuple(range(w.ndim - 1)), w.ndim - 1), params
         )
 
-    orthogonal = contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=sides)
+    def shaped(updates, params):
+        return jax.tree.map(
+            lambda u: u * max(1.0, u.shape[-1] ** 2 / u.size) ** 0.5 if u.size else u, updates
+        )
+
+    orthogonal = optax.chain(
+        contrib.scale_by_muon(beta=momentum, weight_dimension_numbers=sides),
+        optax.stateless(shaped),
+    )
     return optax.partition(
         {"muon": orthogonal, "adam": adam(beta1=beta1, beta2=beta2, epsilon=epsilon)}, kinds
     )

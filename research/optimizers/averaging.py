@@ -33,4 +33,5 @@ def swa(count, step, *, start, every):
     """
     since = step - start
     due = jnp.floor(since / every) > jnp.floor((since - 1) / every)
-    return jnp.where(since <= 0, 1.0, jnp.where(due, 1 / (count + 1), 0.0))
+    nothing_yet = (since <= 0) | (count == 0)
+    return jnp.where(nothing_yet, 1.0, jnp.where(due, 1 / (count + 1), 0.0))

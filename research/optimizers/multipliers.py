@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from research.config import Duration
 from research.optimizers.masks import by_pattern, layer_depths
 
 
@@ -47,6 +48,7 @@ def _thawed(config, hyperparameters, params, step):
     pairs = []
     until = hyperparameters["transfer"]["thaw"]
     for number, (pattern, duration) in enumerate(config.transfer.freeze):
-        whole = duration == "100 percent"
+        parsed = Duration.parse(duration, "transfer.freeze")
+        whole = parsed.unit == "percent" and parsed.amount >= 100
         pairs.append((pattern, False if whole else jnp.float32(step >= until[number])))
     return by_pattern("config.transfer.freeze", pairs, params, default=1.0)

@@ -200,7 +200,7 @@ def _tiles(run: Run) -> str:
         tiles.append(("parameters", f"{summary['parameter_count']:,}"))
         tiles.append(("from start to end", f"{summary['wall_seconds']:.1f} s"))
         tiles.append(("of that compiling", f"{summary['compile_seconds']:.1f} s"))
-        tiles.append(("examples / second", f"{summary['examples_per_second']:,.0f}"))
+        tiles.append(("examples / second", _number(summary["examples_per_second"])))
     cells = (
         f'<div class="tile"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in tiles
     )

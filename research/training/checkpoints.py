@@ -348,7 +348,7 @@ class Checkpoints:
         items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
         metadata = self._manager.restore(step, args=items)["metadata"]
         sealed = _SEAL in metadata
-        if sealed and metadata != _sealed(metadata):
+        if sealed and metadata[_SEAL] != _sealed(metadata)[_SEAL]:
             raise ValueError("its metadata do not match their digest")
         if metadata["format"] != FORMAT:
             raise UserError(

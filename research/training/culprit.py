@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from research.data.shuffle import batch_indices
+from research.data.shuffle import batch_epochs, batch_indices
 from research.optimizers.masks import path_name
 from research.training import ensembles
 from research.training.divergence import all_finite, healthy
@@ -80,7 +80,9 @@ def _of_step(run: Setup, state: TrainState) -> str:
         state.hyperparameters["seed"], state.step, run.config.batch_size, len(run.train)
     )
     batch = dataclasses.asdict(run.train.load(np.asarray(indices)))
-    config = run.config.copy_and_resolve_references()
+    epochs = batch_epochs(state.step, run.config.batch_size, len(run.train))
+    batch |= {"indices": indices, "epochs": epochs}
+    config = run.layout.static(run.config).copy_and_resolve_references()
     config.on_divergence = "stop"
     for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread it over all
         config.optimizer[key] = 0.0

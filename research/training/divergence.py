@@ -44,4 +44,5 @@ def skip_unless_finite(
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
     sums = {name: jnp.where(finite, metrics[name], 0) for name in ("loss", "correct", "count")}
     metrics = {**metrics, **sums, "skipped": (~finite).astype(jnp.int32)}
-    return kept.replace(step=after.step), metrics
+    # What members of an ensemble share must stay shared.
+    return kept.replace(step=after.step, preprocessing=after.preprocessing), metrics

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.special import softmax
 
@@ -32,8 +31,7 @@ def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
 
     Compiled here, for states like the one given; for data on disk when they are first read.
     """
-    if not len(split):
-        raise UserError("an empty split cannot be evaluated (config.data.validation = 0 has none)")
+    _check_not_empty(split)
     run = jax.jit(executors.evaluator(ensembles.make_eval_step(config, classes)))
     if isinstance(split, Arrays):
         batches = _batches(config, split)
@@ -65,24 +63,33 @@ def validation_evaluator(run: Setup, state):
 
 def _compiled_average(run: Setup, state):
     """state -> its average, with batch norm's statistics from a sample of the training split."""
-    wanted = min(run.config.averaging.recalibration_examples, len(run.train))
-    if not (wanted and state.batch_stats):
+    if not _recalibrated(run, state):
         return averages.averaged
+    wanted = min(run.config.averaging.recalibration_examples, len(run.train))
     size = min(run.config.compute.evaluation_batch_size, wanted)
     inputs = run.spread(wanted // size * size)
-    inputs = jnp.asarray(inputs.reshape(-1, size, *inputs.shape[1:]))
+    inputs = run.layout.put(inputs.reshape(-1, size, *inputs.shape[1:]))
     recalibrate = ensembles.for_each(run.config, make_recalibrate(run.config, run.classes))
-    program = jax.jit(lambda state, inputs: recalibrate(averages.averaged(state), inputs))
+    program = jax.jit(
+        lambda state, inputs: recalibrate(averages.averaged(state), inputs),
+        out_shardings=run.layout.of_state(state),
+    )
     program = program.lower(state, inputs).compile()
     return lambda state: program(state, inputs)
 
 
 def whole_average(run: Setup, state):
     """The average of the weights as it is tested: batch norm's statistics from all of train."""
-    state = averages.averaged(state)
-    if not run.config.averaging.recalibration_examples:
-        return state
-    return recalibrate(run.config, run.classes, state, run.train)
+    average = averages.averaged(state)
+    if not _recalibrated(run, state):
+        return average
+    return recalibrate(run.config, run.classes, average, run.train)
+
+
+def _recalibrated(run: Setup, state) -> bool:
+    """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
+    wanted = run.config.averaging.recalibration_examples
+    return bool(wanted and state.batch_stats and not run.config.model.freeze_batch_stats)
 
 
 def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
@@ -104,6 +111,7 @@ def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.nd
 
 def predict_each(config, classes: int, state, split: Arrays | Records):
     """The logits, float (members, N, classes), and the labels, int (N,), of a whole split."""
+    _check_not_empty(split)
     function = ensembles.make_predict(config, classes)
     run = jax.jit(
         lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs),
@@ -145,9 +153,7 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
         with replaced(workdir / "evaluation.npz") as file:
             np.savez(file, **found)
     if len(logits) == 1:
-        test = evaluate(run.config, run.classes, state, run.test)
-        test = {f"test_{key}": test[key] for key in ("accuracy", "loss")}
-        test["test_ece"] = ensembles.figures(logits, labels)["ece"]
+        test = {f"test_{name}": of for name, of in ensembles.figures(logits, labels).items()}
     else:
         test = ensembles.compared(logits, labels, names)
     if averages.kept(run.config):
@@ -214,6 +220,11 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
         "plane_points": points,
         "plane_labels": run.test.labels,
     }
+
+
+def _check_not_empty(split: Arrays | Records) -> None:
+    if not len(split):
+        raise UserError("an empty split cannot be evaluated (config.data.validation = 0 has none)")
 
 
 def _parts(config, split: Arrays | Records) -> Iterable[Arrays]:

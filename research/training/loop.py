@@ -157,6 +157,20 @@ def fit(
     window_seconds = 0.0
     last = time.perf_counter()
 
+    def close_window(dispatch: _Dispatch) -> None:
+        """Writes the training metrics since the last log point."""
+        nonlocal window, window_seconds
+        if not np.all(window.get("member_count", window["count"])):
+            what = "gradients of all steps since the last log point are"
+            raise Diverged(what, dispatch.step, dispatch.step - dispatch.steps)
+        record = {"step": dispatch.step, "split": "train", **mean(window)}
+        record["examples_per_second"] = int(window["count"]) / window_seconds
+        record["learning_rate"] = float(window["learning_rate"])
+        if window["skipped"]:
+            record["skipped_steps"] = int(window["skipped"])
+        write(record)
+        window, window_seconds = None, 0.0
+
     def finish(dispatch: _Dispatch) -> dict | None:
         """Waits for a dispatch and tells of it; returns the validation records, if any."""
         nonlocal window, window_seconds, last
@@ -175,16 +189,7 @@ def fit(
         shown = mean(metrics)
         shown["examples_per_second"] = int(metrics["count"]) / seconds
         if plan.logs_at(dispatch.step):
-            if not window["count"]:
-                what = "gradients of all steps since the last log point are"
-                raise Diverged(what, dispatch.step, since)
-            record = {"step": dispatch.step, "split": "train", **mean(window)}
-            record["examples_per_second"] = int(window["count"]) / window_seconds
-            record["learning_rate"] = float(metrics["learning_rate"])
-            if window["skipped"]:
-                record["skipped_steps"] = int(window["skipped"])
-            write(record)
-            window, window_seconds = None, 0.0
+            close_window(dispatch)
         records = None
         if dispatch.evaluated is not None:
             found = jax.device_get(dispatch.evaluated)
@@ -196,9 +201,10 @@ def fit(
             for split, record in records.items():
                 write(record)
                 shown[f"{split}_accuracy"] = record["accuracy"]
-            if not math.isfinite(records["validation"]["loss"]):
-                what = f"the validation loss{_of_members(found['validation'])} is"
-                raise Diverged(what, dispatch.step, dispatch.step)
+            for split, record in records.items():
+                if not math.isfinite(record["loss"]):
+                    what = f"the {split} loss{_of_members(found[split])} is"
+                    raise Diverged(what, dispatch.step, dispatch.step)
         progress(dispatch.step, shown)
         return records
 
@@ -219,8 +225,10 @@ def fit(
         previous = _Dispatch(step, steps, metrics, finite, evaluated)
         if plan.saves_at(step) or (judge and evaluated):
             records = finish(previous)  # first: a state that diverged must not be saved
-            previous = None
             new_best, enough = judge() if judge else (False, False)
+            if enough and window:
+                close_window(previous)
+            previous = None
             if plan.saves_at(step) or new_best or enough:
                 save(state, records)
                 saved = step

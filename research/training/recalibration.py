@@ -71,7 +71,7 @@ def train_and_eval_loss(
     model = models.build(config, state.hyperparameters, classes)
     by_running = model.apply(
         {"params": state.params, "batch_stats": state.batch_stats},
-        preprocess(state.preprocessing, jnp.asarray(batch.inputs)),
+        preprocess(state.preprocessing, jnp.asarray(batch.inputs)).astype(config.compute.dtype),
         train=False,
     )
     train, evaluated = (loss.sums(found, targets)["loss"] for found in (logits, by_running))
@@ -90,7 +90,7 @@ def _by_itself(config: ConfigDict, classes: int) -> Callable:
         numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
         logits, updates = models.build(config, numbers, classes).apply(
             {"params": state.params, "batch_stats": state.batch_stats},
-            preprocess(state.preprocessing, inputs),
+            preprocess(state.preprocessing, inputs).astype(config.compute.dtype),
             train=True,
             rngs={"dropout": jax.random.key(0)},  # drops nothing
             mutable=["batch_stats"],

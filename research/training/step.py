@@ -83,10 +83,9 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
         metrics["learning_rate"] = optimizers.learning_rate(config, numbers, state.step, opt_state)
         params = optax.apply_updates(state.params, updates)
         if config.optimizer.max_norm:
+            trained = trained_now(config, numbers, params, state.step)
             shortened = max_norm(params, numbers["optimizer"]["max_norm"])
-            params = jax.tree.map(
-                lambda old, new, fixed: old if fixed else new, params, shortened, fixed
-            )
+            params = jax.tree.map(jnp.where, trained, shortened, params)
         after = state.replace(
             step=state.step + 1,
             params=params,

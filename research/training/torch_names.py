@@ -29,8 +29,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         from safetensors.numpy import load_file
     except ModuleNotFoundError:
         raise UserError(
-            "reading .safetensors files needs the extra `safetensors`: pip install "
-            "'onestep[safetensors]'"
+            "reading .safetensors files needs the extra `safetensors`: bash setup.sh safetensors"
         ) from None
     if not path.is_file():
         raise UserError(f"config.transfer.checkpoint = {str(path)!r}: no such file")

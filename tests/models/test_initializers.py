@@ -113,7 +113,7 @@ def test_initializers_take_lanes_of_keys(name):
 
 
 def deviations(name, scale, activation, layers=10, units=500, examples=1000):
-    """The lecture's experiment: the standard deviation after each of ten layers of 500 units."""
+    """A classic experiment: the standard deviation after each of ten layers of 500 units."""
     keys = jax.random.split(jax.random.key(0), layers + 1)
     x, found = jax.random.normal(keys[0], (examples, units)), []
     for key in keys[1:]:
@@ -124,7 +124,7 @@ def deviations(name, scale, activation, layers=10, units=500, examples=1000):
 
 
 def test_the_lectures_ten_layers():
-    """Printed there, or computed for this page; the random seed moves them by some percent."""
+    """Known, or computed by NumPy; the random seed moves them by some percent."""
     small = deviations("normal", 0.01, activations.tanh)
     np.testing.assert_allclose(small[:5], [0.213, 0.0476, 0.0106, 0.00238, 0.000532], rtol=0.05)
     np.testing.assert_allclose(small[3:] / small[2:-1], 0.01 * np.sqrt(500), rtol=0.05)

@@ -69,7 +69,12 @@ def test_mlp_by_hand():
     ("shape", "model", "message"),
     [
         ((2,), {"name": "cnn"}, "takes images"),
-        ((3, 3, 1), {"name": "cnn"}, "at least 4 x 4"),
+        ((3, 3, 1), {"name": "cnn"}, "images of 1 x 1 pixels are left to be pooled"),
+        (
+            (3, 3, 1),
+            {"name": "cnn", "pooling": "fractional_max_pool", "channels": (4, 4, 4)},
+            "images of 1 x 1 pixels are left to be pooled",
+        ),
         ((2,), {"name": "resnet"}, "takes images"),
         ((8, 8, 1), {"name": "resnet", "depth": 21}, "config.model.depth = 21"),
         ((8, 8, 1), {"name": "reznet"}, "did you mean 'resnet'"),
@@ -79,3 +84,18 @@ def test_mlp_by_hand():
 def test_what_does_not_fit_is_named(shape, model, message):
     with pytest.raises(UserError, match=message):
         build(shape, **model)[1]()
+
+
+def test_spatial_dropout_takes_whole_channels_from_a_cnn():
+    model, init = build((8, 8, 1), name="cnn", dropout="spatial_dropout", dropout_rate=0.5)
+    variables = init()
+    x = jnp.ones((4, 8, 8, 1))
+    _, found = model.apply(
+        variables, x, train=True, rngs={"dropout": jax.random.key(0)},
+        capture_intermediates=lambda module, _: type(module).__name__ == "Noise",
+        mutable=["batch_stats", "intermediates"],
+    )  # fmt: skip
+    (images,) = jax.tree.leaves(found["intermediates"])
+    assert images.ndim == 4
+    dropped = (np.asarray(images) == 0).all((1, 2))
+    assert dropped.mean() > 0.2 and not dropped.all()

@@ -189,7 +189,8 @@ def muon(memory, g, t, w, place):
     for _ in range(5):
         a = x @ x.T
         x = 3.4445 * x + (-4.775 * a + 2.0315 * a @ a) @ x
-    return m, (x.T if turned else x).reshape(g.shape)
+    factor = np.sqrt(max(1.0, g.shape[-1] / (g.size / g.shape[-1])))
+    return m, factor * (x.T if turned else x).reshape(g.shape)
 
 
 # L-BFGS wants the loss itself: see test_line_search.py.

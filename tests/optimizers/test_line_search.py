@@ -147,6 +147,7 @@ def test_logistic_regression_in_lanes_ends_at_scipys_optimum():
         ({"model.dropout_rate": 0.1}, r"model.dropout_rate = 0.1 \(allowed: 0.0\)"),
         ({"augmentation.mixing": "mixup"}, r"augmentation.mixing = 'mixup' \(allowed: 'none'\)"),
         ({"optimizer.sam_radius": 0.1}, r"optimizer.sam_radius = 0.1 \(allowed: 0.0\)"),
+        ({"optimizer.clip_norm": 1.0}, r"optimizer.clip_norm = 1.0 \(allowed: 0.0\)"),
     ],
 )
 def test_a_loss_that_changes_from_step_to_step_is_refused(changes, words):

@@ -173,7 +173,7 @@ def test_without_batch_norm_there_is_nothing_to_recalibrate():
 
 
 def test_after_recalibration_a_batch_has_one_loss_in_training_and_evaluation():
-    """The lecture's difference, before and after, where the batch is all there is."""
+    """The difference of train and eval mode, before and after, where the batch is all there is."""
     run = small("none")
     state = run.init()  # whose running statistics are of nothing yet
     kernel = jax.random.normal(jax.random.key(0), state.params["head"]["kernel"].shape)
@@ -185,3 +185,21 @@ def test_after_recalibration_a_batch_has_one_loss_in_training_and_evaluation():
     anew = recalibration.recalibrate(run.config, run.classes, state, batch)
     own, after = recalibration.train_and_eval_loss(run.config, run.classes, anew, batch)
     assert own == pytest.approx(before[0], rel=1e-6) and after == pytest.approx(own, rel=1e-5)
+
+
+def test_swa_from_the_start_is_never_the_zeros_it_began_with(trajectory):
+    run = small("swa", start="0 steps", every="10 steps")
+    state = program(run)(run.init(), 3)
+    first = trajectory[0].params
+    jax.tree.map(np.testing.assert_array_equal, state.averages["params"], first)
+
+
+def test_statistics_that_training_kept_are_kept_for_the_average_too():
+    run = small("ema")
+    run.config.model.freeze_batch_stats = True
+    state = run.init()
+    state = state.replace(averages=state.averages | {"params": state.params})
+    evaluator = evaluation.validation_evaluator(run, state)
+    evaluator(state)
+    averaged = evaluation.whole_average(run, state)
+    jax.tree.map(np.testing.assert_array_equal, averaged.batch_stats, state.averages["batch_stats"])

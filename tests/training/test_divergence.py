@@ -201,9 +201,24 @@ def test_a_stopped_run_keeps_its_checkpoint_and_may_go_on_by_another_policy(comm
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_line_search_that_starts_at_infinity_is_healthy(members):
-    changes = {"optimizer.name": "lbfgs", "batch_size": 108, "ensemble.members": members}
+    changes = {"optimizer.name": "lbfgs", "batch_size": 109, "ensemble.members": members}
     state = small(**changes).init()
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.opt_state))
     assert divergence.healthy(state)
     worse = jax.tree.map(lambda leaf: leaf + jnp.inf if leaf.ndim > 2 else leaf, state.opt_state)
     assert not divergence.healthy(state.replace(opt_state=worse))
+
+
+def test_what_an_augmentation_reads_is_there_in_the_search():
+    run = small(**{"data.name": "digits", "augmentation.names": ("alternating_flip",)})
+    assert culprit._of_step(run, run.init()) == ""
+
+
+@pytest.mark.parametrize("lanes", ["map", "vmap"])
+def test_one_member_may_skip_what_another_does_not(lanes):
+    run = poisoned(
+        small(**{"on_divergence": "skip_step", "ensemble.members": 2, "ensemble.lanes": lanes})
+    )
+    state = run.init()
+    state, metrics = advance.over_arrays(run, state)(state, 2 * len(run.train) // 16)
+    assert int(metrics["skipped"]) >= 2 and divergence.healthy(state)

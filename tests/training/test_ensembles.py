@@ -239,6 +239,7 @@ def test_snapshots_stay_and_one_that_is_damaged_is_left_out(tmp_path):
         ({"ensemble.members": 2, "data.memory_mb": 0}, "come from disk in one order"),
         ({"ensemble.members": 2, "ensemble.lanes": "vmpa"}, "did you mean 'vmap'"),
         ({"ensemble.members": 0}, "at least 1"),
+        ({"ensemble.members": 2, "transfer.checkpoint": "x"}, "start from seeds of their own"),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(changes, words):

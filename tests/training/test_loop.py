@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from research.config import default_config
 from research.data.feed import padded_batches
 from research.errors import UserError
-from research.training import evaluation, setup
+from research.training import advance, early_stopping, evaluation, loop, setup
 from research.training.loop import Pace, Plan
 
 
@@ -110,3 +110,34 @@ def test_init_is_abstract_too():
     run = setup.from_config(config)
     shapes = jax.eval_shape(run.init)
     assert jax.tree.map(np.shape, run.init()) == jax.tree.map(lambda leaf: leaf.shape, shapes)
+
+
+def test_a_run_that_is_stopped_early_tells_of_its_last_steps():
+    """Though no log point had come."""
+    config = default_config()
+    config.data.name = "moons"
+    config.log_every, config.evaluate_every = "100 percent", "5 steps"
+    run = setup.from_config(config)
+    state, records = run.init(), []
+    verdicts = iter([(False, False), (True, True)])
+
+    def judge():
+        return early_stopping.Verdict(*next(verdicts))
+
+    loop.fit(
+        state,
+        run.plan(),
+        advance=advance.over_arrays(run, state),
+        healthy=lambda state: True,
+        evaluate=evaluation.validation_evaluator(run, state),
+        save=lambda *_: None,
+        write=records.append,
+        progress=lambda *_: None,
+        interrupted=lambda: False,
+        pace=loop.Pace(5),
+        judge=judge,
+    )
+    assert [(record["step"], record["split"]) for record in records] == [
+        (5, "validation"),
+        (5, "train"),
+    ]

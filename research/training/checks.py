@@ -1,0 +1,176 @@
+"""Parts of a config that do not fit together, or not with the data: refused before any work."""
+
+import jax
+from ml_collections import ConfigDict
+
+from research import models, platform
+from research.config import default_config, flatten
+from research.data.shuffle import MAX_POSITIONS
+from research.data.sources import Arrays, Records
+from research.errors import UserError, unknown_name
+from research.names import numbers_of, resolve
+from research.optimizers import algorithms
+from research.training import hyperparameters
+from research.vocabulary import NAMED
+
+# What makes the loss another function at each step, or its gradient not the loss's.
+_NOT_FOR_LINE_SEARCH = (
+    "augmentation.names",
+    "augmentation.mixing",
+    "model.ghost_batch_size",
+    "model.dropout_rate",
+    "model.input_dropout_rate",
+    "model.dropconnect_rate",
+    "model.stochastic_depth_rate",
+    "optimizer.sam_radius",
+    "optimizer.clip_value",
+    "optimizer.clip_norm",
+    "optimizer.clip_adaptive",
+)
+
+
+def check_names(config: ConfigDict) -> None:
+    """Before the data are loaded, for that may take a while."""
+    for key, value in flatten(config).items():
+        if key in NAMED:
+            for name in value if isinstance(value, tuple) else (value,):
+                resolve(f"config.{key}", name, NAMED[key])
+    if config.model.name not in models.names():
+        raise unknown_name("config.model.name", config.model.name, models.names())
+
+
+def check_pairs(config: ConfigDict) -> None:
+    """Refuses choices that undo each other.
+
+    Raises:
+      UserError: it names both.
+    """
+    model = config.model
+    if model.weight_standardization and model.fit_weights != "none":
+        raise UserError(
+            f"config.model.fit_weights = {model.fit_weights!r} scales kernels, and "
+            "config.model.weight_standardization = True undoes that (allowed: either)"
+        )
+
+
+def warnings(config: ConfigDict) -> list[str]:
+    """What may be meant, but is more likely a slip: a line for each."""
+    model, schedule = config.model, config.schedule
+    found = []
+    if model.activation == "selu" and model.normalization != "none":
+        found.append(
+            "config.model.activation = 'selu' normalises by itself; config.model.normalization = "
+            f"{model.normalization!r} takes that from it (made for it: 'none')"
+        )
+    if model.activation_gain and model.initializer.startswith("he_"):
+        found.append(
+            f"config.model.initializer = {model.initializer!r} has the gain of ReLU in it, and "
+            "config.model.activation_gain = True multiplies by a gain once more (made for it: "
+            "lecun_*, xavier_*, orthogonal)"
+        )
+    if schedule.name in ("exponential", "inverse_time") and not schedule.final:
+        found.append(
+            f"config.schedule.name = {schedule.name!r} cannot end at config.schedule.final = 0: "
+            "1e-6 is taken, and most of the training is done at a tiny rate (more usual: 0.01)"
+        )
+    return found
+
+
+def check_memory(state) -> None:
+    """What does not fit would be noticed late, or by the system, which kills without a word."""
+    limits = jax.local_devices()[0].memory_stats() or {}
+    limit = limits.get("bytes_limit") or platform.physical_memory()
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
+    if size > limit:
+        raise UserError(
+            f"config.model: its weights and the optimizer's state are {size / 2**30:.3g} GB "
+            f"(allowed here: {limit / 2**30:.3g})"
+        )
+
+
+def check_ensemble(config: ConfigDict, train: Arrays | Records) -> None:
+    """Refuses populations of streamed data, and snapshots of a schedule without cycles.
+
+    Raises:
+      UserError: it names what is allowed.
+    """
+    members, snapshots = config.ensemble.members, config.ensemble.snapshots
+    if members > 1 and isinstance(train, Records):
+        raise UserError(
+            f"config.ensemble.members = {members}: data of more than config.data.memory_mb come "
+            "from disk in one order (allowed here: 1; `research.evaluate RUN1 RUN2` averages runs)"
+        )
+    if members > 1 and config.transfer.checkpoint:
+        raise UserError(
+            f"config.ensemble.members = {members} start from seeds of their own, not from "
+            f"config.transfer.checkpoint = {config.transfer.checkpoint!r} (allowed: either)"
+        )
+    if config.seed + members > 2**32:
+        raise UserError(
+            f"config.ensemble.members = {members}: the last seed would be out of range "
+            f"(allowed: up to {2**32 - config.seed} from config.seed = {config.seed} on)"
+        )
+    if not snapshots:
+        return
+    if config.schedule.name != "cosine_restarts":
+        raise UserError(
+            f"config.ensemble.snapshots = {snapshots} are the ends of cycles, and "
+            f"config.schedule.name = {config.schedule.name!r} has none (allowed: 'cosine_restarts')"
+        )
+    cycles = config.schedule.cycles
+    if cycles != int(cycles) or snapshots > cycles:
+        raise UserError(
+            f"config.ensemble.snapshots = {snapshots} of config.schedule.cycles = {cycles:g} "
+            "(allowed: whole cycles, and at most as many snapshots)"
+        )
+
+
+def check_sizes(config: ConfigDict, examples: int) -> None:
+    """Refuses batches and durations that do not go with this many training examples.
+
+    Raises:
+      UserError: it names what is allowed.
+    """
+    size, parts = config.batch_size, config.compute.microbatches
+    if size > examples:
+        raise UserError(
+            f"config.batch_size = {size} is larger than the {examples} training examples "
+            f"(allowed: 1 to {examples})"
+        )
+    if size % parts:
+        divisors = [number for number in range(1, size + 1) if size % number == 0]
+        below = max(number for number in divisors if number < parts)
+        above = min((number for number in divisors if number > parts), default=below)
+        nearest = sorted({below, above})
+        raise UserError(
+            f"config.compute.microbatches = {parts} does not divide config.batch_size = {size} "
+            f"(allowed: divisors, such as {' or '.join(map(str, nearest))})"
+        )
+    if "line_search_steps" in numbers_of(getattr(algorithms, config.optimizer.name)):
+        _check_line_search(config, examples)
+    seen = (hyperparameters.total_steps(config, examples) + 1) * size
+    if seen > MAX_POSITIONS:
+        raise UserError(
+            f"config.duration = {config.duration!r} is {seen} examples (allowed: {MAX_POSITIONS})"
+        )
+
+
+def _check_line_search(config: ConfigDict, examples: int) -> None:
+    """A search along a line, and the curvature between steps, need one loss for all steps."""
+    reasons = []
+    if config.batch_size < examples:
+        reasons.append(f"config.batch_size = {config.batch_size} (allowed: {examples}, all)")
+    for key, value in flatten(config).items():
+        if key in _NOT_FOR_LINE_SEARCH and value not in ((), 0, "none"):
+            off = flatten(default_config())[key]
+            reasons.append(f"config.{key} = {value!r} (allowed: {off!r})")
+    if config.model.normalization == "batch_norm":  # by parts that hold other examples each epoch
+        if config.compute.microbatches > 1:
+            reasons.append(f"config.compute.microbatches = {config.compute.microbatches}")
+        if config.parallel.local_batch_norm:
+            reasons.append("config.parallel.local_batch_norm = True")
+    if reasons:
+        raise UserError(
+            f"config.optimizer.name = {config.optimizer.name!r} needs the same loss at every step, "
+            f"which it is not by {', '.join(reasons)}"
+        )
