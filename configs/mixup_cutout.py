@@ -1,5 +1,6 @@
-"""Crops, mixup (Zhang et al., 2018, https://arxiv.org/abs/1710.09412) and cutout (DeVries and Taylor,
-2017, https://arxiv.org/abs/1708.04552) where data are few: a small convolutional net, 77 digits.
+"""Crops, mixup (Zhang et al., 2018, https://arxiv.org/abs/1710.09412) and cutout (DeVries and
+Taylor, 2017, https://arxiv.org/abs/1708.04552) where data are few: a small convolutional net, 77
+digits.
 
 Test accuracy of five seeds, each alone, and averaged:
 
@@ -8,8 +9,8 @@ Test accuracy of five seeds, each alone, and averaged:
   crops and mixup               93.4 +- 1.1 %   94.1 %
   crops, cutout, mixup (this)   92.1 +- 1.6 %   93.8 %
 
-On all 1,302 training digits (100 epochs, three seeds) it costs: 98.2 +- .3 % against 99.15 +- .0 %. In
-8 x 8 pixels a square of 3 hides much. 12 s on two cores of an AMD EPYC, and 5 s to compile.
+On all 1,302 training digits (100 epochs, three seeds) it costs: 98.2 +- .3 % against 99.15 +- .0 %.
+In 8 x 8 pixels a square of 3 hides much. 13 s on two cores of an AMD EPYC.
 
 python -m research.main --config=configs/mixup_cutout.py
 """
