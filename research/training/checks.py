@@ -14,7 +14,7 @@ from research.training import hyperparameters
 from research.vocabulary import NAMED
 
 # What makes the loss another function at each step, or its gradient not the loss's.
-_NOT_FOR_LINE_SEARCH = (
+NOT_FOR_LINE_SEARCH = (
     "augmentation.names",
     "augmentation.mixing",
     "model.ghost_batch_size",
@@ -161,7 +161,7 @@ def _check_line_search(config: ConfigDict, examples: int) -> None:
     if config.batch_size < examples:
         reasons.append(f"config.batch_size = {config.batch_size} (allowed: {examples}, all)")
     for key, value in flatten(config).items():
-        if key in _NOT_FOR_LINE_SEARCH and value not in ((), 0, "none"):
+        if key in NOT_FOR_LINE_SEARCH and value not in ((), 0, "none"):
             off = flatten(default_config())[key]
             reasons.append(f"config.{key} = {value!r} (allowed: {off!r})")
     if config.model.normalization == "batch_norm":  # by parts that hold other examples each epoch
