@@ -1,0 +1,39 @@
+"""What a search knows: its trials, each with its numbers, what it reported, and why it ended."""
+
+import dataclasses
+import math
+from typing import Any
+
+RUNNING, FINISHED, STOPPED, DIVERGED, REPLACED = "", "finished", "stopped", "diverged", "replaced"
+
+
+@dataclasses.dataclass(frozen=True)
+class Proposal:
+    """Numbers to try next."""
+
+    values: dict[str, Any]  # by key of the config; of active axes alone
+    share: float = 1.0  # of the config's duration that it is to train for
+    parent: int | None = None  # the trial whose state it starts from; None: from its first state
+
+
+@dataclasses.dataclass
+class Trial:
+    """One setting of the hyper-parameters, trained `folds * repeats * seeds` times side by side."""
+
+    number: int
+    proposal: Proposal
+    pieces: int  # it is to train for
+    # One a piece: 'piece' (from 1), 'step', 'score' (the smaller the better, mean over its lanes),
+    # 'standard_error' (NaN for one lane), and the metrics by name, each a mean over its lanes.
+    reports: list[dict] = dataclasses.field(default_factory=list)
+    end: str = RUNNING
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """Its hyper-parameters."""
+        return self.proposal.values
+
+    @property
+    def score(self) -> float:
+        """What it reported last, the smaller the better; NaN before its first report."""
+        return self.reports[-1]["score"] if self.reports else math.nan
