@@ -1,12 +1,18 @@
-"""Every name a config may use, with its formula, paper and numbers: python -m research.vocabulary.
+"""All that a config may say, with formulas, papers and defaults: python -m research.vocabulary.
 
-The page is made of the docstrings and signatures; docs/vocabulary.md is a copy that a test keeps
-true.
+The page is made of docstrings, signatures and the comments of `default_config`; docs/vocabulary.md
+is a copy that a test keeps true.
 """
 
+import ast
+import importlib
 import inspect
+import io
+import tokenize
 from types import ModuleType
 
+from research import config as keys
+from research import models
 from research.data import augmentation, mixing, preprocessing
 from research.models import (
     activations,
@@ -43,19 +49,103 @@ def page() -> str:
     """The page, in Markdown."""
     parts = [
         "# Vocabulary\n"
-        "Every name that a config may use, made from the code by `python -m research.vocabulary`. "
-        "Numbers are keys of\nthe same section of the config; but for sizes, counts and those of "
-        "preprocessing they are\ntraced: changing one does not recompile.\n"
+        "All that a config may say, made from the code by `python -m research.vocabulary`: first "
+        "[every key](#every-key) with its\ndefault, then each name that a key may have as its "
+        "value. Traced keys are numbers of the mathematics: changing\none does not recompile, and "
+        "a resumed run may. Durations are `'10 epochs'`, `'500 steps'`, `'20000 examples'` or\n"
+        "`'5 percent'` of the training.\n",
+        "## Every key\n\n" + "\n".join(_keys()),
+        "## config.model.name\nModels: the files of research/models/ that build one.\n\n"
+        + _table(
+            "Name | What it is", [(f"`{name}`", _told(_model(name))) for name in models.names()]
+        ),
     ]
     for key, module in NAMED.items():
         summary = inspect.getdoc(module).partition("\n\n")[0]
         rows = [
-            f"| `{name}` | {_told(function)} | {_numbers(key, function)} |"
+            (f"`{name}`", _told(function), _numbers(key, function))
             for name, function in public_functions(module).items()
         ]
-        table = "\n".join(["| Name | What it is | Numbers |", "|---|---|---|", *rows])
-        parts.append(f"## config.{key}\n{summary}\n\n{table}\n")
+        table = _table("Name | What it is | Numbers", rows)
+        parts.append(f"## config.{key}\n{summary}\n\n{table}")
     return "\n".join(parts)
+
+
+def meanings() -> dict[str, str]:
+    """What each key of the config stands for: its comment in `default_config`, as one line.
+
+    That is the comment on the lines of its assignment, and on those below with nothing else.
+    """
+    source = inspect.getsource(keys.default_config)
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    lines = source.splitlines()
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokens
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    for statement in ast.parse(source).body[0].body:
+        target = getattr(statement, "targets", [None])[0]
+        if not isinstance(target, ast.Attribute):
+            continue  # config.seed, or in a section's own name: optimizer.momentum
+        section = "" if target.value.id == "config" else f"{target.value.id}."
+        numbers = list(range(statement.lineno, statement.end_lineno + 1))
+        while lines[numbers[-1]].lstrip().startswith("#"):
+            numbers.append(numbers[-1] + 1)
+        found[section + target.attr] = " ".join(comments.get(number, "") for number in numbers)
+    return {key: meaning.strip() for key, meaning in found.items()}
+
+
+def accepted(key: str) -> str:
+    """What a key of the config may be set to, in Markdown."""
+    default = keys.flatten(keys.default_config())[key]
+    several = isinstance(default, tuple)
+    sample = default[0] if several and default else default
+    if key in NAMED:
+        return f"[names](#config{key.replace('.', '')})"
+    if key in keys.CHOICES or key == "model.name":
+        return ", ".join(f"`{name}`" for name in keys.CHOICES.get(key, models.names()))
+    if key in keys.PAIRS:
+        return f"pairs, as `{keys.PAIRS[key]}`"
+    if key in (*keys.DURATIONS, *keys.TRACED_DURATIONS):
+        words = "durations" if several else "a duration"
+        return words + " above 0" * key.endswith("every")
+    if isinstance(default, bool):
+        return "`True`, `False`"
+    if isinstance(sample, (int, float)):
+        whole = ("whole numbers" if several else "a whole number") * isinstance(sample, int)
+        limits = {**keys.LIMITS, **keys.TRACED}.get(key)
+        return ", ".join(filter(None, [whole, limits and keys.interval(*limits)]))
+    return "patterns" if several else "text"
+
+
+def _keys() -> list[str]:
+    """A table for each section of the config, in the order of `default_config`."""
+    defaults, told = keys.flatten(keys.default_config()), meanings()
+    sections: dict[str, list] = {}
+    for key in told:
+        if key in defaults:
+            default = repr(defaults[key]).replace("|", "\\|")
+            traced = "yes" if key in (*keys.TRACED, *keys.TRACED_DURATIONS) else ""
+            row = (f"`{key}`", _plain(told[key]), f"`{default}`", accepted(key), traced)
+            sections.setdefault(key.rpartition(".")[0], []).append(row)
+    head = "Key | What it does | Default | Accepted | Traced"
+    return [
+        "\n".join(filter(None, [section and f"### config.{section}", told.get(section)]))
+        + "\n\n" * bool(section)
+        + _table(head, rows)
+        for section, rows in sections.items()
+    ]
+
+
+def _model(name: str) -> ModuleType:
+    return importlib.import_module(f"{models.__name__}.{name}")
+
+
+def _table(head: str, rows: list[tuple[str, ...]]) -> str:
+    lines = [f"| {head} |", "|---" * (head.count("|") + 1) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)]) + "\n"
 
 
 def _told(function) -> str:
@@ -63,6 +153,11 @@ def _told(function) -> str:
     text = inspect.getdoc(function)
     for section in ("Args:", "Returns:", "Raises:"):
         text = text.partition(f"\n{section}\n")[0]
+    return _plain(text)
+
+
+def _plain(text: str) -> str:
+    """As one line, with what Markdown would read something into escaped."""
     return " ".join(text.split()).replace("|", "\\|").replace("*", "\\*")
 
 

@@ -35,6 +35,8 @@ def test_every_number_has_limits():
         ("on_divergence", "roll_back", "did you mean 'rollback'"),
         ("checkpoint.on_error", "ignore", "allowed: continue, stop"),
         ("max_rollbacks", -1, "at least 0"),
+        ("model.residual", "zero_gama", "did you mean 'zero_gamma'"),
+        ("early_stopping.metric", "error", "allowed: accuracy, loss"),
         ("model.hidden", (64.5,), "not a whole number"),
         ("model.hidden", ("a",), "not a whole number"),
         ("duration", "ten epochs", "is not a duration"),

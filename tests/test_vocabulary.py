@@ -1,5 +1,6 @@
 """The page of names is what the code says, and every number on it is a key of the config."""
 
+import pytest
 from conftest import ROOT
 
 from research import vocabulary
@@ -23,6 +24,36 @@ def test_numbers_are_keys_of_the_config_with_limits():
                 assert (name := f"{section}.{number}" if section else number) in keys
                 checked = {*TRACED, *TRACED_DURATIONS, *LIMITS, *PAIRS}
                 assert name in checked or isinstance(keys[name], bool)
+
+
+def test_every_key_is_explained_by_its_comment():
+    told = vocabulary.meanings()
+    assert set(flatten(default_config())) <= set(told)
+    assert not [key for key in flatten(default_config()) if len(told[key]) < 5]
+    assert told["optimizer.clip_norm"] == (  # over two lines
+        "rescales gradients whose global norm is larger (Pascanu et al., 2013); 0: off"
+    )
+    assert told["preprocessing"] == "fitted on train only"  # of a section
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("optimizer.momentum", "at least 0 and below 1"),
+        ("model.leaky_slope", "any finite number"),
+        ("model.hidden", "whole numbers, at least 1 and below 2^31"),
+        ("model.depth", "a whole number"),
+        ("compute.remat", "`True`, `False`"),
+        ("schedule.milestones", "durations"),
+        ("log_every", "a duration above 0"),
+        ("on_divergence", "`stop`, `skip_step`, `rollback`"),
+        ("model.name", "`cnn`, `mlp`, `resnet`"),
+        ("optimizer.name", "[names](#configoptimizername)"),
+        ("transfer.checkpoint", "text"),
+    ],
+)
+def test_what_a_key_accepts(key, words):
+    assert vocabulary.accepted(key) == words
 
 
 def test_every_name_is_explained():

@@ -4,11 +4,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from research.errors import UserError, unknown_name
+from research.errors import UserError
 from research.models.layers import Layers
 
 _CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
-_RESIDUALS = ("plain", "zero_gamma", "fixup")
 _IMAGENET_STAGES = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
 
@@ -110,8 +109,6 @@ def build(model: ConfigDict, layers: Layers, classes: int) -> ResNet:
       UserError: a depth that is none of the paper's, or residual branches that do not fit.
     """
     depth = model.depth
-    if model.residual not in _RESIDUALS:
-        raise unknown_name("config.model.residual", model.residual, _RESIDUALS)
     if model.residual != "plain" and (model.residual == "fixup") != (model.normalization == "none"):
         raise UserError(
             f"config.model.residual = {model.residual!r} does not go with config.model."

@@ -107,7 +107,11 @@ def lion(*, beta1, beta2):
 
 
 def lars(*, momentum, weight_decay, decay_multipliers):
-    """Heavy ball on g + weight_decay w, brought to each kernel's own length (You et al., 2017)."""
+    """Heavy ball on g + weight_decay w, brought to each kernel's own length (You et al., 2017).
+
+    There is no key for the paper's trust coefficient eta: for kernels the learning rate here is
+    theirs times eta.
+    """
     return optax.chain(
         decayed(weight_decay, decay_multipliers),
         _kernels_own_length(),

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ml_collections import ConfigDict
 
-from research.errors import UserError, unknown_name
+from research.errors import UserError
 from research.training import averages
 
 _SIGNS = {"accuracy": 1, "loss": -1}
@@ -26,10 +26,8 @@ def check(config: ConfigDict, patience: float, validation_examples: int) -> None
     """Refuses what cannot be decided by.
 
     Raises:
-      UserError: an unknown metric; patience without a validation split, or with snapshots.
+      UserError: patience without a validation split, or with snapshots.
     """
-    if config.early_stopping.metric not in _SIGNS:
-        raise unknown_name("config.early_stopping.metric", config.early_stopping.metric, _SIGNS)
     if patience and not validation_examples:
         raise UserError(
             f"config.early_stopping.patience = {config.early_stopping.patience!r} needs a "
