@@ -110,6 +110,10 @@ def _worst(processes: list[subprocess.Popen]) -> int:
     while any(process.poll() is None for process in processes):
         if deadline is None and any(process.poll() for process in processes):
             deadline = time.monotonic() + _GRACE
+            for number, process in enumerate(processes):
+                if (process.returncode or 0) < 0:
+                    name = signal.Signals(-process.returncode).name
+                    print(f"process {number} was ended by {name}", file=sys.stderr, flush=True)
         if deadline is not None and time.monotonic() > deadline:
             _signal(processes, signal.SIGKILL)
         time.sleep(0.05)

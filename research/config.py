@@ -305,8 +305,19 @@ CHOICES = {
     "model.residual": ("plain", "zero_gamma", "fixup"),
     "early_stopping.metric": ("accuracy", "loss"),
 }
-# What a resumed run may change besides the traced numbers: no finite step comes out otherwise.
-POLICIES = ("on_divergence", "max_rollbacks", "checkpoint.on_error")
+# What a resumed run may change besides the traced numbers: no finite step comes out otherwise, but
+# for rounding where other devices compute it.
+POLICIES = (
+    "on_divergence",
+    "max_rollbacks",
+    "checkpoint.on_error",
+    "compute.steps_per_dispatch",
+    "compute.evaluation_batch_size",
+    "compute.remat",
+    "parallel.mode",
+    "parallel.model_devices",
+    "parallel.shard_parameters",
+)
 # Tuples of pairs, and what the pairs look like.
 PAIRS = {
     "optimizer.multipliers": "(('head/.*', 1.0), ('.*', 0.1))",

@@ -5,6 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
+from research import peers
 from research.errors import UserError
 
 
@@ -49,13 +50,13 @@ def join_processes() -> None:
     import jax
 
     seconds = {name: _whole_number(name, 1, default) for name, default in _SECONDS.items()}
-    # jax's own timeout aborts the process with a page of C++: ours comes first.
+    # jax's own timeouts abort the process with a page of C++: ours come first.
     patience = threading.Timer(seconds[TIMEOUT], _give_up, [seconds[TIMEOUT]])
     patience.start()
     try:
         jax.distributed.initialize(
             **address,
-            heartbeat_timeout_seconds=seconds[HEARTBEAT],
+            heartbeat_timeout_seconds=seconds[HEARTBEAT] + 60,
             initialization_timeout=seconds[TIMEOUT] + 60,
         )
     except (RuntimeError, ValueError) as error:
@@ -64,6 +65,7 @@ def join_processes() -> None:
     finally:
         patience.cancel()
     process, processes = jax.process_index(), jax.process_count()
+    peers.watch(process, processes, seconds[HEARTBEAT])
     here, all_devices = jax.local_device_count(), jax.device_count()
     print(
         f"process {process} of {processes}: {here} local devices of {all_devices} "

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 
+import jax
 import pytest
 from conftest import ROOT, command_line
 
@@ -24,6 +26,12 @@ SHORT = ("--config=configs/bn_adam.py", "--config.batch_size=64", "--config.mode
 def two(workdir, *flags) -> list[str]:
     run = command_line("main", *SHORT, f"--workdir={workdir}", *flags)
     return [*LOCAL, "-n", "2", "--cpu-devices", "2", "--", *run]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def lines(path) -> list[dict]:
@@ -47,7 +55,9 @@ def test_two_processes_stop_at_one_step_and_one_process_goes_on(command, tmp_pat
     assert err.count("interrupted at step") == 1 and "Traceback" not in err
     stopped = lines(tmp_path / "run" / "history.jsonl")[-1]["step"]
     assert 0 < stopped < 300 and (tmp_path / "run" / "checkpoints" / str(stopped)).is_dir()
-    resumed = command("main", *SHORT, f"--workdir={tmp_path / 'run'}")
+    resumed = command(
+        "main", *SHORT, f"--workdir={tmp_path / 'run'}", "--config.parallel.mode=shard_map"
+    )
     assert resumed.returncode == 0 and f"at step {stopped}" in resumed.stdout, resumed.stderr
     assert "damaged" not in resumed.stderr
     whole = command("main", *SHORT, f"--workdir={tmp_path / 'whole'}")
@@ -68,6 +78,40 @@ def test_a_mistake_is_told_once_and_is_the_exit_code(tmp_path):
     assert done.returncode == 2, done.stderr
     assert "config.batch_size = 66 cannot be shared by 4 devices" in done.stderr
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_frozen_process_is_named_and_the_others_end(frozen, tmp_path):
+    port = _free_port()
+    run = command_line("main", *SHORT, "--config.duration=9999999 steps", f"--workdir={tmp_path}")
+    processes = []
+    for number in range(2):
+        variables = {"ONESTEP_COORDINATOR": f"127.0.0.1:{port}", "ONESTEP_PROCESSES": "2",
+                     "ONESTEP_PROCESS": str(number), "ONESTEP_HEARTBEAT": "4",
+                     "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "1"}  # fmt: skip
+        processes.append(
+            subprocess.Popen(
+                run, cwd=ROOT, env={**os.environ, **variables}, text=True,
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            )
+        )  # fmt: skip
+    try:
+        metrics = tmp_path / "metrics.jsonl"
+        deadline = time.monotonic() + 200
+        while not metrics.exists():
+            assert time.monotonic() < deadline, "no metrics"
+            assert all(process.poll() is None for process in processes)
+            time.sleep(0.02)
+        processes[frozen].send_signal(signal.SIGSTOP)
+        other = processes[1 - frozen]
+        _, err = other.communicate(timeout=60)
+    finally:
+        for process in processes:
+            with process:
+                process.kill()
+    assert other.returncode == 1, err
+    assert f"error: process {frozen} of 2 not heard of within 4 s" in err
+    assert "Traceback" not in err and "Check failure" not in err
 
 
 def test_processes_that_do_not_come_are_told(tmp_path):
@@ -106,6 +150,7 @@ def test_a_topology_that_cannot_be_is_refused(variables, words, monkeypatch):
 def test_alone_nothing_is_joined(monkeypatch):
     monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     platform.join_processes()
+    assert not jax.distributed.is_initialized()
 
 
 @pytest.mark.parametrize(
@@ -118,7 +163,9 @@ def test_alone_nothing_is_joined(monkeypatch):
 )
 def test_the_exit_code_is_the_worst(program, code):
     run = [*LOCAL, "-n", "3", "--", sys.executable, "-c", program]
-    assert subprocess.run(run, cwd=ROOT, timeout=60).returncode == code
+    done = subprocess.run(run, cwd=ROOT, timeout=60, capture_output=True, text=True)
+    assert done.returncode == code
+    assert ("process 0 was ended by SIGKILL" in done.stderr) == (code == 128 + 9)
 
 
 def test_signals_go_on_to_all_and_output_has_its_process_before_it():
