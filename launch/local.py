@@ -107,17 +107,16 @@ def _signal(processes: list[subprocess.Popen], signal_number: int) -> None:
 def _worst(processes: list[subprocess.Popen]) -> int:
     """Waits for all; a killed process counts as 128 and its signal, as in a shell."""
     deadline = None
-    while any(process.poll() is None for process in processes):
-        if deadline is None and any(process.poll() for process in processes):
+    while None in (codes := [process.poll() for process in processes]):
+        if deadline is None and any(codes):
             deadline = time.monotonic() + _GRACE
-            for number, process in enumerate(processes):
-                if (process.returncode or 0) < 0:
-                    name = signal.Signals(-process.returncode).name
+            for number, code in enumerate(codes):
+                if (code or 0) < 0:
+                    name = signal.Signals(-code).name
                     print(f"process {number} was ended by {name}", file=sys.stderr, flush=True)
         if deadline is not None and time.monotonic() > deadline:
             _signal(processes, signal.SIGKILL)
         time.sleep(0.05)
-    codes = [process.returncode for process in processes]
     return max((128 - code if code < 0 else code for code in codes), default=0)
 
 

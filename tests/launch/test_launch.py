@@ -153,11 +153,17 @@ def test_alone_nothing_is_joined(monkeypatch):
     assert not jax.distributed.is_initialized()
 
 
+KILL_1 = """
+import os, signal, time
+os.kill(os.getpid(), signal.SIGKILL) if os.environ["ONESTEP_PROCESS"] == "1" else time.sleep(1)
+"""
+
+
 @pytest.mark.parametrize(
     ("program", "code"),
     [
         ("import sys, os; sys.exit(3 * (os.environ['ONESTEP_PROCESS'] == '1'))", 3),
-        ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", 128 + 9),
+        (KILL_1, 128 + 9),
         ("pass", 0),
     ],
 )
@@ -165,7 +171,7 @@ def test_the_exit_code_is_the_worst(program, code):
     run = [*LOCAL, "-n", "3", "--", sys.executable, "-c", program]
     done = subprocess.run(run, cwd=ROOT, timeout=60, capture_output=True, text=True)
     assert done.returncode == code
-    assert ("process 0 was ended by SIGKILL" in done.stderr) == (code == 128 + 9)
+    assert ("process 1 was ended by SIGKILL" in done.stderr) == (code == 128 + 9)
 
 
 def test_signals_go_on_to_all_and_output_has_its_process_before_it():
