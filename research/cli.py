@@ -117,8 +117,12 @@ def _check_config_file(argv: list[str]) -> None:
 def _unknown_key(argv: list[str], error: AttributeError) -> str:
     """The line for `--config.optimiser.x=1`: ml_collections says only that something is missing."""
     from research.config import default_config, flatten
+    from research.tuning.config import default_search
 
-    known = flatten(default_config())
+    config = default_config()
+    if any(argument.lstrip("-").startswith("config.search.") for argument in argv):
+        config.search = default_search()
+    known = flatten(config)
     for argument in argv[1:]:
         key = argument.lstrip("-").removeprefix("config.").partition("=")[0]
         if argument.lstrip("-").startswith("config.") and key not in known:

@@ -433,32 +433,8 @@ def check_config(config: ConfigDict) -> None:
     Raises:
       UserError: a key that does not exist, a wrong type, or a value out of its range.
     """
-    defaults, values = flatten(default_config()), flatten(config)
-    for key in values:
-        if key not in defaults:
-            raise unknown_name("config", key, defaults)
-    for key, default in defaults.items():
-        if key not in values:
-            raise UserError(f"config.{key} is missing: start from default_config()")
-        if isinstance(default, (str, tuple)) and not isinstance(values[key], type(default)):
-            wanted = "words" if isinstance(default, str) else "a tuple"
-            if key not in DURATIONS:  # which may be bare numbers
-                raise UserError(f"config.{key} = {values[key]!r} is not {wanted}")
-    for key, (low, high) in {**LIMITS, **TRACED}.items():
-        value, default = values[key], defaults[key]
-        sample = default[0] if isinstance(default, tuple) else default
-        kinds = (int,) if isinstance(sample, int) else (int, float)
-        for number in value if isinstance(value, tuple) else (value,):
-            if not isinstance(number, kinds) or isinstance(number, bool):
-                wanted = "a whole number" if kinds == (int,) else "a number"
-                raise UserError(f"config.{key} = {value!r} is not {wanted}")
-            if not low <= number < high:
-                raise UserError(
-                    f"config.{key} = {value!r} is out of range (allowed: {interval(low, high)})"
-                )
-    for key, allowed in CHOICES.items():
-        if values[key] not in allowed:
-            raise unknown_name(f"config.{key}", values[key], allowed)
+    values = flatten(config)
+    check_values(values, flatten(default_config()), {**LIMITS, **TRACED}, CHOICES, DURATIONS)
     for key, example in PAIRS.items():
         for pair in values[key]:
             if not isinstance(pair, tuple) or len(pair) != 2 or not isinstance(pair[0], str):
@@ -478,6 +454,49 @@ def check_config(config: ConfigDict) -> None:
                 raise UserError(f"config.{key} = {text!r} is no interval (allowed: more than 0)")
 
 
+def check_values(
+    values: dict[str, Any],
+    defaults: dict[str, Any],
+    limits: dict[str, tuple[float, float]],
+    choices: dict[str, tuple[str, ...]],
+    durations: tuple[str, ...] = (),
+) -> None:
+    """Refuses keys that do not exist or are missing, wrong types, and values out of their range.
+
+    Args:
+      values: by dotted key; as `defaults`.
+      defaults: of all keys that there are.
+      limits: low <= value < high.
+      choices: words that are allowed, for keys that stand for no function.
+      durations: keys whose values are words or bare numbers.
+    """
+    for key in values:
+        if key not in defaults:
+            raise unknown_name("config", key, defaults)
+    for key, default in defaults.items():
+        if key not in values:
+            raise UserError(f"config.{key} is missing: start from default_config()")
+        if isinstance(default, (str, tuple)) and not isinstance(values[key], type(default)):
+            wanted = "words" if isinstance(default, str) else "a tuple"
+            if key not in durations:
+                raise UserError(f"config.{key} = {values[key]!r} is not {wanted}")
+    for key, (low, high) in limits.items():
+        value, default = values[key], defaults[key]
+        sample = default[0] if isinstance(default, tuple) else default
+        kinds = (int,) if isinstance(sample, int) else (int, float)
+        for number in value if isinstance(value, tuple) else (value,):
+            if not isinstance(number, kinds) or isinstance(number, bool):
+                wanted = "a whole number" if kinds == (int,) else "a number"
+                raise UserError(f"config.{key} = {value!r} is not {wanted}")
+            if not low <= number < high:
+                raise UserError(
+                    f"config.{key} = {value!r} is out of range (allowed: {interval(low, high)})"
+                )
+    for key, allowed in choices.items():
+        if values[key] not in allowed:
+            raise unknown_name(f"config.{key}", values[key], allowed)
+
+
 def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> None:
     for key, value in values.items():
         if key not in config:
@@ -486,14 +505,14 @@ def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> 
             _update(config[key], value, origin, f"{prefix}{key}.")
             continue
         try:
-            config[key] = _tuples(value)
+            config[key] = tuples(value)
         except TypeError as error:
             raise UserError(f"{origin}: {prefix}{key} = {value!r}: {error}") from None
 
 
-def _tuples(value):
+def tuples(value):
     """JSON has lists where the config has tuples, all the way down."""
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
 
 
 def interval(low: float, high: float) -> str:

@@ -51,6 +51,18 @@ def opened(workdir: Path, config: ConfigDict, total_steps: int) -> Iterator[None
       UserError: the folder holds a run of another config, or one that is too long already for the
         new values to be trained with; it is in use, or cannot be written.
     """
+    with locked(workdir):
+        _take_over(workdir, config, total_steps)
+        yield
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Makes the folder where there is none, and holds it against other processes.
+
+    Raises:
+      UserError: it is in use, or cannot be written.
+    """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = open(workdir / ".lock", "a+")  # noqa: SIM115
@@ -58,7 +70,6 @@ def opened(workdir: Path, config: ConfigDict, total_steps: int) -> Iterator[None
         raise UserError(f"--workdir = {str(workdir)!r}: {error.strerror}") from None
     with lock:  # closing it, or dying, gives the folder free
         _lock(workdir, lock)
-        _take_over(workdir, config, total_steps)
         yield
         lock.truncate(0)
 
@@ -109,7 +120,7 @@ def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
     path = workdir / "config.json"
     if not path.exists():
         write_text(path, configuration.to_json(config))
-        _write_environment(workdir)
+        write_environment(workdir)
         return
     earlier = configuration.read(path)
     changed = configuration.differences(earlier, config)
@@ -137,7 +148,7 @@ def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
         append_history(workdir, "hyperparameters changed", step, changes=changes)
         (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
         write_text(path, configuration.to_json(config))
-    _write_environment(workdir)
+    write_environment(workdir)
 
 
 def _last_saved(workdir: Path) -> int:
@@ -146,7 +157,7 @@ def _last_saved(workdir: Path) -> int:
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
-def _write_environment(workdir: Path) -> None:
+def write_environment(workdir: Path) -> None:
     """Records what the numbers of a run depend on: versions, devices, cores, commit."""
     import jax
 

@@ -1,6 +1,12 @@
-"""The section `search` of a config: every key with its default and meaning."""
+"""The section `search` of a config: every key with its default and meaning, and the checks."""
+
+import math
 
 from ml_collections import ConfigDict
+
+from research.config import check_config, check_values, flatten
+from research.errors import UserError
+from research.tuning.spaces import Space
 
 
 def default_search() -> ConfigDict:
@@ -19,4 +25,101 @@ def default_search() -> ConfigDict:
     search.round_shares = (0.1, 0.3, 1.0)  # coarse_to_fine: of the duration, for each round
     search.shrink = 0.4  # coarse_to_fine: width of a box, as a share of the one before
 
+    # How much of it.
+    search.trials = 64  # in all; may grow when the same search goes on
+    search.objective = "validation_loss"  # or validation_accuracy, at the end of a trial
+    search.pieces = 10  # a trial's training is cut into so many; after each it is judged
+    search.max_programs = 16  # combinations of values that decide the program, at most
+
+    # Which trials go on.
+    search.scheduler = "none"  # research/tuning/schedulers.py
+    search.reduction = 3  # successive_halving, hyperband, asha: at a rung one of so many goes on
+    search.grace = 1  # pieces before the first rung or verdict, or between two copies
+    search.median_trials = 5  # median_rule: others that have come as far, at least
+    search.exploit_share = 0.2  # population_based: the worst share copies from the best
+    search.explore_factor = 1.2  # population_based: copied numbers are multiplied or divided by it
+    search.resample = 0.25  # population_based: how often a number is drawn anew instead
+
+    # What the score of a trial is a mean over: folds * repeats * seeds lanes.
+    search.folds = 1  # of cross-validation; 1: the validation split; all examples: leave-one-out
+    search.repeats = 1  # how often the data are cut anew
+    search.stratified = True  # folds have the classes' shares of the whole
+    search.seeds = 1  # runs from `seed`, `seed` + 1, ... of each
+
+    # How lanes are trained.
+    search.lanes = 0  # side by side; 0: as many as trials ask for and memory allows
+    search.lane_mode = "auto"  # research/tuning/lane_modes.py
+
     return search
+
+
+# The numbers: low <= value < high.
+LIMITS: dict[str, tuple[float, float]] = {
+    "search.seed": (0, 2**32),
+    "search.grid_points": (1, 2**31),
+    "search.rounds": (1, 2**31),
+    "search.round_trials": (1, 2**31),
+    "search.round_shares": (0, math.inf),
+    "search.shrink": (0, math.inf),
+    "search.trials": (1, 2**31),
+    "search.pieces": (1, 2**31),
+    "search.max_programs": (1, 2**31),
+    "search.reduction": (2, 2**31),
+    "search.grace": (1, 2**31),
+    "search.median_trials": (1, 2**31),
+    "search.exploit_share": (0, 0.5),
+    "search.explore_factor": (1, math.inf),
+    "search.resample": (0, 1),
+    "search.folds": (1, 2**31),
+    "search.repeats": (1, 2**16),
+    "search.seeds": (1, 2**16),
+    "search.lanes": (0, 2**31),
+}
+CHOICES = {"search.objective": ("validation_loss", "validation_accuracy")}
+
+
+def check_search(config: ConfigDict) -> Space:
+    """Refuses what can be refused before any work is done.
+
+    Args:
+      config: a training config with a section `search`.
+
+    Returns:
+      The space to search.
+
+    Raises:
+      UserError: a key, a type or a value that cannot be; more programs than are allowed.
+    """
+    if not isinstance(config.get("search"), ConfigDict):
+        raise UserError(
+            "the config has no section `search`: python -m research.main trains it (allowed: "
+            "config.search = default_search(), as in configs/search_bn_adam.py)"
+        )
+    defaults = flatten(ConfigDict({"search": default_search()}))
+    check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
+    check_config(training(config))
+    space = Space.from_config(config)
+    programs = space.programs()
+    if programs > config.search.max_programs:
+        static = [key for key in space.keys if not space.is_traced(key)]
+        raise UserError(
+            f"config.search.space: {programs} programs to compile, one for each combination of "
+            f"{', '.join(static)} (allowed: config.search.max_programs = "
+            f"{config.search.max_programs})"
+        )
+    for point in config.search.enqueue:
+        pairs = isinstance(point, tuple) and all(
+            isinstance(pair, tuple) and len(pair) == 2 for pair in point
+        )
+        if not pairs:
+            raise UserError(
+                f"config.search.enqueue: {point!r} is no tuple of pairs (allowed: "
+                "(('optimizer.learning_rate', 1e-3), ...))"
+            )
+        space.check(dict(point), "config.search.enqueue")
+    return space
+
+
+def training(config: ConfigDict) -> ConfigDict:
+    """The config without its section `search`: what a run of its own takes."""
+    return ConfigDict({key: config[key] for key in config if key != "search"})

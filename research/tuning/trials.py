@@ -1,10 +1,20 @@
 """What a search knows: its trials, each with its numbers, what it reported, and why it ended."""
 
 import dataclasses
+import enum
 import math
 from typing import Any
 
 RUNNING, FINISHED, STOPPED, DIVERGED, REPLACED = "", "finished", "stopped", "diverged", "replaced"
+
+
+class Verdict(enum.Enum):
+    """What becomes of a trial that stands at the end of a piece."""
+
+    GO, STOP, WAIT = "go", "stop", "wait"
+
+
+GO, STOP, WAIT = Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,3 +47,20 @@ class Trial:
     def score(self) -> float:
         """What it reported last, the smaller the better; NaN before its first report."""
         return self.reports[-1]["score"] if self.reports else math.nan
+
+    @property
+    def piece(self) -> int:
+        """The last it reported of; 0 before its first report."""
+        return self.reports[-1]["piece"] if self.reports else 0
+
+    def reached(self, piece: int) -> bool:
+        """Whether it has a score at the end of a piece; one that diverged before has the worst."""
+        return bool(self.reports) and (
+            self.reports[0]["piece"] <= piece <= self.piece or self.end == DIVERGED
+        )
+
+    def score_at(self, piece: int) -> float:
+        """What it reported of a piece that it reached; inf once it diverged."""
+        if self.end == DIVERGED and piece >= self.piece:
+            return math.inf
+        return self.reports[piece - self.reports[0]["piece"]]["score"]

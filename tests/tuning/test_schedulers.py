@@ -1,0 +1,295 @@
+"""Schedulers: who goes on, by their definitions; all are functions of the history alone."""
+
+import copy
+import math
+import random
+import statistics
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from research.tuning import schedulers
+from research.tuning.axes import Axis
+from research.tuning.spaces import Space
+from research.tuning.trials import (
+    DIVERGED,
+    FINISHED,
+    GO,
+    REPLACED,
+    STOP,
+    STOPPED,
+    WAIT,
+    Proposal,
+    Trial,
+)
+
+RATE = Axis("log", "optimizer.learning_rate", 1e-4, 1e-1)
+SMOOTHING = Axis("linear", "loss.label_smoothing", 0.0, 0.5)
+NAME = Axis("choice", "optimizer.name", values=("adam", "nesterov"))
+SPACE = Space((NAME, RATE, SMOOTHING))
+VALUES = {
+    "optimizer.name": "adam",
+    "optimizer.learning_rate": 1e-2,
+    "loss.label_smoothing": 0.1,
+}
+
+
+def trial(number: int, *scores: float, end: str = "", pieces: int = 27, values=VALUES) -> Trial:
+    reports = [{"piece": piece, "score": score} for piece, score in enumerate(scores, start=1)]
+    return Trial(number, Proposal(dict(values)), pieces, reports, end)
+
+
+def train(decide, scores: list[float], pieces: int, order=None) -> list[Trial]:
+    """Trains trials of constant scores side by side until no verdict changes anything."""
+    trials = [trial(number, pieces=pieces) for number in range(len(scores))]
+    waiting: set[int] = set()
+    while any(not one.end for one in trials):
+        running = [one for one in trials if not one.end and one.number not in waiting]
+        for one in running:
+            report = {"piece": one.piece + 1, "score": scores[one.number]}
+            one.reports.append(report)
+            if math.isnan(scores[one.number]):
+                one.end = DIVERGED
+            elif one.piece == pieces:
+                one.end = FINISHED
+        for one in trials:
+            if one.end or (one not in running and one.number not in waiting):
+                continue
+            verdict = decide(trials, one)
+            waiting -= {one.number}
+            if verdict is WAIT:
+                waiting.add(one.number)
+            elif verdict is STOP:
+                one.end = STOPPED
+        assert running or not waiting, "all wait for ever"
+    return trials
+
+
+def reached(trials: list[Trial], piece: int) -> int:
+    return sum(one.piece >= piece for one in trials)
+
+
+scores = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=40)
+
+
+@given(scores, st.integers(2, 4), st.integers(1, 3))
+@settings(max_examples=40, deadline=None)
+def test_successive_halving_keeps_the_best_of_all_at_each_rung(scores, reduction, grace):
+    pieces = 20
+
+    def decide(history, one):
+        return schedulers.successive_halving(
+            SPACE, history, one, 0, reduction=reduction, grace=grace, trials=len(scores)
+        )
+
+    trials = train(decide, scores, pieces)
+    order = sorted(range(len(scores)), key=lambda number: (scores[number], number))
+    rung, left = grace, len(scores)
+    while rung < pieces:
+        assert reached(trials, rung) == left
+        left = max(1, len(scores) // reduction ** (int(math.log(rung / grace, reduction) + 1.5)))
+        assert {one.number for one in trials if one.piece > rung} == set(order[:left])
+        rung *= reduction
+    assert sum(one.end == FINISHED for one in trials) == left
+
+
+def test_successive_halving_waits_for_trials_that_have_not_begun():
+    numbers = {"reduction": 2, "grace": 1, "trials": 4}
+    history = [trial(0, 0.1), trial(1, 0.2), trial(2, 0.3)]
+    assert schedulers.successive_halving(SPACE, history, history[0], 0, **numbers) is WAIT
+    history.append(trial(3))
+    assert schedulers.successive_halving(SPACE, history, history[0], 0, **numbers) is WAIT
+    history[3] = trial(3, 0.15)
+    verdicts = [schedulers.successive_halving(SPACE, history, t, 0, **numbers) for t in history]
+    assert verdicts == [GO, STOP, STOP, GO]
+    between = trial(0, 0.1, 0.1, 0.1)  # rungs are at 1, 2, 4, ...
+    assert schedulers.successive_halving(SPACE, [between], between, 0, **numbers) is GO
+
+
+def test_a_trial_that_diverged_is_the_worst_and_is_not_waited_for():
+    history = [trial(0, 0.5), trial(1, math.nan, end=DIVERGED), trial(2, 0.9)]
+    numbers = {"reduction": 2, "grace": 1}
+    verdicts = [
+        schedulers.successive_halving(SPACE, history, history[n], 0, trials=3, **numbers)
+        for n in (0, 2)
+    ]
+    assert verdicts == [GO, STOP]
+    assert [schedulers.asha(SPACE, history, history[n], 0, **numbers) for n in (0, 2)] == [GO, STOP]
+    later = [trial(0, *[0.5] * 4), trial(1, math.nan, end=DIVERGED)]
+    rung = {"reduction": 2, "grace": 4, "trials": 2}
+    assert schedulers.successive_halving(SPACE, later, later[0], 0, **rung) is GO
+
+
+def test_hyperband_has_the_brackets_of_its_table():
+    """Li et al. (2018), table 1: a reduction of 3 and 81 times the least budget."""
+    table = {1: 81, 3: 34, 9: 15, 27: 8, 81: 5}  # trials by the rung that they meet first
+    total = sum(table.values())
+    trials = train(
+        lambda history, one: schedulers.hyperband(
+            SPACE, history, one, 0, reduction=3, grace=1, trials=total, pieces=81
+        ),
+        [(number * 37 % total) / total for number in range(total)],
+        pieces=81,
+    )
+    first = 0
+    for begin, size in table.items():
+        bracket = trials[first : first + size]
+        for rung, kept in zip(
+            [rung for rung in table if rung >= begin],
+            [max(1, size // 3**i) for i in range(len(table))],
+            strict=False,
+        ):
+            assert reached(bracket, rung) == kept, (begin, rung)
+        first += size
+
+
+def test_hyperband_begins_again_after_its_last_bracket_and_cuts_the_last():
+    def decide(history, one):
+        return schedulers.hyperband(
+            SPACE, history, one, 0, reduction=3, grace=1, trials=12, pieces=3
+        )
+
+    trials = train(decide, [float(number) for number in range(12)], pieces=3)
+    # Brackets of 3 and 2; then 3 and 2; then 2 of 3.
+    assert [one.piece for one in trials] == [3, 1, 1, 3, 3, 3, 1, 1, 3, 3, 3, 1]
+
+
+@given(scores.filter(lambda scores: len(scores) >= 8), st.integers(2, 4))
+@settings(max_examples=40, deadline=None)
+def test_asha_side_by_side_lets_one_in_reduction_through(scores, reduction):
+    trials = train(
+        lambda history, one: schedulers.asha(SPACE, history, one, 0, reduction=reduction, grace=1),
+        scores,
+        pieces=reduction + 1,
+    )
+    assert reached(trials, 2) == max(1, len(scores) // reduction)
+
+
+@given(st.permutations(range(40)), st.integers(2, 4))
+@settings(max_examples=20, deadline=None)
+def test_asha_goes_by_the_rank_among_those_that_came_before(scores, reduction):
+    history = []
+    for number, score in enumerate(scores):
+        history.append(trial(number, float(score)))
+        verdict = schedulers.asha(SPACE, history, history[-1], 0, reduction=reduction, grace=1)
+        rank = sorted(scores[: number + 1]).index(score) + 1
+        assert verdict is (GO if rank <= max(1, (number + 1) // reduction) else STOP)
+
+
+def test_asha_in_random_order_lets_the_share_through():
+    rng = random.Random(0)
+    passed = 0
+    for _ in range(20):
+        history = []
+        for number in range(90):
+            history.append(trial(number, rng.random()))
+            passed += schedulers.asha(SPACE, history, history[-1], 0, reduction=3, grace=1) is GO
+    expected = sum(max(1, n // 3) / n for n in range(1, 91))
+    assert abs(passed / 20 - expected) < 3 * math.sqrt(90 * 2 / 9 / 20)
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 9).map(float), min_size=3, max_size=3), min_size=1),
+    st.lists(st.integers(0, 9).map(float), min_size=3, max_size=3),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_median_rule_is_its_definition(others, own):
+    history = [trial(number, *scores) for number, scores in enumerate(others)]
+    one = trial(len(others), *own)
+    verdict = schedulers.median_rule(SPACE, [*history, one], one, 0, grace=2, median_trials=1)
+    median = statistics.median([sum(scores) / 3 for scores in others])
+    # Sums of whole numbers: means differ from the median by a third, or not at all.
+    assert verdict is (STOP if min(own) > median + 1e-9 else GO)
+
+
+def test_the_median_rule_looks_at_what_others_had_at_the_same_piece():
+    history = [trial(0, 1.0, 0.0, 0.0), trial(1, 2.0)]
+    numbers = {"grace": 1, "median_trials": 1}
+    assert schedulers.median_rule(SPACE, history, history[1], 0, **numbers) is STOP
+    assert schedulers.median_rule(SPACE, history, history[0], 0, **numbers) is GO  # none so far
+    late = {"grace": 2, "median_trials": 1}
+    assert schedulers.median_rule(SPACE, history, history[1], 0, **late) is GO
+    few = {"grace": 1, "median_trials": 2}
+    assert schedulers.median_rule(SPACE, history, history[1], 0, **few) is GO
+
+
+PBT = {"grace": 2, "exploit_share": 0.25, "explore_factor": 1.2, "resample": 0.0}
+
+
+def population(count: int, pieces: int = 2) -> list[Trial]:
+    """Trial i has the score i."""
+    return [trial(number, *[float(number)] * pieces) for number in range(count)]
+
+
+def test_the_worst_share_copies_from_the_best():
+    history = population(8)
+    for one in history:
+        verdict = schedulers.population_based(SPACE, history, one, 0, **PBT)
+        if one.number < 6:
+            assert verdict is GO
+        else:
+            assert verdict.parent in (0, 1) and verdict.share == 1.0
+    before = [trial(number, float(number)) for number in range(8)]
+    assert schedulers.population_based(SPACE, before, before[7], 0, **PBT) is GO
+
+
+def test_exploring_moves_numbers_by_a_factor_within_their_range_and_nothing_else():
+    history = population(8)
+    seen = set()
+    for seed in range(20):
+        values = schedulers.population_based(SPACE, history, history[7], seed, **PBT).values
+        assert values["optimizer.name"] == "adam"
+        ratio = values["optimizer.learning_rate"] / VALUES["optimizer.learning_rate"]
+        assert min(abs(ratio - 1.2), abs(ratio - 1 / 1.2)) < 1e-9
+        seen.add(ratio > 1)
+    assert seen == {True, False}
+    for one in history:
+        one.values["optimizer.learning_rate"] = 1e-1
+    far = {**PBT, "explore_factor": 3.0}
+    for seed in range(20):
+        values = schedulers.population_based(SPACE, history, history[7], seed, **far).values
+        assert 1e-4 <= values["optimizer.learning_rate"] <= 1e-1
+    anew = {**PBT, "resample": 1.0}
+    drawn = [
+        schedulers.population_based(SPACE, history, history[7], seed, **anew).values
+        for seed in range(20)
+    ]
+    assert all(RATE.holds(values["optimizer.learning_rate"]) for values in drawn)
+    assert len({values["loss.label_smoothing"] for values in drawn}) == 20
+
+
+def test_copies_are_of_trials_that_run_in_the_same_program():
+    history = population(8)
+    history[0].end = FINISHED
+    history[1].values["optimizer.name"] = "nesterov"
+    verdict = schedulers.population_based(SPACE, history, history[7], 0, **PBT)
+    assert verdict.parent == 2
+    # Who was judged before does not change who comes after.
+    history = population(8)
+    expected = schedulers.population_based(SPACE, history, history[7], 0, **PBT)
+    history[6].end = REPLACED
+    history.append(trial(8))
+    assert schedulers.population_based(SPACE, history, history[7], 0, **PBT) == expected
+    alone = population(1)
+    assert schedulers.population_based(SPACE, alone, alone[0], 0, **PBT) is GO
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [
+        ("none", {}),
+        ("successive_halving", {"reduction": 2, "grace": 1, "trials": 6}),
+        ("hyperband", {"reduction": 2, "grace": 1, "trials": 6, "pieces": 4}),
+        ("asha", {"reduction": 2, "grace": 1}),
+        ("median_rule", {"grace": 1, "median_trials": 1}),
+        ("population_based", PBT),
+    ],
+)
+def test_schedulers_are_functions_of_the_history(name, numbers):
+    history = population(6)
+    before = copy.deepcopy(history)
+    scheduler = getattr(schedulers, name)
+    first = [scheduler(SPACE, history, one, 7, **numbers) for one in history]
+    assert first == [scheduler(SPACE, history, one, 7, **numbers) for one in history]
+    assert history == before
