@@ -10,6 +10,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # The largest number of examples one run may see: positions are uint32.
@@ -17,26 +18,28 @@ MAX_POSITIONS = 2**32 - 1
 _UNROLL = 8  # rounds in each turn of the loop on CPU; divides their number
 
 
-def batch_indices(seed, step, batch_size: int, examples: int) -> jax.Array:
+def batch_indices(
+    seed, step, batch_size: int, examples: int | jax.Array, most: int | None = None
+) -> jax.Array:
     """Which examples the batch of a step holds.
 
     Args:
       seed: uint32 scalar, may be traced.
       step: integer scalar, may be traced; `(step + 1) * batch_size <= MAX_POSITIONS`.
       batch_size: number of indices to return.
-      examples: number of training examples.
+      examples: number of training examples; may be traced where `most` is given.
+      most: a bound of `examples`, which does not change what is returned.
 
     Returns:
       int32 (batch_size,), each in [0, examples). Over any epoch each example comes once.
     """
-    positions = _positions(step, batch_size)
-    epoch = positions // jnp.uint32(examples)
-    return permute(positions % jnp.uint32(examples), epoch, seed, examples).astype(jnp.int32)
+    positions, n = _positions(step, batch_size), jnp.asarray(examples, jnp.uint32)
+    return permute(positions % n, positions // n, seed, examples, most).astype(jnp.int32)
 
 
-def batch_epochs(step, batch_size: int, examples: int) -> jax.Array:
+def batch_epochs(step, batch_size: int, examples: int | jax.Array) -> jax.Array:
     """In which epoch each example of that batch is, from 0: int32 (batch_size,)."""
-    return (_positions(step, batch_size) // jnp.uint32(examples)).astype(jnp.int32)
+    return (_positions(step, batch_size) // jnp.asarray(examples, jnp.uint32)).astype(jnp.int32)
 
 
 def coins(seed, indices) -> jax.Array:
@@ -50,7 +53,7 @@ def coins(seed, indices) -> jax.Array:
     return (_mix(_mix(key + jnp.asarray(indices, jnp.uint32)) ^ key) >> 31).astype(jnp.int32)
 
 
-def permute(index, epoch, seed, examples: int) -> jax.Array:
+def permute(index, epoch, seed, examples: int | jax.Array, most: int | None = None) -> jax.Array:
     """Applies the permutation of 0 ... examples - 1 that belongs to (seed, epoch), elementwise.
 
     The swap-or-not shuffle (Hoang, Morris and Rogaway, CRYPTO 2012, Figure 1): round r pairs each
@@ -62,19 +65,23 @@ def permute(index, epoch, seed, examples: int) -> jax.Array:
       index: uint32 array of positions in the epoch, each < examples.
       epoch: uint32 array, broadcastable to index.
       seed: uint32 scalar.
-      examples: size of the permuted set.
+      examples: size of the permuted set; may be traced where `most`, a bound of it, is given.
+      most: decides how many rounds are in the program; how many count, `examples` does.
     """
-    rounds = max(32, _UNROLL * math.ceil(4 / _UNROLL * math.log2(max(examples, 2))))
+    rounds = _rounds(most or examples)
+    counted = _traced_rounds(examples) if most else rounds
     key = _mix(_mix(jnp.asarray(seed, jnp.uint32) ^ jnp.uint32(0x9E3779B9)) + epoch)
-    n = jnp.uint32(examples)
+    n = jnp.asarray(examples, jnp.uint32)
 
     def one_round(number, x):
         round_key = _mix(key + (2 * jnp.asarray(number, jnp.uint32) + 1) * jnp.uint32(0x85EBCA6B))
         # The high half of a 32 x 32 bit product maps a hash to [0, n) without a division.
         pivot = _scale(round_key, n)
         partner = jnp.where(pivot >= x, pivot - x, pivot + n - x)
-        swap = _mix(jnp.maximum(x, partner) ^ _mix(round_key + jnp.uint32(1))) >> 31
-        return jnp.where(swap == 1, partner, x)
+        swap = _mix(jnp.maximum(x, partner) ^ _mix(round_key + jnp.uint32(1))) >> 31 == 1
+        if most:
+            swap &= number < counted
+        return jnp.where(swap, partner, x)
 
     def all_rounds(x, unroll):
         return lax.fori_loop(0, rounds, one_round, x, unroll=unroll)
@@ -87,6 +94,17 @@ def permute(index, epoch, seed, examples: int) -> jax.Array:
         cpu=functools.partial(all_rounds, unroll=_UNROLL),
         default=lambda x: lax.optimization_barrier(all_rounds(x, unroll=rounds)),
     )
+
+
+def _rounds(examples: int) -> int:
+    return max(32, _UNROLL * math.ceil(4 / _UNROLL * math.log2(max(examples, 2))))
+
+
+def _traced_rounds(examples: jax.Array) -> jax.Array:
+    """`_rounds`, in whole numbers: one turn of the loop for each power of 4 below `examples`."""
+    powers = np.uint32(4) ** np.arange(16, dtype=np.uint32)
+    turns = (jnp.asarray(examples, jnp.uint32) > powers).sum(dtype=jnp.int32)
+    return jnp.maximum(32, _UNROLL * turns)
 
 
 def _positions(step, batch_size: int):

@@ -28,19 +28,24 @@ def resident(
       place: may tell the compiler where the indices of a batch, and so its rows, lie.
 
     Returns:
-      `run(state, data, steps) -> (state, metrics)`: data is {'inputs': (N, ...), 'labels': (N,)};
-      metrics are the step's sums added up, 'learning_rate' of the last step, and
-      'first_nonfinite_step' (`NEVER` where there is none), counted from 1.
+      `run(state, data, steps) -> (state, metrics)`: data is {'inputs': (N, ...), 'labels': (N,)},
+      and where only some of them are for training, 'rows': int32 (n,), their numbers, of which the
+      first 'examples' count, an int32 scalar: the run is that over those alone. Metrics are the
+      step's sums added up, 'learning_rate' of the last step, and 'first_nonfinite_step' (`NEVER`
+      where there is none), counted from 1.
     """
 
     def run(state, data, steps):
-        examples = data["labels"].shape[0]
+        rows = data.get("rows")
+        examples = len(data["labels"]) if rows is None else data["examples"]
+        most = None if rows is None else len(rows)
 
         def body(_, carry):
             state, metrics = carry
             seed = state.hyperparameters["seed"]
-            indices = place(batch_indices(seed, state.step, batch_size, examples))
-            batch = {name: array[indices] for name, array in data.items()}
+            indices = place(batch_indices(seed, state.step, batch_size, examples, most))
+            taken = indices if rows is None else rows[indices]
+            batch = {name: data[name][taken] for name in ("inputs", "labels")}
             epochs = batch_epochs(state.step, batch_size, examples)
             batch |= {"indices": indices, "epochs": epochs}  # no code where nothing reads them
             state, sums = train_step(state, batch)

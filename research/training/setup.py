@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from research.config import INTERVALS, check_config
 from research.data import preprocessing, sources, splits, stream
 from research.data.feed import preprocess
-from research.data.sources import Arrays, Records
+from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
 from research.names import bind, resolve
 from research.training import checks, early_stopping, ensembles, hyperparameters
@@ -46,7 +46,6 @@ class Setup:
     def init(self) -> TrainState:
         """The state before the first step; works under `jax.eval_shape`."""
         numbers = hyperparameters.from_config(self.config, len(self.train))
-        examples = self.spread(1 if self.config.model.fit_weights == "none" else _PROBE)
 
         def init(numbers, statistics, inputs):
             def alone(numbers):
@@ -54,10 +53,15 @@ class Setup:
 
             return ensembles.initialized(self.config, alone, numbers)
 
+        examples = self.probe()
         shapes = jax.jit(init).trace(numbers, self.statistics, examples).out_info
         checks.check_memory(shapes)
         placed = jax.jit(init, out_shardings=self.layout.of_state(shapes))
         return placed(numbers, self.statistics, examples)
+
+    def probe(self) -> np.ndarray:
+        """Raw inputs that initial weights are fitted to; one, for its shape, where they are not."""
+        return self.spread(1 if self.config.model.fit_weights == "none" else _PROBE)
 
     def spread(self, count: int) -> np.ndarray:
         """Raw inputs of at most so many training examples, from all over the split."""
@@ -87,6 +91,18 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
     """
+    dataset = loaded(config)
+    labels = labels_of(dataset.train)
+    cut = splits.train_validation(labels, config.data.validation, config.data.split_seed)
+    return from_split(config, dataset, *cut, statistics)
+
+
+def loaded(config: ConfigDict) -> Dataset:
+    """Checks the config, and loads its data.
+
+    Raises:
+      UserError: anything in the config, or in the data, that cannot be trained on.
+    """
     check_config(config)
     checks.check_names(config)
     checks.check_pairs(config)
@@ -98,14 +114,23 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
             f"config.augmentation: {', '.join(names)} work on images, the data have shape "
             f"{dataset.train.shape} (allowed here: ())"
         )
-    if isinstance(dataset.train, Arrays):
-        labels = dataset.train.labels
-    else:
-        labels = np.zeros(len(dataset.train), np.int32)  # not read for this: cut without classes
-    train, validation = map(
-        dataset.train.subset,
-        splits.train_validation(labels, config.data.validation, config.data.split_seed),
-    )
+    return dataset
+
+
+def labels_of(train: Arrays | Records) -> np.ndarray:
+    """What a split is cut by, class by class; data on disk are not read for it: one class."""
+    return train.labels if isinstance(train, Arrays) else np.zeros(len(train), np.int32)
+
+
+def from_split(
+    config: ConfigDict,
+    dataset: Dataset,
+    training: np.ndarray,
+    validation: np.ndarray,
+    statistics: dict | None = None,
+) -> Setup:
+    """`from_config`, of loaded data and the numbers of the examples in each part of its train."""
+    train, validation = map(dataset.train.subset, (training, validation))
     checks.check_sizes(config, len(train))
     patience = hyperparameters.in_steps(config, "early_stopping.patience", len(train))
     early_stopping.check(config, patience, len(validation))

@@ -30,6 +30,16 @@ def test_batches_run_through_epochs_without_a_gap():
         assert np.array_equal(row, epochs(7, examples, 3))
 
 
+def test_a_traced_number_of_examples_gives_the_same_order():
+    """Below and above powers of 4, where the number of rounds changes."""
+    most = 4**6 + 3
+    index = np.arange(3, dtype=np.uint32)
+    run = jax.jit(lambda examples: permute(index, np.uint32(2), np.uint32(5), examples, most))
+    for examples in (3, 4, 5, 255, 256, 257, 1023, 1024, 1025, 4095, 4096, 4097, most):
+        want = permute(index, np.uint32(2), np.uint32(5), examples)
+        assert np.array_equal(run(np.uint32(examples)), want), examples
+
+
 def test_a_large_set_is_covered_and_its_last_position_reached():
     (order,) = epochs(1, 1_281_167, 1)
     assert np.array_equal(np.bincount(order, minlength=1_281_167), np.ones(1_281_167))

@@ -1,0 +1,146 @@
+"""Cross-validation: one resident copy of the data, and a table of which rows each split is.
+
+Preprocessing is fitted anew to the training rows of each split, so that nothing of a validation
+split is known while its lane trains. A lane's numbers are those of a run alone on its rows.
+"""
+
+import dataclasses
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.data import splits
+from research.data.feed import padded_batches
+from research.data.sources import Arrays
+from research.errors import UserError
+from research.training import setup
+from research.training.setup import Setup
+
+_OF_EACH = ("rows", "examples", "validation", "statistics", "probe")
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """F splits of a data set into train and validation, as a compiled program reads them."""
+
+    run: Setup  # of the first split
+    sizes: tuple[int, ...]  # training examples of each
+    validation_sizes: tuple[int, ...]
+    # Of one split: 'inputs' and 'labels' of training, 'validation' {'inputs', 'labels', 'mask'} in
+    # batches, 'statistics' of preprocessing, and 'probe', inputs that weights may be fitted to.
+    # Of several: 'inputs' and 'labels' of all examples, and with an axis of F: 'rows' (F, n) and
+    # 'examples' (F,) of training, 'validation' {'rows', 'mask'}, 'statistics', 'probe'.
+    arrays: dict
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def own(self, arrays: dict, split) -> dict:
+        """What one split has of the arrays; its number may be traced."""
+        if len(self) == 1:
+            return arrays
+        return {
+            name: jax.tree.map(lambda array: array[split], tree) if name in _OF_EACH else tree
+            for name, tree in arrays.items()
+        }
+
+
+def cut(
+    config: ConfigDict, labels: np.ndarray, folds: int, repeats: int, stratified: bool = True
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Training and validation rows of each split: all folds of the first repeat, then the next.
+
+    Args:
+      config: `data.split_seed` is that of the first repeat, the next have the numbers after it;
+        `data.validation` is the share that is held out where `folds` is 1.
+      labels: int (N,).
+      folds: 1: a share is held out once; N: leave-one-out; else k-fold cross-validation.
+      repeats: how often the data are cut anew.
+      stratified: whether classes are dealt out evenly.
+
+    Raises:
+      UserError: nothing to validate on, or more folds than can be.
+    """
+    if folds == 1 and not config.data.validation:
+        raise UserError(
+            "config.data.validation = 0.0 leaves a search nothing to judge by (allowed: more than "
+            "0, or config.search.folds of at least 2)"
+        )
+    classes = labels if stratified else np.zeros_like(labels)
+    found = []
+    for seed in range(config.data.split_seed, config.data.split_seed + repeats):
+        if folds == 1:
+            found.append(splits.train_validation(classes, config.data.validation, seed))
+        else:
+            found += splits.k_fold(classes, folds, seed)
+    if not all(len(validation) for _, validation in found):
+        raise UserError(
+            f"config.data.validation = {config.data.validation} of each class is less than one "
+            "example: a search has nothing to judge by (allowed: more, or config.search.folds)"
+        )
+    return found
+
+
+def load(config: ConfigDict, folds: int = 1, repeats: int = 1, stratified: bool = True) -> Folds:
+    """Loads the data of a config, cuts them, and fits preprocessing to each split.
+
+    Raises:
+      UserError: as for `setup.from_config`; data that come from disk.
+    """
+    dataset = setup.loaded(config)
+    if not isinstance(dataset.train, Arrays):
+        raise UserError(
+            f"config.data.memory_mb = {config.data.memory_mb}: a search trains on data in memory, "
+            f"which take {dataset.train.nbytes / 2**20:.0f} (allowed: more than that)"
+        )
+    parts = cut(config, dataset.train.labels, folds, repeats, stratified)
+    first, statistics, probes = None, [], []
+    for part in parts:
+        run = setup.from_split(config, dataset, *part)
+        first = first or run
+        statistics.append(run.statistics)
+        probes.append(run.probe())
+    training, validation = zip(*parts, strict=True)
+    arrays = _one(first) if len(parts) == 1 else _several(config, dataset.train, parts)
+    arrays |= {"statistics": _together(statistics), "probe": _together(probes)}
+    return Folds(first, tuple(map(len, training)), tuple(map(len, validation)), arrays)
+
+
+def _one(run: Setup) -> dict:
+    size = run.config.compute.evaluation_batch_size
+    batches = padded_batches(run.validation.inputs, run.validation.labels, size)
+    return {**_arrays(run.train), "validation": batches}
+
+
+def _several(config: ConfigDict, train: Arrays, parts) -> dict:
+    training, validation = zip(*parts, strict=True)
+    size, table = config.compute.evaluation_batch_size, _table(validation)
+    # What fills a row of the table up counts as little as what fills a batch up.
+    counted = np.arange(table.shape[1]) < np.array([[len(rows)] for rows in validation])
+    batches = [padded_batches(*of, size) for of in zip(table, counted, strict=True)]
+    return {
+        **_arrays(train),
+        "rows": _table(training),
+        "examples": np.array([len(rows) for rows in training], np.int32),
+        "validation": {
+            "rows": np.stack([batch["inputs"] for batch in batches]),
+            "mask": np.stack([batch["labels"].astype(bool) for batch in batches]),
+        },
+    }
+
+
+def _arrays(split: Arrays) -> dict:
+    return {"inputs": split.inputs, "labels": split.labels.astype(np.int32)}
+
+
+def _table(rows) -> np.ndarray:
+    """Rows of unequal lengths, filled up with their own first: int32 (F, n)."""
+    longest = max(map(len, rows))
+    filled = [np.concatenate([of, np.repeat(of[:1], longest - len(of))]) for of in rows]
+    return np.stack(filled).astype(np.int32)
+
+
+def _together(trees: list):
+    """With an axis of their number, where there are several."""
+    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *of: np.stack(of), *trees)

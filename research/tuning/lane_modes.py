@@ -1,0 +1,25 @@
+"""Lane modes by name: how many lanes of a population go through each operation together.
+
+Each gives the sizes of a chunk that are worth a trial, for so many lanes on a device; where there
+are several, the population measures them on its own program and takes the fastest.
+"""
+
+
+def sequential(lanes: int) -> tuple[int, ...]:
+    """One lane after the other, by the program that `research.main` runs."""
+    return (1,)
+
+
+def vmap(lanes: int) -> tuple[int, ...]:
+    """All lanes at once."""
+    return (lanes,)
+
+
+def chunked(lanes: int) -> tuple[int, ...]:
+    """Some lanes at once: what they read and write stays in the cache of a core."""
+    return (min(lanes, 8),)
+
+
+def auto(lanes: int) -> tuple[int, ...]:
+    """Each of these, as far as there are so many lanes, and the fastest kept."""
+    return tuple(sorted({1, min(lanes, 8), lanes}))

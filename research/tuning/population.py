@@ -1,0 +1,266 @@
+"""A population: trials of one cohort, trained side by side in lanes of one compiled program.
+
+A *trial* is one setting of the traced hyper-parameters; it stands in a *slot* of m lanes, one for
+each fold, repeat and seed. A sampler and a scheduler decide which numbers stand in which slot; here
+is only how slots are trained. After `compile` nothing is compiled again.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Iterable, Sequence
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.errors import UserError
+from research.names import resolve
+from research.training import hyperparameters
+from research.training.loop import mean
+from research.tuning import folds as cross_validation
+from research.tuning import lane_modes
+from research.tuning.chunks import Programs
+from research.tuning.switches import in_program
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """A slot at the end of a piece; the lists have an entry for each of its lanes."""
+
+    step: int
+    epoch: float
+    train_loss: list[float]  # means over the piece, before each update
+    train_accuracy: list[float]
+    validation_loss: list[float]  # over the whole validation split, by the weights now
+    validation_accuracy: list[float]
+    finite: bool  # all numbers of all lanes
+
+
+@dataclasses.dataclass(frozen=True)
+class Occupant:
+    """What stands in a slot."""
+
+    values: dict[str, float]
+    pieces: int
+    done: int  # pieces
+
+
+@dataclasses.dataclass(frozen=True)
+class Parked:
+    """A slot's content, on the host."""
+
+    occupant: Occupant
+    states: list  # of its lanes
+
+
+class Population:
+    """Slots of lanes that train trials of one cohort."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        slots: int,
+        *,
+        pieces: int = 10,
+        folds: int = 1,
+        repeats: int = 1,
+        seeds: int = 1,
+        stratified: bool = True,
+        mode: str = "auto",
+    ):
+        """Loads the data; compiles nothing.
+
+        Args:
+          config: of the cohort, without a search: static choices, numbers that no trial changes.
+            Numbers that trials set must be on in it: `switches.switched_on`.
+          slots: trials side by side.
+          pieces: into so many the training of `config.duration` is cut.
+          folds: of cross-validation; 1: the validation split of the config.
+          repeats: how often the data are cut anew.
+          seeds: runs of each trial and fold, of `config.seed` and those after it.
+          stratified: whether folds have the classes' shares of the whole.
+          mode: a function of `tuning/lane_modes.py`.
+
+        Raises:
+          UserError: a config that cannot be trained in a population.
+        """
+        _check(config)
+        self.config, self.slots, self.pieces = config, slots, pieces
+        self._modes = resolve("config.search.lane_mode", mode, lane_modes)
+        self._folds = cross_validation.load(config, folds, repeats, stratified)
+        self._seeds = seeds
+        self.lanes_of_slot = len(self._folds) * seeds
+        self._occupants: dict[int, Occupant] = {}
+        self._numbers = functools.cache(self._numbers_of)
+        total = hyperparameters.total_steps(config, min(self._folds.sizes))
+        if total < pieces:
+            raise UserError(
+                f"config.duration = {config.duration!r} is {total} steps, and config.search.pieces "
+                f"= {pieces} are more (allowed: at most as many pieces as steps)"
+            )
+
+    def compile(self) -> float:
+        """Compiles all that will ever run; returns the seconds that took.
+
+        Where the mode leaves the size of a chunk open, a few steps of each are measured, and the
+        fastest is kept.
+        """
+        started = time.perf_counter()
+        devices = jax.local_devices()
+        lanes = self.slots * self.lanes_of_slot
+        numbers, _ = self._numbers(0, self.pieces)
+        sizes = self._modes(-(-lanes // len(devices)))
+        candidates = [Programs(self._folds, size, numbers, devices) for size in sizes]
+        if len(candidates) > 1:
+            candidates.sort(key=lambda programs: programs.measured(lanes, numbers))
+        self._programs = candidates[0]
+        count = -(-lanes // self._programs.lanes)
+        self._chunks = [self._programs.empty() for _ in range(count)]
+        self._splits = np.zeros((count, self._programs.lanes), np.int32)
+        for slot in range(self.slots):
+            for number in range(self.lanes_of_slot):
+                self._splits[self._place(slot, number)] = number // self._seeds
+        self._fresh: dict[tuple[int, int], dict] = {}  # hyper-parameters of lanes to begin
+        return time.perf_counter() - started
+
+    def start(self, slot: int, values: dict[str, float], pieces: int) -> None:
+        """Puts a trial into a slot, in its first state.
+
+        Args:
+          slot: what is in it is forgotten.
+          values: traced numbers by key of the config.
+          pieces: the trial's length, of those of `config.duration`; durations given as shares of
+            the training scale with it.
+        """
+        self._occupants[slot] = Occupant(dict(values), pieces, 0)
+        for number in range(self.lanes_of_slot):
+            self._fresh[self._place(slot, number)] = self._hyperparameters(slot, number)
+
+    def copy(self, slot: int, parent: int, values: dict[str, float]) -> None:
+        """Puts the state of another slot into this one, with other numbers, to train on from."""
+        self.unpark(slot, self._parked(parent), values)
+
+    def park(self, slot: int) -> Parked:
+        """Takes a trial out of its slot, to the host."""
+        parked = jax.device_get(self._parked(slot))
+        del self._occupants[slot]
+        return parked
+
+    def unpark(self, slot: int, parked: Parked, values: dict[str, float] | None = None) -> None:
+        """Puts a parked trial into a slot; with other numbers, where they are given."""
+        occupant = parked.occupant
+        if values is not None:
+            occupant = dataclasses.replace(occupant, values=dict(values))
+        self._occupants[slot] = occupant
+        for number, state in enumerate(parked.states):
+            chunk, lane = self._place(slot, number)
+            self._fresh.pop((chunk, lane), None)
+            state = state.replace(hyperparameters=self._hyperparameters(slot, number))
+            self._chunks[chunk] = self._programs.put(self._chunks[chunk], np.int32(lane), state)
+
+    def states(self, slot: int) -> list:
+        """The states of a slot's lanes, on the host, each as that of a run alone."""
+        owned = [
+            self._folds.own(self._folds.arrays, number // self._seeds)["statistics"]
+            for number in range(self.lanes_of_slot)
+        ]
+        states = jax.device_get(self._parked(slot).states)
+        return [state.replace(preprocessing=of) for state, of in zip(states, owned, strict=True)]
+
+    def advance(self, slots: Sequence[int]) -> dict[int, Report]:
+        """Trains these slots for one piece; all others stay as they are."""
+        self._begin()
+        steps = np.zeros(self._splits.shape, np.int32)
+        for slot in slots:
+            occupant = self._occupants[slot]
+            for number in range(self.lanes_of_slot):
+                ends = self._ends(slot, number)
+                steps[self._place(slot, number)] = ends[occupant.done + 1] - ends[occupant.done]
+            self._occupants[slot] = dataclasses.replace(occupant, done=occupant.done + 1)
+        busy = np.flatnonzero(steps.any(1))
+        work = [(self._chunks[chunk], self._splits[chunk], steps[chunk]) for chunk in busy]
+        results = {}
+        for chunk, found in zip(busy, self._programs.pieces(work), strict=True):
+            self._chunks[chunk], results[chunk] = found
+        return {slot: self._report(slot, results) for slot in slots}
+
+    def _report(self, slot: int, results: dict) -> Report:
+        places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
+        lanes = [
+            jax.tree.map(lambda array, lane=lane: array[lane], results[chunk])
+            for chunk, lane in places
+        ]
+        train, validation = ([mean(of[name]) for of in lanes] for name in ("train", "validation"))
+        step = int(lanes[0]["step"])
+        return Report(
+            step,
+            step * self.config.batch_size / self._folds.sizes[0],
+            *([record[name] for record in train] for name in ("loss", "accuracy")),
+            *([record[name] for record in validation] for name in ("loss", "accuracy")),
+            finite=all(bool(of["finite"]) for of in lanes),
+        )
+
+    def _begin(self) -> None:
+        """Gives all started lanes their first states."""
+        for chunk in {chunk for chunk, _ in self._fresh}:
+            numbers = [self._fresh.pop((chunk, lane), None) for lane in range(self._programs.lanes)]
+            fresh = np.array([of is not None for of in numbers])
+            filler = next(of for of in numbers if of is not None)
+            stacked = jax.tree.map(lambda *of: np.stack(of), *(of or filler for of in numbers))
+            self._chunks[chunk] = self._programs.begin(
+                self._chunks[chunk], stacked, self._splits[chunk], self._programs.arrays, fresh
+            )
+
+    def _parked(self, slot: int) -> Parked:
+        self._begin()
+        places = (self._place(slot, number) for number in range(self.lanes_of_slot))
+        take = self._programs.take
+        states = [take(self._chunks[chunk], np.int32(lane)) for chunk, lane in places]
+        return Parked(self._occupants[slot], states)
+
+    def _place(self, slot: int, number: int) -> tuple[int, int]:
+        """The chunk, and the lane in it, of one of a slot's lanes."""
+        return divmod(slot * self.lanes_of_slot + number, self._programs.lanes)
+
+    def _hyperparameters(self, slot: int, number: int) -> dict:
+        occupant = self._occupants[slot]
+        numbers, _ = self._numbers(number // self._seeds, occupant.pieces)
+        numbers = {name: dict(of) if isinstance(of, dict) else of for name, of in numbers.items()}
+        for key, value in occupant.values.items():
+            section, _, name = key.rpartition(".")
+            if section:
+                numbers[section][name] = np.float32(in_program(key, value))
+            else:
+                numbers[name] = np.uint32(value)
+        return {**numbers, "seed": numbers["seed"] + np.uint32(number % self._seeds)}
+
+    def _ends(self, slot: int, number: int) -> list[int]:
+        return self._numbers(number // self._seeds, self._occupants[slot].pieces)[1]
+
+    def _numbers_of(self, split: int, pieces: int) -> tuple[dict, list[int]]:
+        """The numbers of a trial of such a length that sets none, and where its pieces end."""
+        examples = self._folds.sizes[split]
+        total = hyperparameters.total_steps(self.config, examples)
+        ends = [round(total * piece / self.pieces) for piece in range(pieces + 1)]
+        config = self.config
+        if pieces != self.pieces:
+            config = config.copy_and_resolve_references()
+            config.duration = f"{ends[-1]} steps"
+        return hyperparameters.from_config(config, examples), ends
+
+
+def _check(config: ConfigDict) -> None:
+    """Refuses what has no meaning in a population."""
+    refused: Iterable[tuple[str, object, object]] = (
+        ("ensemble.members", config.ensemble.members, 1),
+        ("ensemble.snapshots", config.ensemble.snapshots, 0),
+        ("parallel.mode", config.parallel.mode, "jit"),
+        ("parallel.model_devices", config.parallel.model_devices, 1),
+        ("transfer.checkpoint", config.transfer.checkpoint, None),
+    )
+    for key, value, allowed in refused:
+        if value != allowed:
+            raise UserError(
+                f"config.{key} = {value!r} does not go with a search (allowed: {allowed!r})"
+            )
