@@ -62,10 +62,9 @@ class Session:
             from research.data import stream
 
             rows = run.layout.local_rows(run.config.batch_size)
-            self._batches = stream.training_batches(
+            self._batches = stream.TrainingBatches(
                 run.train, run.config.batch_size, run.config.seed, rows
             )
-            self._beginning = self._batches.get_state()
 
     def begin(self, state: TrainState) -> None:
         """Takes over the last checkpoint, or this first state; compiles."""
@@ -80,7 +79,7 @@ class Session:
                 self._voice.record("transfer", step, **transferred)
             self._rollbacks = metadata.get("rollbacks", 0)
             self._started -= metadata.get("wall_seconds", 0.0)
-            self._state = self._slowed(state)
+            self._state = self._ready(state)
             compiling = time.perf_counter()
             self._compile()
             self.compile_seconds = time.perf_counter() - compiling
@@ -179,7 +178,7 @@ class Session:
         record = records and records[early_stopping.deciding_split(config)]
         metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
         planned = self._plan.saves_at(int(state.step))
-        self._checkpoints.save(config, state, metadata, metrics, self._batches, planned)
+        self._checkpoints.save(config, state, metadata, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:
         return early_stopping.verdict(self._run.config, self._records, self._patience)
@@ -192,17 +191,18 @@ class Session:
         """
         if step != 0:
             warn = self._voice.warn
-            restored = self._checkpoints.restore(lambda *_: state, step, self._batches, warn)
+            restored = self._checkpoints.restore(lambda *_: state, step, warn)
             if restored:
                 return *restored, {}
-        if self._batches is not None:
-            self._batches.set_state(self._beginning)
         if self._run.config.transfer.checkpoint:
             state, transferred = transfer.start_from(self._run, state)
             return state, {}, transferred
         return state, {}, {}
 
-    def _slowed(self, state: TrainState) -> TrainState:
+    def _ready(self, state: TrainState) -> TrainState:
+        """The state to train on from, and the stream of data where it left it."""
+        if self._batches is not None:
+            self._batches.seek(int(state.step))
         return self._run.layout.place(divergence.slowed(state, self._rollbacks))
 
     @property
@@ -216,7 +216,7 @@ class Session:
             return False
         state, *_ = self._at(self._run.init(), self._checkpoints.return_to(self._rollbacks))
         self._rollbacks += 1
-        self._state = self._slowed(state)
+        self._state = self._ready(state)
         to, rate = int(state.step), self._learning_rate
         details = {"to": to, "rollbacks": self._rollbacks, "learning_rate": rate}
         self._voice.record("rollback", error.step, **details)
@@ -230,7 +230,7 @@ class Session:
         """Says at which step, and in which layer, numbers were not finite first."""
         from research.training import culprit
 
-        state = self._slowed(self._at(self._run.init())[0])
+        state = self._ready(self._at(self._run.init())[0])
         step, layer = culprit.find(
             self._run, error, state, self._advance, lambda: bool(self._stopped)
         )

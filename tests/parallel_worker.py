@@ -23,6 +23,8 @@ CASES = {
         "loss.label_smoothing": 0.1,
         "loss.l2": 1e-3,
         "optimizer.clip_norm": 1.0,
+        "averaging.name": "ema",
+        "averaging.start": "2 steps",
     },
     "cnn": {
         "model.name": "cnn",
@@ -78,7 +80,7 @@ def weights(state) -> dict[str, np.ndarray]:
     from research.optimizers.masks import path_name
     from research.processes import on_host
 
-    kept = {"params": state.params, "batch_stats": state.batch_stats}
+    kept = {name: getattr(state, name) for name in ("params", "batch_stats", "averages")}
     leaves = jax.tree_util.tree_flatten_with_path(kept)[0]
     return {path_name(path): on_host(leaf) for path, leaf in leaves}
 

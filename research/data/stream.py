@@ -2,13 +2,12 @@
 
 Which examples a batch holds is the same function of (seed, step) as for data in memory, so a run
 does not depend on where its data lie, but for one thing that would need all of them to be read: the
-validation split is cut without regard to classes. All that there is to keep in a checkpoint is
-Grain's position.
+validation split is cut without regard to classes. So there is nothing to keep in a checkpoint
+either: a stream begins at any step, for any number of processes.
 """
 
 import os
 from collections.abc import Iterator
-from typing import Any
 
 import jax
 import numpy as np
@@ -18,36 +17,55 @@ from research.data.sources import Arrays, Records
 from research.errors import UserError
 
 
-def training_batches(
-    records: Records, batch_size: int, seed: int, rows: np.ndarray | slice = slice(None)
-) -> Any:
-    """An endless Grain iterator over batches {'inputs': uint8 (B, ...), 'labels': int32 (B,)}.
+class TrainingBatches:
+    """An endless iterator over batches {'inputs': uint8 (B, ...), 'labels': int32 (B,)}.
 
-    And of its examples 'indices' and 'epochs', both int32 (B,).
+    And of its examples 'indices' and 'epochs', both int32 (B,). A `UserError` of a damaged image
+    comes from `next`.
 
-    Its state is saved and restored by `training/checkpoints.py`. A `UserError` of a damaged image
-    comes from `next`. Where processes share a batch, `rows` are those that this one reads.
+    Args:
+      records: the training split.
+      batch_size: examples of a batch, of all processes together.
+      seed: of the order.
+      rows: of a batch, those that this process reads.
     """
-    try:
-        host = jax.local_devices(backend="cpu")[0]
-    except RuntimeError:  # jax was told to use accelerators alone
-        host = jax.local_devices()[0]
 
-    @jax.jit
-    def places_at(step):
-        return {
-            "indices": batch_indices(np.uint32(seed), step, batch_size, len(records)),
-            "epochs": batch_epochs(step, batch_size, len(records)),
-        }
+    def __init__(
+        self, records: Records, batch_size: int, seed: int, rows: np.ndarray | slice = slice(None)
+    ):
+        try:
+            self._host = jax.local_devices(backend="cpu")[0]
+        except RuntimeError:  # jax was told to use accelerators alone
+            self._host = jax.local_devices()[0]
 
-    def batch(step: int) -> dict[str, np.ndarray]:
-        with jax.default_device(host):
-            places = jax.device_get(places_at(np.uint32(step)))
-        places = {name: array[rows] for name, array in places.items()}
-        arrays = records.load(places["indices"])
+        @jax.jit
+        def places_at(step):
+            return {
+                "indices": batch_indices(np.uint32(seed), step, batch_size, len(records)),
+                "epochs": batch_epochs(step, batch_size, len(records)),
+            }
+
+        self._places_at = places_at
+        self._records, self._rows = records, rows
+        self._steps = MAX_POSITIONS // batch_size
+        self.seek(0)
+
+    def seek(self, step: int) -> None:
+        """Goes to the batch of a step."""
+        self._ahead = iter(_ahead(lambda number: self._batch(step + number), self._steps - step))
+
+    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        return next(self._ahead)
+
+    def _batch(self, step: int) -> dict[str, np.ndarray]:
+        with jax.default_device(self._host):
+            places = jax.device_get(self._places_at(np.uint32(step)))
+        places = {name: array[self._rows] for name, array in places.items()}
+        arrays = self._records.load(places["indices"])
         return {"inputs": arrays.inputs, "labels": arrays.labels, **places}
-
-    return iter(_ahead(batch, MAX_POSITIONS // batch_size))
 
 
 def chunks(split: Arrays | Records, size: int) -> Iterator[Arrays]:

@@ -1,18 +1,18 @@
 """Checkpoints: Orbax, asynchronous, the newest two, the best and snapshots, checked when read.
 
-One checkpoint is a folder `checkpoints/STEP` with two items (three when data are streamed):
+One checkpoint is a folder `checkpoints/STEP` with two items:
 
 - `state`: the arrays of the train state, all but the hyper-parameters;
 - `metadata`: JSON with the complete config (which holds the hyper-parameters), the class names, a
-  digest of `state` and the metrics at that step;
-- `iterator`: where the stream of data stood.
+  digest of `state` and the metrics at that step.
+
+Where the data stood is not among them: that is the step, for a stream from disk too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -30,11 +30,10 @@ from research import config as configuration
 from research import processes
 from research.errors import UserError
 from research.training import early_stopping
-from research.training.digest import tree_sha256
+from research.training.digest import SEAL, sealed, tree_sha256
 from research.training.state import TrainState
 
 FORMAT = 2
-_SEAL = "metadata_sha256"
 
 
 def _raise(line: str) -> None:
@@ -74,25 +73,20 @@ class Checkpoints:
                 self._note(step, metadata["planned"], config, metadata["metrics"])
 
     def _open(self) -> ocp.CheckpointManager:
-        policies = ocp.checkpoint_managers
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                # Orbax's own `best_fn` with `max_to_keep` deletes the newest, and its `BestN`
-                # forgets the best when the process ends.
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [
-                        policies.LatestN(2),
-                        _Best(self._scores),
-                        _Newest(self._planned),
-                        _Steps(self._snapshots),
-                    ]
-                ),
+                preservation_policy=_Policy(self._kept),
                 cleanup_tmp_directories=not self._read_only,
                 read_only=self._read_only,
                 create=not self._read_only,
             ),
         )
+
+    def _kept(self, steps: list[int]) -> set[int]:
+        """The newest two, the newest two that were planned, the best and the snapshots."""
+        planned = [step for step in steps if step in self._planned]
+        return {*steps[-2:], *planned[-2:], _best(self._scores, steps)} | self._snapshots
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -133,7 +127,6 @@ class Checkpoints:
         state: TrainState,
         metadata: dict[str, Any],
         metrics: dict[str, float] | None = None,
-        iterator: Any = None,
         planned: bool = True,
     ) -> None:
         """Starts to save; returns when the arrays are copied from the device.
@@ -143,14 +136,13 @@ class Checkpoints:
           state: what to save; `state.step` names the checkpoint.
           metadata: JSON values to keep along.
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
-          iterator: a Grain iterator, where data are streamed.
           planned: the plan asked for it, no signal: where every run of this config saves.
         """
         arrays = _arrays(state)
         items = {
             "state": ocp.args.StandardSave(arrays),
             "metadata": ocp.args.JsonSave(
-                _sealed(
+                sealed(
                     {
                         **metadata,
                         "format": FORMAT,
@@ -160,15 +152,10 @@ class Checkpoints:
                         "weights_sha256": tree_sha256(_weights(arrays)),
                         "metrics": metrics or {},
                         "planned": planned,
-                        "iterator": iterator and iterator.get_state(),
                     }
                 )
             ),
         }
-        if iterator is not None:
-            import grain
-
-            items["iterator"] = grain.checkpoint.CheckpointSave(iterator)
         self._wait()
         self._note(int(state.step), planned, config, metrics or {})
         self._saving = int(state.step)
@@ -228,7 +215,6 @@ class Checkpoints:
         self,
         template: Callable[[ConfigDict, dict], TrainState],
         step: int | None = None,
-        iterator: Any = None,
         warn: Callable[[str], None] = print,
     ) -> tuple[TrainState, dict] | None:
         """Reads a checkpoint and checks its digest.
@@ -237,7 +223,6 @@ class Checkpoints:
           template: (config, metadata) -> a state of the right shapes (`jax.eval_shape` will do),
             whose hyper-parameters the restored state takes over.
           step: which; None takes the newest that is whole, and says which ones are not.
-          iterator: a Grain iterator to be put where it stood.
           warn: is told of every damaged checkpoint, in one line.
 
         Returns:
@@ -250,14 +235,14 @@ class Checkpoints:
         if step is not None:
             self._check_there(step)
             try:
-                return self._restore(template, step, iterator)
+                return self._restore(template, step)
             except UserError:
                 raise
             except Exception as error:
                 raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
         for candidate in reversed(self.steps()):
             try:
-                return self._restore(template, candidate, iterator)
+                return self._restore(template, candidate)
             except (UserError, MemoryError, PermissionError):
                 raise  # not the checkpoint's fault
             # Whatever a damaged file makes Orbax, tensorstore or JSON raise: tell, and go on with
@@ -282,7 +267,7 @@ class Checkpoints:
                 warn(f"left out: {error}")
         return states
 
-    def _restore(self, template, step, iterator) -> tuple[TrainState, dict]:
+    def _restore(self, template, step) -> tuple[TrainState, dict]:
         metadata = self._metadata(step)
         origin = f"{self._folder / str(step)}: config"
         config = configuration.from_json(json.dumps(metadata["config"]), origin)
@@ -297,13 +282,6 @@ class Checkpoints:
         arrays = self._manager.restore(step, args=items)["state"]
         if tree_sha256(arrays) != metadata["sha256"]:
             raise ValueError("its arrays do not match their digest")
-        if iterator is not None:  # after the check: a damaged checkpoint must not move it
-            import grain
-
-            items = ocp.args.Composite(iterator=grain.checkpoint.CheckpointRestore(iterator))
-            self._manager.restore(step, args=items)
-            if iterator.get_state() != metadata["iterator"]:
-                raise ValueError("its place in the data does not match its metadata")
         return state.replace(**arrays), metadata
 
     def weights(self, step: int) -> dict:
@@ -347,15 +325,15 @@ class Checkpoints:
     def _metadata(self, step: int) -> dict:
         items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
         metadata = self._manager.restore(step, args=items)["metadata"]
-        sealed = _SEAL in metadata
-        if sealed and metadata[_SEAL] != _sealed(metadata)[_SEAL]:
+        has_seal = SEAL in metadata
+        if has_seal and metadata[SEAL] != sealed(metadata)[SEAL]:
             raise ValueError("its metadata do not match their digest")
         if metadata["format"] != FORMAT:
             raise UserError(
                 f"{self._folder / str(step)} has format {metadata['format']} "
                 f"(allowed here: {FORMAT}, of this version)"
             )
-        if not sealed:
+        if not has_seal:
             raise ValueError("its metadata have no digest")
         return metadata
 
@@ -380,35 +358,18 @@ def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Best:
-    """An Orbax preservation policy: the step with the highest score."""
+class _Policy:
+    """What Orbax asks which steps to keep.
 
-    scores: dict[int, float]
+    Its own `best_fn` with `max_to_keep` deletes the newest, and its `BestN` forgets the best when
+    the process ends.
+    """
 
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        best = _best(self.scores, [checkpoint.step for checkpoint in checkpoints])
-        return [checkpoint.step == best for checkpoint in checkpoints]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Newest:
-    """An Orbax preservation policy: the newest two of a set of steps."""
-
-    among: set[int]
+    kept: Callable[[list[int]], set[int]]
 
     def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        newest = sorted(self.among & {checkpoint.step for checkpoint in checkpoints})[-2:]
-        return [checkpoint.step in newest for checkpoint in checkpoints]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Steps:
-    """An Orbax preservation policy: these steps."""
-
-    steps: frozenset[int]
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        return [checkpoint.step in self.steps for checkpoint in checkpoints]
+        kept = self.kept(sorted(checkpoint.step for checkpoint in checkpoints))
+        return [checkpoint.step in kept for checkpoint in checkpoints]
 
 
 def _score(config: ConfigDict, metrics: dict[str, float]) -> float:
@@ -433,13 +394,6 @@ def _weights(arrays: dict) -> dict:
     """What transfer takes over: dicts all through, so that it can be read without a template."""
     # Orbax leaves out a collection that is empty.
     return {name: arrays.get(name) or {} for name in ("params", "batch_stats", "preprocessing")}
-
-
-def _sealed(metadata: dict) -> dict:
-    """JSON values with a digest of them all."""
-    rest = {name: value for name, value in metadata.items() if name != _SEAL}
-    text = json.dumps(rest, sort_keys=True)
-    return {**json.loads(text), _SEAL: hashlib.sha256(text.encode()).hexdigest()}
 
 
 def _shapes(tree) -> list[list[int]]:

@@ -1,11 +1,14 @@
-"""A digest of arrays, to know what was saved from what was read."""
+"""Digests of arrays and of JSON, to know what was saved from what was read."""
 
 import hashlib
+import json
 
 import jax
 import numpy as np
 
 from research.processes import on_host
+
+SEAL = "metadata_sha256"
 
 
 def tree_sha256(tree) -> str:
@@ -27,3 +30,10 @@ def tree_sha256(tree) -> str:
 def parameters_sha256(state) -> str:
     """The digest of what a trained network is: its params and its batch_stats."""
     return tree_sha256({"params": state.params, "batch_stats": state.batch_stats})
+
+
+def sealed(metadata: dict) -> dict:
+    """JSON values with a digest of them all, under the name `SEAL`."""
+    rest = {name: value for name, value in metadata.items() if name != SEAL}
+    text = json.dumps(rest, sort_keys=True)
+    return {**json.loads(text), SEAL: hashlib.sha256(text.encode()).hexdigest()}

@@ -25,7 +25,7 @@ def records(labels=None, broken=()):
 
 
 def test_batches_are_those_of_data_in_memory():
-    batches = stream.training_batches(records(), 16, seed=3)
+    batches = stream.TrainingBatches(records(), 16, seed=3)
     for step in range(10):
         indices = np.asarray(batch_indices(3, step, 16, 50))
         batch = next(batches)
@@ -33,14 +33,15 @@ def test_batches_are_those_of_data_in_memory():
         np.testing.assert_array_equal(batch["labels"], indices % 3)
 
 
-def test_the_position_is_all_that_is_needed_to_go_on():
-    batches = stream.training_batches(records(), 16, seed=3)
-    for _ in range(4):
-        next(batches)
-    state, expected = batches.get_state(), next(batches)
-    again = stream.training_batches(records(), 16, seed=3)
-    again.set_state(state)
-    np.testing.assert_array_equal(next(again)["inputs"], expected["inputs"])
+def test_the_step_is_all_that_is_needed_to_go_on():
+    batches = stream.TrainingBatches(records(), 16, seed=3)
+    seen = [next(batches) for _ in range(5)]
+    for step in (4, 0):
+        batches.seek(step)
+        found = next(batches)
+        assert set(found) == {"inputs", "labels", "indices", "epochs"}
+        for name, array in seen[step].items():
+            np.testing.assert_array_equal(found[name], array)
 
 
 def test_chunks_hold_everything_in_order():
@@ -57,7 +58,7 @@ def test_what_is_wrong_with_an_example_is_told():
         with pytest.raises(UserError, match=message):
             list(stream.chunks(bad, 8))
         with pytest.raises(UserError, match=message):
-            batches = stream.training_batches(bad, 16, seed=0)
+            batches = stream.TrainingBatches(bad, 16, seed=0)
             for _ in range(4):
                 next(batches)
 

@@ -38,10 +38,15 @@ def lines(path) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-def test_two_processes_stop_at_one_step_and_one_process_goes_on(command, tmp_path):
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_two_processes_stop_at_one_step_and_one_process_goes_on(where, command, tmp_path):
+    """Streamed from disk, each process reads rows of its own, and one reads all that they left."""
+    data = ["--config.data.memory_mb=0", "--config.duration=150 steps"] * (where == "disk")
+    total = 150 if data else 300
     process = subprocess.Popen(
-        two(tmp_path / "run"), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        two(tmp_path / "run", *data),
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"
     deadline = time.monotonic() + 200
     while not metrics.exists() or metrics.read_text().count("\n") < 5:
@@ -54,13 +59,13 @@ def test_two_processes_stop_at_one_step_and_one_process_goes_on(command, tmp_pat
     assert "[1] process 1 of 2: 2 local devices of 4 (cpu)" in err
     assert err.count("interrupted at step") == 1 and "Traceback" not in err
     stopped = lines(tmp_path / "run" / "history.jsonl")[-1]["step"]
-    assert 0 < stopped < 300 and (tmp_path / "run" / "checkpoints" / str(stopped)).is_dir()
+    assert 0 < stopped < total and (tmp_path / "run" / "checkpoints" / str(stopped)).is_dir()
     resumed = command(
-        "main", *SHORT, f"--workdir={tmp_path / 'run'}", "--config.parallel.mode=shard_map"
+        "main", *SHORT, *data, f"--workdir={tmp_path / 'run'}", "--config.parallel.mode=shard_map"
     )
     assert resumed.returncode == 0 and f"at step {stopped}" in resumed.stdout, resumed.stderr
     assert "damaged" not in resumed.stderr
-    whole = command("main", *SHORT, f"--workdir={tmp_path / 'whole'}")
+    whole = command("main", *SHORT, *data, f"--workdir={tmp_path / 'whole'}")
     assert whole.returncode == 0, whole.stderr
     found, wanted = (
         json.loads((tmp_path / name / "summary.json").read_text()) for name in ("run", "whole")

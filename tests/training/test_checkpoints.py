@@ -11,8 +11,8 @@ import pytest
 from research.config import default_config
 from research.errors import UserError
 from research.training import setup
-from research.training.checkpoints import Checkpoints, _sealed, fitted_before
-from research.training.digest import parameters_sha256, tree_sha256
+from research.training.checkpoints import Checkpoints, fitted_before
+from research.training.digest import parameters_sha256, sealed, tree_sha256
 
 # Orbax leaves event loops of its own unfinished when files are damaged.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -170,7 +170,7 @@ def test_a_checkpoint_of_another_format_is_not_a_damaged_file(tmp_path, run):
     save(tmp_path, run, [3])
     path = tmp_path / "checkpoints" / "3" / "metadata" / "metadata"
     metadata = json.loads(path.read_text())
-    later = _sealed({**metadata, "format": 99})
+    later = sealed({**metadata, "format": 99})
     earlier = {name: metadata[name] for name in metadata if name != "metadata_sha256"}
     for other, number in ((later, 99), ({**earlier, "format": 1}, 1)):
         path.write_text(json.dumps(other))
