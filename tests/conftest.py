@@ -1,5 +1,6 @@
 """What all tests share: folders of their own, real data where it is there, real commands."""
 
+import gc
 import os
 import subprocess
 import sys
@@ -35,6 +36,25 @@ def real_data() -> str:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no prepared data sets in {REAL_DATA} (set ONESTEP_TEST_DATA)")
     return str(REAL_DATA)
+
+
+@pytest.fixture(scope="module")
+def moons():
+    """A small run, set up; built when first asked for."""
+    from research.config import default_config
+    from research.training import setup
+
+    config = default_config()
+    config.data.name = "moons"
+    config.model.hidden = (8,)
+    return setup.from_config(config)
+
+
+@pytest.fixture
+def _abandoned_reads():
+    """Orbax leaves event loops unfinished when files are damaged: they end with their test."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -8,22 +8,20 @@ import jax
 import numpy as np
 import pytest
 
-from research.config import default_config
 from research.errors import UserError
 from research.training import setup
 from research.training.checkpoints import Checkpoints, fitted_before
 from research.training.digest import parameters_sha256, sealed, tree_sha256
 
-# Orbax leaves event loops of its own unfinished when files are damaged.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.usefixtures("_abandoned_reads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
-def run():
-    config = default_config()
-    config.data.name = "moons"
-    config.model.hidden = (8,)
-    return setup.from_config(config)
+def run(moons):
+    return moons
 
 
 def at(state, step: int):

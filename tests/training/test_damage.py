@@ -14,16 +14,15 @@ from research.errors import UserError
 from research.training import setup
 from research.training.checkpoints import Checkpoints
 
-# Orbax leaves event loops of its own unfinished when files are damaged.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+pytestmark = [
+    pytest.mark.usefixtures("_abandoned_reads"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture(scope="module")
-def run():
-    config = default_config()
-    config.data.name = "moons"
-    config.model.hidden = (8,)
-    return setup.from_config(config)
+def run(moons):
+    return moons
 
 
 def at(state, step: int):
