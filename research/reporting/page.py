@@ -163,7 +163,7 @@ def _page(runs: Sequence[Run]) -> str:
     body.append(_settings(runs))
     drawing = "".join(
         f"Plotly.newPlot('figure{number}', {_script(found['data'])}, {_script(found['layout'])},"
-        "{responsive: true, displaylogo: false, displayModeBar: 'hover'});\n"
+        "{responsive: true, displaylogo: false, modeBarButtons: [['toImage', 'resetScale2d']]});\n"
         for number, found in enumerate(figures)
     )
     title = escape(" and ".join(run.name for run in runs))
