@@ -66,73 +66,69 @@ def make_piece(folds: Folds, size: int) -> Callable:
     return alone if size == 1 else together
 
 
-def make_begin(folds: Folds) -> Callable:
-    """The pure function `begin(states, hyperparameters, splits, arrays, fresh) -> states`.
-
-    Lanes that are `fresh`, bool (size,), get their first state; one after the other, for the
-    weights to be those of a run alone to the bit.
-    """
-    init = lane.make_begin(folds)
-
-    def begin(states, hyperparameters, splits, arrays, fresh):
-        def one(of):
-            state, numbers, split, fresh = of
-            return lax.cond(fresh, lambda: init(numbers, split, arrays), lambda: state)
-
-        return lax.map(one, (states, hyperparameters, splits, fresh))
-
-    return begin
+def taken(tree, lane: int):
+    """One lane of a chunk's arrays on the host, copied: what they are views of may be reused."""
+    return jax.tree.map(lambda array: np.array(array[lane]), tree)
 
 
-def take(states, number):
-    """The state of one lane."""
-    return jax.tree.map(lambda array: array[number], states)
+class Chunks:
+    """Compiled, for chunks of `size` lanes on each device; and how their states lie there."""
 
+    def __init__(self, folds: Folds, size: int, state, arrays, mesh: Mesh):
+        """Compiles.
 
-def put(states, number, state):
-    """The states, of which one lane's is this."""
-    return jax.tree.map(lambda array, leaf: array.at[number].set(leaf), states, state)
-
-
-class Programs:
-    """The compiled programs of chunks of `size` lanes on each device, and their arrays' places."""
-
-    def __init__(self, folds: Folds, size: int, hyperparameters, devices):
-        """Compiles; `hyperparameters` are those of any lane."""
-        self.size, self.lanes = size, size * len(devices)
-        mesh = Mesh(np.array(devices), (LANES,))
-        self._along, self._whole = (
-            NamedSharding(mesh, spec) for spec in (PartitionSpec(LANES), PartitionSpec())
-        )
+        Args:
+          folds: the data.
+          size: lanes on each device.
+          state: of a lane, arrays or shapes.
+          arrays: those of the folds, placed on every device.
+          mesh: of all devices, along `LANES`.
+        """
+        self.lanes = size * mesh.size
+        self._arrays, self._state = arrays, state
         along, whole = PartitionSpec(LANES), PartitionSpec()
-        self.arrays = jax.device_put(folds.arrays, self._whole)
-        shapes = jax.eval_shape(lane.make_begin(folds), hyperparameters, np.int32(0), self.arrays)
-        self.state = shapes
-        states = self.stacked(shapes, self._along)
-        numbers = self.stacked(jax.tree.map(np.asarray, hyperparameters))
-        count = np.zeros(self.lanes, np.int32)
-
-        def shared_out(function, specs, out):
-            if len(devices) == 1:
-                return function
-            # Lanes never ask each other for anything: nothing is to be summed or gathered.
-            return jax.shard_map(
-                function, mesh=mesh, in_specs=specs, out_specs=out, check_vma=False
+        self._along = NamedSharding(mesh, along)
+        function = make_piece(folds, size)
+        if mesh.size > 1:  # lanes never ask each other for anything: nothing is summed or gathered
+            function = jax.shard_map(
+                function,
+                mesh=mesh,
+                in_specs=(along, along, whole, along),
+                out_specs=along,
+                check_vma=False,
             )
-
-        piece = shared_out(make_piece(folds, size), (along, along, whole, along), along)
-        begin = shared_out(make_begin(folds), (along, along, along, whole, along), along)
-        self.piece = self._compiled(piece, states, count, self.arrays, count)
-        self.begin = self._compiled(begin, states, numbers, count, self.arrays, count.astype(bool))
-        self.take = jax.jit(take, out_shardings=self._whole).lower(states, np.int32(0)).compile()
-        one = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=self._whole), shapes
+        count = jax.ShapeDtypeStruct((self.lanes,), np.int32, sharding=self._along)
+        states = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                (self.lanes, *leaf.shape), leaf.dtype, sharding=self._along
+            ),
+            state,
         )
-        self.put = self._compiled(put, states, np.int32(0), one)
-        self._threads = ThreadPoolExecutor(os.cpu_count() if devices[0].platform == "cpu" else 1)
+        jitted = jax.jit(function, out_shardings=self._along, donate_argnums=0)
+        self.program = jitted.lower(states, count, arrays, count).compile()
+        cores = os.cpu_count() if jax.default_backend() == "cpu" else 1
+        self._threads = ThreadPoolExecutor(cores)
 
-    def pieces(self, work: Sequence[tuple]) -> list[tuple]:
-        """`piece` of several chunks, given as (states, splits, steps): [(states, results), ...].
+    def empty(self):
+        """The states of a chunk before any lane has begun."""
+        zeros = jax.tree.map(
+            lambda leaf: np.zeros((self.lanes, *leaf.shape), leaf.dtype), self._state
+        )
+        return jax.device_put(zeros, self._along)
+
+    def replaced(self, states, lanes: dict):
+        """The states, of which those of some lanes, by number, are other ones."""
+
+        def put(array, *own):
+            array = np.array(array)
+            array[list(lanes)] = np.stack(own)
+            return array
+
+        # On the host: it is rare, and needs no program.
+        return jax.device_put(jax.tree.map(put, states, *lanes.values()), self._along)
+
+    def trained(self, work: Sequence[tuple]) -> list[tuple]:
+        """A piece of several chunks, given as (states, splits, steps): [(states, results), ...].
 
         Results are on the host. On CPU a program as small as a lane's keeps one core busy, and
         programs that one thread dispatches follow one another: so there is a thread for each core.
@@ -140,53 +136,33 @@ class Programs:
 
         def one(of):
             states, splits, steps = of
-            states, results = self.piece(states, splits, self.arrays, steps)
+            states, results = self.program(states, splits, self._arrays, steps)
             return states, jax.device_get(results)
 
         if len(work) == 1:
             return [one(work[0])]
         return list(self._threads.map(one, work))
 
-    def measured(self, lanes: int, hyperparameters) -> float:
-        """The seconds that a step takes, for each lane, where so many lanes are to be trained."""
+    def measured(self, lanes: int, state) -> float:
+        """The seconds that a step takes, for each lane, where so many lanes are to be trained.
+
+        Args:
+          lanes: in all.
+          state: of a lane, on the host.
+        """
         count = min(self._threads._max_workers, -(-lanes // self.lanes))
-        stacked = jax.tree.map(lambda leaf: np.stack([leaf] * self.lanes), hyperparameters)
-        splits, fresh = np.zeros(self.lanes, np.int32), np.ones(self.lanes, bool)
-        chunks = [
-            self.begin(self.empty(), stacked, splits, self.arrays, fresh) for _ in range(count)
-        ]
+        splits = np.zeros(self.lanes, np.int32)
+        every = dict.fromkeys(range(self.lanes), state)
+        chunks = [self.replaced(self.empty(), every) for _ in range(count)]
 
         def seconds(steps):
             nonlocal chunks
             steps = np.full(self.lanes, steps, np.int32)
             started = time.perf_counter()
-            found = self.pieces([(states, splits, steps) for states in chunks])
+            found = self.trained([(states, splits, steps) for states in chunks])
             chunks = [states for states, _ in found]
             return time.perf_counter() - started
 
         seconds(1)
         steps = int(np.clip(_MEASURED_SECONDS / seconds(1), 1, 200))
         return min(seconds(steps) for _ in range(2)) / (steps * self.lanes * count)
-
-    def _compiled(self, function, *arguments):
-        return (
-            jax.jit(function, out_shardings=self._along, donate_argnums=0)
-            .lower(*arguments)
-            .compile()
-        )
-
-    def stacked(self, shapes, sharding=None):
-        """The shapes of all lanes of a chunk."""
-        return jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                (self.lanes, *leaf.shape), leaf.dtype, sharding=sharding
-            ),
-            shapes,
-        )
-
-    def empty(self):
-        """The states of a chunk before any lane has begun."""
-        zeros = jax.tree.map(
-            lambda leaf: np.zeros((self.lanes, *leaf.shape), leaf.dtype), self.state
-        )
-        return jax.device_put(zeros, self._along)

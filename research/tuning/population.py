@@ -12,16 +12,17 @@ from collections.abc import Iterable, Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from research.errors import UserError
 from research.names import resolve
+from research.platform import QUICKLY
 from research.training import hyperparameters
 from research.training.loop import mean
 from research.tuning import folds as cross_validation
-from research.tuning import lane_modes
-from research.tuning.chunks import Programs
-from research.tuning.switches import in_program
+from research.tuning import lane, lane_modes
+from research.tuning.chunks import LANES, Chunks, taken
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +73,8 @@ class Population:
         """Loads the data; compiles nothing.
 
         Args:
-          config: of the cohort, without a search: static choices, numbers that no trial changes.
-            Numbers that trials set must be on in it: `switches.switched_on`.
+          config: of the cohort, as `Space.program` makes it: static choices, numbers that no trial
+            changes, and those that trials set, switched on.
           slots: trials side by side.
           pieces: into so many the training of `config.duration` is cut.
           folds: of cross-validation; 1: the validation split of the config.
@@ -107,21 +108,28 @@ class Population:
         fastest is kept.
         """
         started = time.perf_counter()
-        devices = jax.local_devices()
-        lanes = self.slots * self.lanes_of_slot
+        mesh = Mesh(np.array(jax.local_devices()), (LANES,))
+        self._arrays = jax.device_put(self._folds.arrays, NamedSharding(mesh, PartitionSpec()))
         numbers, _ = self._numbers(0, self.pieces)
-        sizes = self._modes(-(-lanes // len(devices)))
-        candidates = [Programs(self._folds, size, numbers, devices) for size in sizes]
+        # It runs once for each lane: not worth three times as long a compilation.
+        begin = jax.jit(lane.make_begin(self._folds), compiler_options=QUICKLY)
+        self._first_state = begin.lower(numbers, np.int32(0), self._arrays).compile()
+        state = jax.device_get(self._first_state(numbers, np.int32(0), self._arrays))
+        lanes = self.slots * self.lanes_of_slot
+        candidates = [
+            Chunks(self._folds, size, state, self._arrays, mesh)
+            for size in self._modes(-(-lanes // mesh.size))
+        ]
         if len(candidates) > 1:
-            candidates.sort(key=lambda programs: programs.measured(lanes, numbers))
-        self._programs = candidates[0]
-        count = -(-lanes // self._programs.lanes)
-        self._chunks = [self._programs.empty() for _ in range(count)]
-        self._splits = np.zeros((count, self._programs.lanes), np.int32)
+            candidates.sort(key=lambda chunks: chunks.measured(lanes, state))
+        self._chunks = candidates[0]
+        count = -(-lanes // self._chunks.lanes)
+        self._states = [self._chunks.empty() for _ in range(count)]
+        self._splits = np.zeros((count, self._chunks.lanes), np.int32)
         for slot in range(self.slots):
             for number in range(self.lanes_of_slot):
                 self._splits[self._place(slot, number)] = number // self._seeds
-        self._fresh: dict[tuple[int, int], dict] = {}  # hyper-parameters of lanes to begin
+        self._waiting: list[dict] = [{} for _ in range(count)]  # states on their way into lanes
         return time.perf_counter() - started
 
     def start(self, slot: int, values: dict[str, float], pieces: int) -> None:
@@ -133,31 +141,33 @@ class Population:
           pieces: the trial's length, of those of `config.duration`; durations given as shares of
             the training scale with it.
         """
-        self._occupants[slot] = Occupant(dict(values), pieces, 0)
+        occupant = Occupant(dict(values), pieces, 0)
+        states = []
         for number in range(self.lanes_of_slot):
-            self._fresh[self._place(slot, number)] = self._hyperparameters(slot, number)
+            split = np.int32(number // self._seeds)
+            numbers = self._hyperparameters(occupant, number)
+            states.append(self._first_state(numbers, split, self._arrays))
+        self._put(slot, occupant, states)
 
     def copy(self, slot: int, parent: int, values: dict[str, float]) -> None:
         """Puts the state of another slot into this one, with other numbers, to train on from."""
-        self.unpark(slot, self._parked(parent), values)
+        parked = self._parked(parent)
+        occupant = dataclasses.replace(parked.occupant, values=dict(values))
+        states = [
+            state.replace(hyperparameters=self._hyperparameters(occupant, number))
+            for number, state in enumerate(parked.states)
+        ]
+        self._put(slot, occupant, states)
 
     def park(self, slot: int) -> Parked:
         """Takes a trial out of its slot, to the host."""
-        parked = jax.device_get(self._parked(slot))
+        parked = self._parked(slot)
         del self._occupants[slot]
         return parked
 
-    def unpark(self, slot: int, parked: Parked, values: dict[str, float] | None = None) -> None:
-        """Puts a parked trial into a slot; with other numbers, where they are given."""
-        occupant = parked.occupant
-        if values is not None:
-            occupant = dataclasses.replace(occupant, values=dict(values))
-        self._occupants[slot] = occupant
-        for number, state in enumerate(parked.states):
-            chunk, lane = self._place(slot, number)
-            self._fresh.pop((chunk, lane), None)
-            state = state.replace(hyperparameters=self._hyperparameters(slot, number))
-            self._chunks[chunk] = self._programs.put(self._chunks[chunk], np.int32(lane), state)
+    def unpark(self, slot: int, parked: Parked) -> None:
+        """Puts a parked trial into a slot, to train on."""
+        self._put(slot, parked.occupant, parked.states)
 
     def states(self, slot: int) -> list:
         """The states of a slot's lanes, on the host, each as that of a run alone."""
@@ -165,12 +175,12 @@ class Population:
             self._folds.own(self._folds.arrays, number // self._seeds)["statistics"]
             for number in range(self.lanes_of_slot)
         ]
-        states = jax.device_get(self._parked(slot).states)
+        states = self._parked(slot).states
         return [state.replace(preprocessing=of) for state, of in zip(states, owned, strict=True)]
 
     def advance(self, slots: Sequence[int]) -> dict[int, Report]:
         """Trains these slots for one piece; all others stay as they are."""
-        self._begin()
+        self._settle()
         steps = np.zeros(self._splits.shape, np.int32)
         for slot in slots:
             occupant = self._occupants[slot]
@@ -179,18 +189,19 @@ class Population:
                 steps[self._place(slot, number)] = ends[occupant.done + 1] - ends[occupant.done]
             self._occupants[slot] = dataclasses.replace(occupant, done=occupant.done + 1)
         busy = np.flatnonzero(steps.any(1))
-        work = [(self._chunks[chunk], self._splits[chunk], steps[chunk]) for chunk in busy]
+        work = [(self._states[chunk], self._splits[chunk], steps[chunk]) for chunk in busy]
         results = {}
-        for chunk, found in zip(busy, self._programs.pieces(work), strict=True):
-            self._chunks[chunk], results[chunk] = found
+        for chunk, found in zip(busy, self._chunks.trained(work), strict=True):
+            self._states[chunk], results[chunk] = found
         return {slot: self._report(slot, results) for slot in slots}
+
+    def program_text(self) -> str:
+        """The compiled program that trains a chunk, as XLA prints it."""
+        return self._chunks.program.as_text()
 
     def _report(self, slot: int, results: dict) -> Report:
         places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
-        lanes = [
-            jax.tree.map(lambda array, lane=lane: array[lane], results[chunk])
-            for chunk, lane in places
-        ]
+        lanes = [taken(results[chunk], place) for chunk, place in places]
         train, validation = ([mean(of[name]) for of in lanes] for name in ("train", "validation"))
         step = int(lanes[0]["step"])
         return Report(
@@ -201,36 +212,39 @@ class Population:
             finite=all(bool(of["finite"]) for of in lanes),
         )
 
-    def _begin(self) -> None:
-        """Gives all started lanes their first states."""
-        for chunk in {chunk for chunk, _ in self._fresh}:
-            numbers = [self._fresh.pop((chunk, lane), None) for lane in range(self._programs.lanes)]
-            fresh = np.array([of is not None for of in numbers])
-            filler = next(of for of in numbers if of is not None)
-            stacked = jax.tree.map(lambda *of: np.stack(of), *(of or filler for of in numbers))
-            self._chunks[chunk] = self._programs.begin(
-                self._chunks[chunk], stacked, self._splits[chunk], self._programs.arrays, fresh
-            )
+    def _put(self, slot: int, occupant: Occupant, states: list) -> None:
+        self._occupants[slot] = occupant
+        for number, state in enumerate(states):
+            chunk, place = self._place(slot, number)
+            self._waiting[chunk][place] = state
+
+    def _settle(self) -> None:
+        """Puts all states that wait for it into their chunks."""
+        for chunk, waiting in enumerate(self._waiting):
+            if waiting:
+                states = jax.device_get(waiting)
+                self._states[chunk] = self._chunks.replaced(self._states[chunk], states)
+                waiting.clear()
 
     def _parked(self, slot: int) -> Parked:
-        self._begin()
-        places = (self._place(slot, number) for number in range(self.lanes_of_slot))
-        take = self._programs.take
-        states = [take(self._chunks[chunk], np.int32(lane)) for chunk, lane in places]
+        self._settle()
+        states = []
+        for number in range(self.lanes_of_slot):
+            chunk, place = self._place(slot, number)
+            states.append(taken(jax.device_get(self._states[chunk]), place))
         return Parked(self._occupants[slot], states)
 
     def _place(self, slot: int, number: int) -> tuple[int, int]:
         """The chunk, and the lane in it, of one of a slot's lanes."""
-        return divmod(slot * self.lanes_of_slot + number, self._programs.lanes)
+        return divmod(slot * self.lanes_of_slot + number, self._chunks.lanes)
 
-    def _hyperparameters(self, slot: int, number: int) -> dict:
-        occupant = self._occupants[slot]
+    def _hyperparameters(self, occupant: Occupant, number: int) -> dict:
         numbers, _ = self._numbers(number // self._seeds, occupant.pieces)
         numbers = {name: dict(of) if isinstance(of, dict) else of for name, of in numbers.items()}
         for key, value in occupant.values.items():
             section, _, name = key.rpartition(".")
             if section:
-                numbers[section][name] = np.float32(in_program(key, value))
+                numbers[section][name] = np.float32(value)
             else:
                 numbers[name] = np.uint32(value)
         return {**numbers, "seed": numbers["seed"] + np.uint32(number % self._seeds)}
