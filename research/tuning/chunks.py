@@ -1,7 +1,7 @@
 """Chunks: so many lanes in one compiled program, on one device or some on each of several.
 
-A chunk's arrays have the axis of its lanes first. On each device lanes go together (`vmap`), or one
-alone, and then by the program of `research.main`.
+A chunk's states are packed (`tuning/packing.py`), with the axis of its lanes first. On each device
+lanes go together (`vmap`), or one alone, and then by the program of `research.main`.
 """
 
 import os
@@ -18,17 +18,19 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from research.training import executors
 from research.tuning import lane
 from research.tuning.folds import Folds
+from research.tuning.packing import Packing
 
 LANES = "lanes"
 _FAR = np.int32(2**31 - 1)
 _MEASURED_SECONDS = 0.1
 
 
-def make_piece(folds: Folds, size: int) -> Callable:
+def make_piece(folds: Folds, packing: Packing, size: int) -> Callable:
     """The pure function `piece(states, splits, arrays, steps) -> (states, results)`.
 
     Args:
       folds: the data.
+      packing: of the state of a lane.
       size: lanes on a device.
 
     Lanes whose number of `steps`, int32 (size,), is 0 stay as they are, to the bit.
@@ -36,10 +38,10 @@ def make_piece(folds: Folds, size: int) -> Callable:
     train, judge = lane.make_train(folds), lane.make_judge(folds)
 
     def alone(states, splits, arrays, steps):
-        state, split = jax.tree.map(lambda array: array[0], (states, splits))
-        state, metrics = train(state, split, arrays, steps[0])
+        packed, split = jax.tree.map(lambda array: array[0], (states, splits))
+        state, metrics = train(packing.unpack(packed), split, arrays, steps[0])
         results = judge(state, metrics, split, arrays)
-        return jax.tree.map(lambda array: array[None], (state, results))
+        return jax.tree.map(lambda array: array[None], (packing.pack(state), results))
 
     def together(states, splits, arrays, steps):
         train_all = jax.vmap(train, (0, 0, None, None))
@@ -59,9 +61,12 @@ def make_piece(folds: Folds, size: int) -> Callable:
 
         none = jax.tree.map(lambda zero: jnp.full(size, zero), executors.no_metrics())
         states, metrics, _ = lax.while_loop(
-            lambda carry: (carry[2] > 0).any(), stretch, (states, none, steps)
+            lambda carry: (carry[2] > 0).any(),
+            stretch,
+            (jax.vmap(packing.unpack)(states), none, steps),
         )
-        return states, jax.vmap(judge, (0, 0, 0, None))(states, metrics, splits, arrays)
+        results = jax.vmap(judge, (0, 0, 0, None))(states, metrics, splits, arrays)
+        return jax.vmap(packing.pack)(states), results
 
     return alone if size == 1 else together
 
@@ -74,21 +79,21 @@ def taken(tree, lane: int):
 class Chunks:
     """Compiled, for chunks of `size` lanes on each device; and how their states lie there."""
 
-    def __init__(self, folds: Folds, size: int, state, arrays, mesh: Mesh):
+    def __init__(self, folds: Folds, packing: Packing, size: int, arrays, mesh: Mesh):
         """Compiles.
 
         Args:
           folds: the data.
+          packing: of the state of a lane.
           size: lanes on each device.
-          state: of a lane, arrays or shapes.
           arrays: those of the folds, placed on every device.
           mesh: of all devices, along `LANES`.
         """
         self.lanes = size * mesh.size
-        self._arrays, self._state = arrays, state
+        self._arrays, self._sizes = arrays, packing.sizes
         along, whole = PartitionSpec(LANES), PartitionSpec()
         self._along = NamedSharding(mesh, along)
-        function = make_piece(folds, size)
+        function = make_piece(folds, packing, size)
         if mesh.size > 1:  # lanes never ask each other for anything: nothing is summed or gathered
             function = jax.shard_map(
                 function,
@@ -98,12 +103,10 @@ class Chunks:
                 check_vma=False,
             )
         count = jax.ShapeDtypeStruct((self.lanes,), np.int32, sharding=self._along)
-        states = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                (self.lanes, *leaf.shape), leaf.dtype, sharding=self._along
-            ),
-            state,
-        )
+        states = {
+            name: jax.ShapeDtypeStruct((self.lanes, size), name, sharding=self._along)
+            for name, size in self._sizes.items()
+        }
         jitted = jax.jit(function, out_shardings=self._along, donate_argnums=0)
         self.program = jitted.lower(states, count, arrays, count).compile()
         cores = os.cpu_count() if jax.default_backend() == "cpu" else 1
@@ -111,13 +114,11 @@ class Chunks:
 
     def empty(self):
         """The states of a chunk before any lane has begun."""
-        zeros = jax.tree.map(
-            lambda leaf: np.zeros((self.lanes, *leaf.shape), leaf.dtype), self._state
-        )
+        zeros = {name: np.zeros((self.lanes, size), name) for name, size in self._sizes.items()}
         return jax.device_put(zeros, self._along)
 
     def replaced(self, states, lanes: dict):
-        """The states, of which those of some lanes, by number, are other ones."""
+        """The states, of which those of some lanes, by number, are other ones; all packed."""
 
         def put(array, *own):
             array = np.array(array)
@@ -148,7 +149,7 @@ class Chunks:
 
         Args:
           lanes: in all.
-          state: of a lane, on the host.
+          state: of a lane, packed, on the host.
         """
         count = min(self._threads._max_workers, -(-lanes // self.lanes))
         splits = np.zeros(self.lanes, np.int32)

@@ -50,8 +50,8 @@ def make_train(folds: Folds) -> Callable:
 def make_judge(folds: Folds) -> Callable:
     """The pure function `judge(state, metrics, split, arrays) -> results` at the end of a piece.
 
-    Results are 'train' and 'validation' sums {'loss', 'correct', 'count'}, 'step', and 'finite',
-    whether all numbers of this lane are.
+    Results are 'loss', 'correct' and 'count', sums over the piece and over the validation split,
+    each (2,); 'step'; and 'finite', whether all numbers of this lane are.
     """
     eval_step = step.make_eval_step(folds.run.config, folds.run.classes)
 
@@ -68,9 +68,8 @@ def make_judge(folds: Folds) -> Callable:
         sums = executors.evaluator(of_rows)(full, own["validation"])
         finite = divergence.healthy(full) & jnp.isfinite(sums["loss"])
         return {
+            **{name: jnp.stack([metrics[name], sums[name]]) for name in sums},
             "step": state.step,
-            "train": {name: metrics[name] for name in ("loss", "correct", "count")},
-            "validation": sums,
             "finite": finite & (metrics["first_nonfinite_step"] == NEVER),
         }
 

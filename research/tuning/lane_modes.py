@@ -4,6 +4,10 @@ Each gives the sizes of a chunk that are worth a trial, for so many lanes on a d
 are several, the population measures them on its own program and takes the fastest.
 """
 
+import jax
+
+_CHUNK = 8
+
 
 def sequential(lanes: int) -> tuple[int, ...]:
     """One lane after the other, by the program that `research.main` runs."""
@@ -17,9 +21,10 @@ def vmap(lanes: int) -> tuple[int, ...]:
 
 def chunked(lanes: int) -> tuple[int, ...]:
     """Some lanes at once: what they read and write stays in the cache of a core."""
-    return (min(lanes, 8),)
+    return (min(lanes, _CHUNK),)
 
 
 def auto(lanes: int) -> tuple[int, ...]:
-    """Each of these, as far as there are so many lanes, and the fastest kept."""
-    return tuple(sorted({1, min(lanes, 8), lanes}))
+    """The fastest of these. On CPU all at once is not among them: it has never won there."""
+    sizes = {1, min(lanes, _CHUNK)}
+    return tuple(sorted(sizes if jax.default_backend() == "cpu" else sizes | {lanes}))

@@ -23,6 +23,7 @@ from research.training.loop import mean
 from research.tuning import folds as cross_validation
 from research.tuning import lane, lane_modes
 from research.tuning.chunks import LANES, Chunks, taken
+from research.tuning.packing import Packing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Parked:
     """A slot's content, on the host."""
 
     occupant: Occupant
-    states: list  # of its lanes
+    states: list[dict[str, np.ndarray]]  # of its lanes, packed
 
 
 class Population:
@@ -111,15 +112,23 @@ class Population:
         mesh = Mesh(np.array(jax.local_devices()), (LANES,))
         self._arrays = jax.device_put(self._folds.arrays, NamedSharding(mesh, PartitionSpec()))
         numbers, _ = self._numbers(0, self.pieces)
+        begin = lane.make_begin(self._folds)
+        shapes = jax.eval_shape(begin, numbers, np.int32(0), self._arrays)
+        self._packing, self._packed_numbers = Packing(shapes), Packing(numbers)
+
+        def packed_begin(numbers, split, arrays):
+            return self._packing.pack(begin(self._packed_numbers.unpack(numbers), split, arrays))
+
+        arguments = (self._packed_numbers.pack(numbers), np.int32(0), self._arrays)
         # It runs once for each lane: not worth three times as long a compilation.
-        begin = jax.jit(lane.make_begin(self._folds), compiler_options=QUICKLY)
-        self._first_state = begin.lower(numbers, np.int32(0), self._arrays).compile()
-        state = jax.device_get(self._first_state(numbers, np.int32(0), self._arrays))
+        jitted = jax.jit(packed_begin, compiler_options=QUICKLY)
+        self._first_state = jitted.lower(*arguments).compile()
         lanes = self.slots * self.lanes_of_slot
         candidates = [
-            Chunks(self._folds, size, state, self._arrays, mesh)
+            Chunks(self._folds, self._packing, size, self._arrays, mesh)
             for size in self._modes(-(-lanes // mesh.size))
         ]
+        state = jax.device_get(self._first_state(*arguments))
         if len(candidates) > 1:
             candidates.sort(key=lambda chunks: chunks.measured(lanes, state))
         self._chunks = candidates[0]
@@ -145,7 +154,7 @@ class Population:
         states = []
         for number in range(self.lanes_of_slot):
             split = np.int32(number // self._seeds)
-            numbers = self._hyperparameters(occupant, number)
+            numbers = self._packed_numbers.pack(self._hyperparameters(occupant, number))
             states.append(self._first_state(numbers, split, self._arrays))
         self._put(slot, occupant, states)
 
@@ -153,10 +162,11 @@ class Population:
         """Puts the state of another slot into this one, with other numbers, to train on from."""
         parked = self._parked(parent)
         occupant = dataclasses.replace(parked.occupant, values=dict(values))
-        states = [
-            state.replace(hyperparameters=self._hyperparameters(occupant, number))
-            for number, state in enumerate(parked.states)
-        ]
+        states = []
+        for number, packed in enumerate(parked.states):
+            numbers = self._hyperparameters(occupant, number)
+            state = self._packing.unpack(packed).replace(hyperparameters=numbers)
+            states.append(self._packing.pack(state))
         self._put(slot, occupant, states)
 
     def park(self, slot: int) -> Parked:
@@ -175,7 +185,7 @@ class Population:
             self._folds.own(self._folds.arrays, number // self._seeds)["statistics"]
             for number in range(self.lanes_of_slot)
         ]
-        states = self._parked(slot).states
+        states = map(self._packing.unpack, self._parked(slot).states)
         return [state.replace(preprocessing=of) for state, of in zip(states, owned, strict=True)]
 
     def advance(self, slots: Sequence[int]) -> dict[int, Report]:
@@ -195,6 +205,11 @@ class Population:
             self._states[chunk], results[chunk] = found
         return {slot: self._report(slot, results) for slot in slots}
 
+    @property
+    def lanes_together(self) -> int:
+        """Lanes in a chunk, on all devices: what the mode came to."""
+        return self._chunks.lanes
+
     def program_text(self) -> str:
         """The compiled program that trains a chunk, as XLA prints it."""
         return self._chunks.program.as_text()
@@ -202,7 +217,10 @@ class Population:
     def _report(self, slot: int, results: dict) -> Report:
         places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
         lanes = [taken(results[chunk], place) for chunk, place in places]
-        train, validation = ([mean(of[name]) for of in lanes] for name in ("train", "validation"))
+        sums = ("loss", "correct", "count")
+        train, validation = (
+            [mean({name: of[name][part] for name in sums}) for of in lanes] for part in (0, 1)
+        )
         step = int(lanes[0]["step"])
         return Report(
             step,
