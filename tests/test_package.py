@@ -1,6 +1,7 @@
 """The package as a whole: the safe XLA flag, the cost of imports, the config files."""
 
 import importlib.util
+import re
 import subprocess
 import sys
 
@@ -52,10 +53,15 @@ def test_nothing_heavy_is_imported_before_it_is_used():
 def test_every_config_is_checked_and_says_how_it_is_run():
     files = sorted((ROOT / "configs").glob("*.py"))
     assert len(files) >= 7
+    rows = [line for line in (ROOT / "README.md").read_text().splitlines() if "](configs/" in line]
+    told = dict(re.search(r"\(configs/(.*)\) \| (.*?) \|", row).groups() for row in rows)
+    assert set(told) == {file.name for file in files}
     for file in files:
         spec = importlib.util.spec_from_file_location(file.stem, file)
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        check_config(module.get_config())
+        config = module.get_config()
+        check_config(config)
+        assert told[file.name].lower().replace("-", "") in config.data.name
         assert f"python -m research.main --config=configs/{file.name}" in module.__doc__
         assert "%" in module.__doc__ and "TODO" not in module.__doc__  # what to expect, measured

@@ -1,0 +1,1 @@
+"""What the lecture claims, measured: python -m benchmarks.claims [SECTION[.CLAIM]...]."""

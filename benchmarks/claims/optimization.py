@@ -1,0 +1,212 @@
+"""Section 6: optimisers and schedules."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from benchmarks.claims import measures
+from benchmarks.claims.common import SEEDS, Claim, Net, percent, rates
+from research import optimizers
+from research.config import default_config
+from research.names import public_functions
+from research.optimizers import algorithms, schedules
+from research.training import hyperparameters
+
+TITLE = "Optimisers and schedules"
+_NET = {"batch_size": 64, "duration": "6 epochs", "model.hidden": (64, 64)}
+_GRID = rates(1e-4, 30, 12)
+_CASES = {
+    "SAM": {"optimizer.sam_radius": 0.05},
+    "lookahead": {"optimizer.lookahead_steps": 5},
+    "clipped": {"optimizer.clip_norm": 1.0},
+    "clipped (AGC)": {"optimizer.clip_adaptive": 0.01},
+    "weight decay": {"optimizer.weight_decay": 0.1},
+    "4 microbatches": {"compute.microbatches": 4},
+}
+
+
+def distances(name: str, curvatures, steps: int, learning_rate: float, momentum: float = 0.0):
+    """From the minimum of sum(curvature w^2) / 2, after each step from ones: (steps,)."""
+    config = default_config()
+    config.duration = f"{steps} steps"
+    config.schedule.name = "constant"
+    config.optimizer.update({"name": name, "learning_rate": learning_rate, "momentum": momentum})
+    numbers = hyperparameters.from_config(config, 1000)
+    curvatures = jnp.asarray(curvatures, jnp.float32)
+
+    def one(carry, step):
+        params, state = carry
+        rule = optimizers.build(config, numbers, step)
+        updates, state = rule.update({"w": curvatures * params["w"]}, state, params)
+        params = {"w": params["w"] + updates["w"]}
+        return (params, state), jnp.linalg.norm(params["w"])
+
+    params = {"w": jnp.ones(len(curvatures))}
+    state = optimizers.build(config, numbers, 0).init(params)
+    run = jax.jit(lambda: jax.lax.scan(one, (params, state), jnp.arange(steps))[1])
+    return np.asarray(run(), np.float64)
+
+
+def rates_on_a_quadratic() -> Claim:
+    rows, errors = [], []
+    for k in (10.0, 100.0, 1000.0):
+        root = np.sqrt(k)
+        theory = (k - 1) / (k + 1), (root - 1) / (root + 1)
+        steps = int(40 / -np.log(theory[0])), int(40 / -np.log(theory[1]))
+        found = (
+            measures.convergence_rate(distances("sgd", [1.0, k], steps[0], 2 / (1 + k))),
+            measures.convergence_rate(
+                distances("momentum", [1.0, k], steps[1], 4 / (1 + root) ** 2, theory[1] ** 2)
+            ),
+        )
+        errors += [abs(np.log(a) / np.log(b) - 1) for a, b in zip(found, theory, strict=True)]
+        cells = (f"{value:.5f}" for pair in zip(theory, found, strict=True) for value in pair)
+        rows.append([f"{k:g}", *cells])
+    return Claim(
+        "On a quadratic of condition k, gradient descent falls by (k - 1) / (k + 1) a step, heavy "
+        "ball by (sqrt k - 1) / (sqrt k + 1)",
+        "Lecture, section 6; Polyak, 1964",
+        "Two curvatures, 1 and k; the best rate and momentum; the factor a step over the later "
+        "half "
+        "of the steps, through our `sgd` and `momentum`.",
+        [["k", "Theory, descent", "Measured", "Theory, heavy ball", "Measured"], *rows],
+        max(errors) < 0.05,
+        f"To {100 * max(errors):.1f} % of the exponent; of heavy ball what is left is the factor t "
+        "of its double eigenvalue.",
+    )
+
+
+def stability_on_a_quadratic() -> Claim:
+    rows, ratios = [], {}
+    for share in (0.5, 0.99, 1.0, 1.01, 1.1):
+        found = distances("sgd", [1.0, 8.0], 400, share * 2 / 8)
+        ratios[share] = found[-1] / found[199]
+        rows.append([f"{share:g} x 2 / 8", f"{found[-1]:.3g}", f"{ratios[share]:.3g}"])
+    return Claim(
+        "Gradient descent is stable for rates below 2 / (the largest curvature), and not above",
+        "Lecture, section 6",
+        "Curvatures 1 and 8, from (1, 1), 400 steps of `sgd`.",
+        [["Rate", "Distance at the end", "by that after 200 steps"], *rows],
+        ratios[0.99] < 0.1 and ratios[1.0] == 1 and ratios[1.01] > 10,
+        "Exactly: at the limit itself it swings for ever between two points.",
+    )
+
+
+def all_optimizers() -> Claim:
+    names = [name for name in public_functions(algorithms) if name != "lbfgs"]
+    cases = {f"`{name}`": {"optimizer.name": name} for name in names}
+    cases |= {
+        f"`nesterov`, {what}": {"optimizer.name": "nesterov"} | of for what, of in _CASES.items()
+    }
+    rows, losses, accuracies, edges = [], {}, {}, []
+    for case, changes in cases.items():
+        net = Net(_NET | changes)
+        rate = net.best("optimizer__learning_rate", _GRID)
+        if rate in (_GRID[0], _GRID[-1]):
+            edges.append(case)
+        states = [net.train(seed=seed, optimizer__learning_rate=rate)[0] for seed in SEEDS]
+        train = [net.score(state, "train")["loss"] for state in states]
+        test = [net.score(state)["accuracy"] for state in states]
+        losses[case], accuracies[case] = np.mean(train), np.mean(test)
+        loss = f"{np.mean(train):.4f} +- {np.std(train, ddof=1):.4f}"
+        rows.append([case, rate, loss, percent(test)])
+    rows.sort(key=lambda row: losses[row[0]])
+    plain = losses["`sgd`"]
+    ahead = [case for case in cases if losses[case] < plain]
+    taught = ("`momentum`", "`nesterov`", "`adagrad`", "`rmsprop`", "`adam`")
+    return Claim(
+        "At its best rate each fancier optimiser trains the same net faster than SGD",
+        "Lecture, section 6",
+        "64-64-64-10 with batch norm on digits, 6 epochs of batch 64, cosine schedule, each at the "
+        f"best of twelve rates from {_GRID[0]:g} to {_GRID[-1]:g}; in order of the loss on train.",
+        [["Optimiser", "Rate", "Train loss", "Test accuracy"], *rows],
+        all(case in ahead for case in taught) or f"Holds for {len(ahead)} of {len(cases) - 1}",
+        f"Plain SGD, at its best rate: {plain:.4f}; ahead of it: {', '.join(ahead) or 'none'}. On "
+        f"test all but a few are within {percent(np.ptp(sorted(accuracies.values())[3:]))}."
+        + (f" Best at the edge of the range: {', '.join(edges)}." if edges else ""),
+    )
+
+
+def all_schedules() -> Claim:
+    config = default_config()
+    config.duration, config.schedule.final = "1000 steps", 0.01
+    rows, means = [], {}
+    cases = {name: {"schedule.name": name} for name in public_functions(schedules)}
+    cases["inverse_sqrt"]["schedule.warmup"] = "10 percent"  # which it needs
+    cases["constant, warm-up"] = {"schedule.name": "constant", "schedule.warmup": "10 percent"}
+    cases["cosine, warm-up"] = {"schedule.name": "cosine", "schedule.warmup": "10 percent"}
+    for case, changes in cases.items():
+        config.update_from_flattened_dict({"schedule.warmup": "0 percent"} | changes)
+        numbers = hyperparameters.from_config(config, 1000)
+        curve = [
+            float(optimizers.learning_rate(config, numbers, step) / config.optimizer.learning_rate)
+            for step in (0, 100, 250, 500, 750, 999)
+        ]
+        net = Net(
+            _NET
+            | {"optimizer.name": "nesterov", "duration": "10 epochs", "schedule.final": 0.01}
+            | changes
+        )
+        rate = net.best("optimizer__learning_rate", rates(0.01, 1, 5))
+        found = net.scores(optimizer__learning_rate=rate)
+        means[case] = found["loss"].mean()
+        loss = f"{means[case]:.3f} +- {found['loss'].std(ddof=1):.3f}"
+        cells = " ".join(f"{value:.2g}" for value in curve)
+        rows.append([f"`{case}`", rate, cells, percent(found["accuracy"]), loss])
+    constant = means["constant"]
+    falling = [loss for case, loss in means.items() if not case.startswith(("constant", "plateau"))]
+    return Claim(
+        "A learning rate that falls ends at a better place than a constant one",
+        "Lecture, section 6",
+        "64-64-64-10 with batch norm on digits, Nesterov momentum, 10 epochs, the best of five "
+        "rates. Factor on the rate at 0, 10, 25, 50, 75 and 100 % of the training, with "
+        "`schedule.final` = .01 (plateau: as if the loss always fell).",
+        [["Schedule", "Rate", "Factor", "Test accuracy", "Test loss"], *rows],
+        max(falling) < constant
+        or f"Holds in loss for {sum(loss < constant for loss in falling)} of {len(falling)}",
+        f"Test loss {min(falling):.3f} to {max(falling):.3f} against {constant:.3f} of a "
+        "constant rate; accuracies are within the noise of three seeds.",
+    )
+
+
+def full_batch() -> Claim:
+    steps, rows, losses = 40, [], {}
+    for name in ("sgd", "nesterov", "adam", "lbfgs"):
+        net = Net(
+            {
+                "batch_size": 1302,
+                "duration": f"{steps + 1} steps",
+                "model.hidden": (32,),
+                "model.activation": "tanh",
+                "model.normalization": "none",
+                "loss.l2": 1e-3,
+                "optimizer.name": name,
+                "schedule.name": "constant",
+            }
+        )
+
+        def objective(seed, rate, net=net):
+            state, _ = net.train(steps, seed=seed, optimizer__learning_rate=rate)
+            state, sums = net.train(1, state)  # whose loss is that before it
+            return float(sums["loss"]) / int(sums["count"]), net.score(state)["accuracy"]
+
+        grid = [1.0] if name == "lbfgs" else rates(1e-3, 3, 8)
+        rate = min(grid, key=lambda rate: np.nan_to_num(objective(0, rate)[0], nan=np.inf))
+        found, test = zip(*(objective(seed, rate) for seed in SEEDS), strict=True)
+        losses[name] = np.mean(found)
+        loss = f"{losses[name]:.4f} +- {np.std(found, ddof=1):.4f}"
+        rows.append([f"`{name}`", rate, loss, percent(test)])
+    best = min(losses["sgd"], losses["nesterov"], losses["adam"])
+    return Claim(
+        "With all data in a batch, L-BFGS needs few steps and no learning rate",
+        "Lecture, section 6; Liu and Nocedal, 1989",
+        f"64-32-10, tanh, L2 1e-3, on digits: {steps} steps over all of train, the first-order "
+        "rules "
+        "at the best of eight rates, L-BFGS by its line search (which costs some evaluations a "
+        "step).",
+        [["Optimiser", "Rate", "Loss with penalty", "Test accuracy"], *rows],
+        losses["lbfgs"] < best,
+        f"What is minimised is {losses['lbfgs']:.4f} after {steps} steps, by the best of the "
+        "others "
+        f"{best:.4f}.",
+    )
