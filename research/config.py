@@ -420,6 +420,8 @@ def from_json(text: str, origin: str) -> ConfigDict:
         values = json.loads(text)
         if not isinstance(values, dict):
             raise ValueError("not an object")
+        if "search" in values:
+            raise UserError(f"{origin} is of a search (python -m research.search goes on with it)")
         config = default_config()
         _update(config, values, origin)
     except (ValueError, RecursionError) as error:

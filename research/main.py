@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from research import cli
+from research.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default: runs/<config name>.")
@@ -18,6 +19,12 @@ def main(argv: list[str]) -> int:
     """Trains to the end of the config's duration; exit code 0, 3 (diverged) or 130."""
     started = time.perf_counter()
     cli.refuse_arguments(argv)
+    if "search" in _CONFIG.value:
+        path = flags.FLAGS["config"].config_filename
+        raise UserError(
+            f"config.search: main trains one run; python -m research.search --config={path} "
+            "searches"
+        )
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research import platform, processes, run_folder
     from research.reporting.voice import Voice

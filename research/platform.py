@@ -17,6 +17,14 @@ def physical_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def memory() -> int:
+    """Bytes that arrays on all local devices may take together."""
+    import jax
+
+    limits = [device.memory_stats() or {} for device in jax.local_devices()]
+    return sum(limit.get("bytes_limit", 0) for limit in limits) or physical_memory()
+
+
 def enable_compilation_cache() -> None:
     """Keeps compiled programs on disk, so that the second start of anything is quick.
 

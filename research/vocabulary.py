@@ -25,6 +25,8 @@ from research.models import (
 from research.names import numbers_of, public_functions
 from research.optimizers import algorithms, averaging, schedules
 from research.training import lanes, modes
+from research.tuning import config as search
+from research.tuning import lane_modes, samplers, schedulers
 
 # The keys of the config whose values are names, and the modules whose functions they name.
 NAMED: dict[str, ModuleType] = {
@@ -43,6 +45,12 @@ NAMED: dict[str, ModuleType] = {
     "ensemble.lanes": lanes,
     "parallel.mode": modes,
 }
+# Those of the section `search`, which only the configs of searches have.
+SEARCH: dict[str, ModuleType] = {
+    "search.method": samplers,
+    "search.scheduler": schedulers,
+    "search.lane_mode": lane_modes,
+}
 
 
 def page() -> str:
@@ -60,7 +68,7 @@ def page() -> str:
             "Name | What it is", [(f"`{name}`", _told(_model(name))) for name in models.names()]
         ),
     ]
-    for key, module in NAMED.items():
+    for key, module in {**NAMED, **SEARCH}.items():
         summary = inspect.getdoc(module).partition("\n\n")[0]
         rows = [
             (f"`{name}`", _told(function), _numbers(key, function))
@@ -71,12 +79,23 @@ def page() -> str:
     return "\n".join(parts)
 
 
+def defaults() -> dict[str, object]:
+    """Every key that a config may have, with its default."""
+    config = keys.default_config()
+    config.search = search.default_search()
+    return keys.flatten(config)
+
+
 def meanings() -> dict[str, str]:
     """What each key of the config stands for: its comment in `default_config`, as one line.
 
     That is the comment on the lines of its assignment, and on those below with nothing else.
     """
-    source = inspect.getsource(keys.default_config)
+    return {**_comments(keys.default_config), **_comments(search.default_search)}
+
+
+def _comments(function) -> dict[str, str]:
+    source = inspect.getsource(function)
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     lines = source.splitlines()
     comments = {
@@ -99,13 +118,16 @@ def meanings() -> dict[str, str]:
 
 def accepted(key: str) -> str:
     """What a key of the config may be set to, in Markdown."""
-    default = keys.flatten(keys.default_config())[key]
+    default = defaults()[key]
     several = isinstance(default, tuple)
     sample = default[0] if several and default else default
-    if key in NAMED:
+    if key in (*NAMED, *SEARCH):
         return f"[names](#config{key.replace('.', '')})"
-    if key in keys.CHOICES or key == "model.name":
-        return ", ".join(f"`{name}`" for name in keys.CHOICES.get(key, models.names()))
+    words = {**keys.CHOICES, **search.CHOICES, "model.name": models.names()}
+    if key in words:
+        return ", ".join(f"`{name}`" for name in words[key])
+    if key in search.FORMS:
+        return search.FORMS[key]
     if key in keys.PAIRS:
         return f"pairs, as `{keys.PAIRS[key]}`"
     if key in (*keys.DURATIONS, *keys.TRACED_DURATIONS):
@@ -115,18 +137,18 @@ def accepted(key: str) -> str:
         return "`True`, `False`"
     if isinstance(sample, (int, float)):
         whole = ("whole numbers" if several else "a whole number") * isinstance(sample, int)
-        limits = {**keys.LIMITS, **keys.TRACED}.get(key)
+        limits = {**keys.LIMITS, **keys.TRACED, **search.LIMITS}.get(key)
         return ", ".join(filter(None, [whole, limits and keys.interval(*limits)]))
     return "patterns" if several else "text"
 
 
 def _keys() -> list[str]:
     """A table for each section of the config, in the order of `default_config`."""
-    defaults, told = keys.flatten(keys.default_config()), meanings()
+    every, told = defaults(), meanings()
     sections: dict[str, list] = {}
     for key in told:
-        if key in defaults:
-            default = repr(defaults[key]).replace("|", "\\|")
+        if key in every:
+            default = repr(every[key]).replace("|", "\\|")
             traced = "yes" if key in (*keys.TRACED, *keys.TRACED_DURATIONS) else ""
             row = (f"`{key}`", _plain(told[key]), f"`{default}`", accepted(key), traced)
             sections.setdefault(key.rpartition(".")[0], []).append(row)

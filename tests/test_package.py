@@ -12,6 +12,7 @@ from conftest import ROOT
 
 import research
 from research.config import check_config
+from research.tuning.config import check_search
 
 
 def test_the_flag_is_set_only_where_jaxlib_knows_it_and_the_user_did_not():
@@ -41,6 +42,7 @@ def test_nothing_heavy_is_imported_before_it_is_used():
     """A mistyped flag is answered at once, and a run pays for what it uses alone."""
     heavy = {"jax", "flax", "orbax", "tensorflow_datasets", "sklearn", "plotly", "optuna", "grain"}
     assert not heavy & modules_after("import research.main, research.evaluate, research.report")
+    assert not heavy & modules_after("import research.search")
     assert not heavy & modules_after("from research.reporting import page")
     code = "from research.config import default_config as c\nfrom research.training import setup\n"
     trained = modules_after(
@@ -61,7 +63,8 @@ def test_every_config_is_checked_and_says_how_it_is_run():
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         config = module.get_config()
-        check_config(config)
+        command = "search" if "search" in config else "main"
+        check_search(config) if "search" in config else check_config(config)
+        assert f"python -m research.{command} --config=configs/{file.name}" in module.__doc__
         assert told[file.name].lower().replace("-", "") in config.data.name
-        assert f"python -m research.main --config=configs/{file.name}" in module.__doc__
         assert "%" in module.__doc__ and "TODO" not in module.__doc__  # what to expect, measured

@@ -26,10 +26,19 @@ def test_numbers_are_keys_of_the_config_with_limits():
                 assert name in checked or isinstance(keys[name], bool)
 
 
+def test_numbers_of_a_search_are_its_keys():
+    for key, module in vocabulary.SEARCH.items():
+        assert key in vocabulary.defaults()
+        for function in public_functions(module).values():
+            assert {f"search.{number}" for number in numbers_of(function)} <= set(
+                vocabulary.defaults()
+            )
+
+
 def test_every_key_is_explained_by_its_comment():
     told = vocabulary.meanings()
-    assert set(flatten(default_config())) <= set(told)
-    assert not [key for key in flatten(default_config()) if len(told[key]) < 5]
+    assert set(vocabulary.defaults()) <= set(told)
+    assert not [key for key in vocabulary.defaults() if len(told[key]) < 5]
     assert told["optimizer.clip_norm"] == (  # over two lines
         "rescales gradients whose global norm is larger (Pascanu et al., 2013); 0: off"
     )
@@ -50,6 +59,9 @@ def test_every_key_is_explained_by_its_comment():
         ("model.name", "`cnn`, `mlp`, `resnet`"),
         ("optimizer.name", "[names](#configoptimizername)"),
         ("transfer.checkpoint", "text"),
+        ("search.trials", "a whole number, at least 1 and below 2^31"),
+        ("search.scheduler", "[names](#configsearchscheduler)"),
+        ("search.objective", "`validation_loss`, `validation_accuracy`"),
     ],
 )
 def test_what_a_key_accepts(key, words):
@@ -57,6 +69,6 @@ def test_what_a_key_accepts(key, words):
 
 
 def test_every_name_is_explained():
-    for module in vocabulary.NAMED.values():
+    for module in (*vocabulary.NAMED.values(), *vocabulary.SEARCH.values()):
         for function in public_functions(module).values():
             assert function.__doc__ and len(function.__doc__) > 10, function

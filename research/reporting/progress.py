@@ -63,6 +63,51 @@ class Progress:
         return str(timedelta(seconds=round(seconds)))
 
 
+class SearchProgress:
+    """Shows where a search stands: trials, the best so far, lanes at work, speed, time left."""
+
+    def __init__(self):
+        self._bar = self._began = None
+        self._last_line = -math.inf
+
+    def __enter__(self) -> "SearchProgress":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, done: float, total: int, ended: int, best: str, busy: int, lanes: int) -> None:
+        """Tells of what just happened; on a terminal the bar moves, elsewhere there are lines.
+
+        Args:
+          done: trials, with shares of those at work.
+          total: trials there are to be.
+          ended: trials.
+          best: what is known of the best, in words.
+          busy: lanes that were trained just now, of so many `lanes`.
+        """
+        now = time.perf_counter()
+        if self._began is None:  # what a resumed search did before says nothing of the speed
+            self._began = (now, done)
+            if sys.stderr.isatty():
+                self._bar, self._task = _terminal_bar(total, done)
+                self._bar.start()
+        seconds, gained = now - self._began[0], done - self._began[1]
+        parts = [f"trial {ended}/{total}", best, f"{busy}/{lanes} lanes busy"]
+        if gained:
+            parts.append(f"{60 * gained / seconds:.3g} trials/min")
+        if self._bar:
+            text = "  ".join(parts)
+            self._bar.update(self._task, completed=done, total=total, text=text)
+        elif now - self._last_line > 10 or ended == total:
+            self._last_line = now
+            if gained:
+                left = timedelta(seconds=round(seconds / gained * (total - done)))
+                parts.append(f"{left} left")
+            print("  ".join(parts), file=sys.stderr, flush=True)
+
+
 class Silent:
     """Stands in for progress and writers in all processes of a run but the one that writes."""
 

@@ -144,6 +144,11 @@ class Chunks:
             return [one(work[0])]
         return list(self._threads.map(one, work))
 
+    def temporary(self, chunks: int) -> int:
+        """Bytes that a piece of so many chunks needs besides their states and the data."""
+        at_once = min(chunks, self._threads._max_workers)
+        return at_once * self.program.memory_analysis().temp_size_in_bytes
+
     def measured(self, lanes: int, state) -> float:
         """The seconds that a step takes, for each lane, where so many lanes are to be trained.
 

@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from research.config import check_config, check_values, flatten
 from research.errors import UserError
+from research.names import resolve
 from research.tuning.spaces import Space
 
 
@@ -75,6 +76,10 @@ LIMITS: dict[str, tuple[float, float]] = {
     "search.seeds": (1, 2**16),
     "search.lanes": (0, 2**31),
 }
+FORMS = {
+    "search.space": "axes, as `(log('optimizer.learning_rate', 1e-4, 1e-1),)`",
+    "search.enqueue": "points, as `((('optimizer.learning_rate', 1e-3),),)`",
+}
 CHOICES = {"search.objective": ("validation_loss", "validation_accuracy")}
 
 
@@ -95,8 +100,16 @@ def check_search(config: ConfigDict) -> Space:
             "the config has no section `search`: python -m research.main trains it (allowed: "
             "config.search = default_search(), as in configs/search_bn_adam.py)"
         )
+    from research.tuning import lane_modes, samplers, schedulers
+
     defaults = flatten(ConfigDict({"search": default_search()}))
     check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
+    for key, module in {
+        "method": samplers,
+        "scheduler": schedulers,
+        "lane_mode": lane_modes,
+    }.items():
+        resolve(f"config.search.{key}", config.search[key], module)
     check_config(training(config))
     space = Space.from_config(config)
     programs = space.programs()

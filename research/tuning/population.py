@@ -15,9 +15,9 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
+from research import platform
 from research.errors import UserError
 from research.names import resolve
-from research.platform import QUICKLY
 from research.training import hyperparameters
 from research.training.loop import mean
 from research.tuning import folds as cross_validation
@@ -102,36 +102,51 @@ class Population:
                 f"= {pieces} are more (allowed: at most as many pieces as steps)"
             )
 
-    def compile(self) -> float:
+    def fitting(self) -> int:
+        """How many slots fit into half the memory by their states alone; at least one.
+
+        What a step needs besides is known once there is a program: `memory`.
+        """
+        slot = 2 * _bytes(self._state()) * self.lanes_of_slot  # before and after a piece
+        return max(1, platform.memory() // 2 // slot)
+
+    def parameters(self) -> int:
+        """How many parameters a network has."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self._state().params))
+
+    def compile(self, chunk: int | None = None) -> float:
         """Compiles all that will ever run; returns the seconds that took.
 
-        Where the mode leaves the size of a chunk open, a few steps of each are measured, and the
-        fastest is kept.
+        Args:
+          chunk: lanes of a chunk on each device, `chunk` of an earlier start; None: as the mode
+            says. Where that leaves it open, a few steps of each are measured, and the fastest is
+            kept.
         """
         started = time.perf_counter()
         mesh = Mesh(np.array(jax.local_devices()), (LANES,))
         self._arrays = jax.device_put(self._folds.arrays, NamedSharding(mesh, PartitionSpec()))
         numbers, _ = self._numbers(0, self.pieces)
         begin = lane.make_begin(self._folds)
-        shapes = jax.eval_shape(begin, numbers, np.int32(0), self._arrays)
-        self._packing, self._packed_numbers = Packing(shapes), Packing(numbers)
+        self._packing, self._packed_numbers = Packing(self._state()), Packing(numbers)
 
         def packed_begin(numbers, split, arrays):
             return self._packing.pack(begin(self._packed_numbers.unpack(numbers), split, arrays))
 
         arguments = (self._packed_numbers.pack(numbers), np.int32(0), self._arrays)
         # It runs once for each lane: not worth three times as long a compilation.
-        jitted = jax.jit(packed_begin, compiler_options=QUICKLY)
+        jitted = jax.jit(packed_begin, compiler_options=platform.QUICKLY)
         self._first_state = jitted.lower(*arguments).compile()
         lanes = self.slots * self.lanes_of_slot
+        sizes = (chunk,) if chunk else self._modes(-(-lanes // mesh.size))
         candidates = [
-            Chunks(self._folds, self._packing, size, self._arrays, mesh)
-            for size in self._modes(-(-lanes // mesh.size))
+            Chunks(self._folds, self._packing, size, self._arrays, mesh) for size in sizes
         ]
         state = jax.device_get(self._first_state(*arguments))
-        if len(candidates) > 1:
-            candidates.sort(key=lambda chunks: chunks.measured(lanes, state))
-        self._chunks = candidates[0]
+        # One alone is measured as well, for `seconds`.
+        seconds = [chunks.measured(lanes, state) for chunks in candidates]
+        fastest = seconds.index(min(seconds))
+        self._chunks, self.chunk = candidates[fastest], sizes[fastest]
+        self._lane_step = seconds[fastest]
         count = -(-lanes // self._chunks.lanes)
         self._states = [self._chunks.empty() for _ in range(count)]
         self._splits = np.zeros((count, self._chunks.lanes), np.int32)
@@ -140,6 +155,19 @@ class Population:
                 self._splits[self._place(slot, number)] = number // self._seeds
         self._waiting: list[dict] = [{} for _ in range(count)]  # states on their way into lanes
         return time.perf_counter() - started
+
+    def seconds(self) -> float:
+        """How long a piece of all slots takes, as far as a few steps tell."""
+        _, ends = self._numbers(0, self.pieces)
+        return self._lane_step * self.slots * self.lanes_of_slot * ends[-1] / self.pieces
+
+    def memory(self) -> int:
+        """Bytes of all states and the data, and of what steps need besides."""
+        return (
+            sum(map(_bytes, self._states))
+            + _bytes(self._arrays)
+            + self._chunks.temporary(len(self._states))
+        )
 
     def start(self, slot: int, values: dict[str, float], pieces: int) -> None:
         """Puts a trial into a slot, in its first state.
@@ -214,6 +242,12 @@ class Population:
         """The compiled program that trains a chunk, as XLA prints it."""
         return self._chunks.program.as_text()
 
+    def _state(self):
+        """The shapes of a lane's state."""
+        numbers, _ = self._numbers(0, self.pieces)
+        begin = lane.make_begin(self._folds)
+        return jax.eval_shape(begin, numbers, np.int32(0), self._folds.arrays)
+
     def _report(self, slot: int, results: dict) -> Report:
         places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
         lanes = [taken(results[chunk], place) for chunk, place in places]
@@ -280,6 +314,10 @@ class Population:
             config = config.copy_and_resolve_references()
             config.duration = f"{ends[-1]} steps"
         return hyperparameters.from_config(config, examples), ends
+
+
+def _bytes(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _check(config: ConfigDict) -> None:

@@ -149,10 +149,11 @@ def population_based(
     share = max(1, int(exploit_share * len(peers)))
     ranked = sorted(peers, key=lambda peer: (peer.score_at(piece), peer.number))
     worst = {peer.number for peer in ranked[-share:]}
-    if len(ranked) < 2 * share or trial.number not in worst:
+    parents = [peer for peer in ranked[:share] if peer.end == RUNNING]
+    if len(ranked) < 2 * share or trial.number not in worst or not parents:
         return GO
     random = np.random.default_rng((seed, trial.number, piece))
-    parent = ranked[random.integers(share)]
+    parent = parents[random.integers(len(parents))]
     values = _explored(parent.values, space, random, explore_factor, resample)
     return Proposal(values, trial.proposal.share, parent.number)
 

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 RUNNING, FINISHED, STOPPED, DIVERGED, REPLACED = "", "finished", "stopped", "diverged", "replaced"
+METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
 
 
 class Verdict(enum.Enum):

@@ -5,7 +5,7 @@ import pty
 import subprocess
 import sys
 
-from research.reporting.progress import Progress
+from research.reporting.progress import Progress, SearchProgress
 
 METRICS = {"loss": 0.5, "accuracy": 0.25, "examples_per_second": 12345.6}
 SCRIPT = f"""
@@ -36,3 +36,26 @@ def test_a_terminal_gets_a_bar():
         shown = os.read(ours, 100_000).decode()
     os.close(ours)
     assert "100%" in shown and "validation 75.00%" in shown and "left" in shown
+
+
+STANDING = {"total": 8, "best": "best validation_loss 0.1000 (trial 2)", "busy": 3, "lanes": 4}
+
+
+def test_lines_of_a_search(capsys):
+    with SearchProgress() as progress:
+        for ended in range(4, 9):
+            progress.update(done=ended + 0.0, ended=ended, **STANDING)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2  # the first and the last
+    assert lines[0] == "trial 4/8  best validation_loss 0.1000 (trial 2)  3/4 lanes busy"
+    assert "trial 8/8" in lines[1] and "trials/min" in lines[1] and "0:00:00 left" in lines[1]
+
+
+def test_the_speed_of_a_search_is_that_of_this_process(monkeypatch, capsys):
+    now = 1000.0
+    monkeypatch.setattr("time.perf_counter", lambda: now)
+    with SearchProgress() as progress:
+        progress.update(done=4.0, ended=4, **STANDING)
+        now += 30
+        progress.update(done=6.0, ended=5, **STANDING)
+    assert "4 trials/min  0:00:30 left" in capsys.readouterr().err

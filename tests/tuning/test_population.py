@@ -303,3 +303,18 @@ def test_what_has_no_meaning_in_a_population_is_refused(changes, said):
     with pytest.raises(UserError, match=said) as caught:
         population_of(changes=changes, compiled=False)
     assert "\n" not in str(caught.value) and "allowed" in str(caught.value)
+
+
+def test_what_it_costs_is_told_and_a_measured_choice_can_be_held_to():
+    changes = {"data.name": "moons", "model.dropout_rate": 0.0}
+    population = population_of(slots=4, mode="auto", compiled=False, changes=changes)
+    # 2-8-2 with batch norm; Adam's two moments; hyper-parameters and counts.
+    assert population.parameters() == 2 * 8 + 2 * 8 + 8 * 2 + 2
+    assert population.fitting() > 1000
+    population.compile(chunk=3)
+    assert population.chunk == 3
+    assert 4 * 4 * 3 * population.parameters() < population.memory() < 2**24
+    assert 0 < population.seconds() < 1
+    for slot in range(4):
+        population.start(slot, {"seed": slot}, PIECES)
+    assert population.advance(range(4))[3].finite

@@ -271,6 +271,12 @@ def test_copies_are_of_trials_that_run_in_the_same_program():
     history[6].end = REPLACED
     history.append(trial(8))
     assert schedulers.population_based(SPACE, history, history[7], 0, **PBT) == expected
+    # One that was replaced before others came so far is compared with, and no parent.
+    history = population(8)
+    history[0].end = REPLACED
+    assert schedulers.population_based(SPACE, history, history[7], 0, **PBT).parent == 1
+    history[1].end = REPLACED
+    assert schedulers.population_based(SPACE, history, history[7], 0, **PBT) is GO
     alone = population(1)
     assert schedulers.population_based(SPACE, alone, alone[0], 0, **PBT) is GO
 

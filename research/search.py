@@ -1,0 +1,240 @@
+"""Search hyper-parameters, or go on with a search: python -m research.search --config=CONFIG.py.
+
+The config is a training config with a section `search` (research/tuning/config.py).
+"""
+
+import math
+from datetime import timedelta
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+from research import cli
+from research.errors import UserError
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default: runs/<config name>.")
+_LEARN_NOTHING = ("random", "grid", "sobol")
+
+
+def main(argv: list[str]) -> int:
+    """Trains to the end of the last trial; exit code 0, or 3 (all diverged)."""
+    cli.refuse_arguments(argv)
+    # Heavy imports come after the flags, so that a mistyped flag is answered at once.
+    from research.tuning.config import check_search
+
+    config = _CONFIG.value
+    space = check_search(config)
+    from research import platform, run_folder
+    from research.reporting.progress import SearchProgress
+    from research.reporting.voice import Voice
+    from research.training import interruption
+    from research.tuning import results
+    from research.tuning.ledger import Ledger
+    from research.tuning.mirror import Mirror
+    from research.tuning.study import Study
+
+    platform.enable_compilation_cache()
+    name = Path(flags.FLAGS["config"].config_filename).stem
+    workdir = Path(_WORKDIR.value or f"runs/{name}")
+    voice = Voice(workdir)
+    for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
+        voice.tell(f"config.{key} = {value!r}")
+    _tell_space(voice, config, space)
+
+    # Nothing is lost at any moment: what is not in the ledger is trained again.
+    with interruption.at_once(), run_folder.locked(workdir):
+        populations = _Populations(config, space, voice)
+        _check_folder(workdir)
+        if not (workdir / "ledger.jsonl").exists():
+            populations.check()
+        with Ledger(workdir / "ledger.jsonl") as ledger, SearchProgress() as progress:
+            if ledger.replaying:
+                voice.tell(f"going on with {workdir}")
+            ledger.begin(config)
+            ledger.commit()
+            _write_config(workdir, config)
+            mirror = Mirror(workdir / "optuna_journal.log", space, config.search.objective)
+
+            def follow(study):
+                if populations.opened:  # before, it only does again what is in the ledger
+                    mirror.update(study.trials)
+                    _show(progress, study, config)
+
+            study = Study(config, space, ledger, populations.open, follow)
+            study.run()
+            mirror.update(study.trials, at_once=True)
+        if results.all_diverged(study.trials):
+            voice.warn(
+                f"diverged: all {len(study.trials)} trials; to try instead: "
+                f"{results.ranges_to_try(space, config)}"
+            )
+            return 3
+        _finish(workdir, voice, config, space, study)
+    return 0
+
+
+class _Populations:
+    """Opens the population of each program, and says what it costs."""
+
+    def __init__(self, config, space, voice):
+        self._config, self._space, self._voice = config, space, voice
+        self.opened = 0
+
+    def check(self) -> None:
+        """Refuses, before a ledger is begun, data and folds that cannot be trained on."""
+        self._population(self._space.decode([0.5] * self._space.size))
+
+    def open(self, values: dict, facts: dict | None):
+        """As `Study` asks for it."""
+        population = self._population(values)
+        if facts is None:
+            population.slots = self._slots(population)
+            seconds = population.compile()
+            parameters = population.parameters()
+            facts = {"slots": population.slots, "chunk": population.chunk, "parameters": parameters}
+        else:
+            population.slots = facts["slots"]
+            seconds = population.compile(facts["chunk"])
+        self.opened += 1
+        self._tell(population, seconds)
+        return population, facts
+
+    def _slots(self, population) -> int:
+        """As many as trials ask for and memory allows; or as the config says."""
+        search = self._config.search
+        # A sampler that learns from scores needs some before it proposes the rest.
+        wanted = search.trials if search.method in _LEARN_NOTHING else max(1, search.trials // 8)
+        if search.lanes:
+            return max(1, min(search.trials, search.lanes // population.lanes_of_slot))
+        return min(wanted, population.fitting())
+
+    def _tell(self, population, compile_seconds: float) -> None:
+        trials, lanes = self._config.search.trials, population.lanes_of_slot
+        turns = -(-trials // population.slots) * self._config.search.pieces
+        several = population.chunk > 1
+        how = f"{population.chunk} together" if several else "one after the other"
+        self._voice.tell(
+            f"program {self.opened}: {population.slots} trials at a time in "
+            f"{population.slots * lanes} lanes, {how}; {population.memory() / 2**20:,.0f} MB; "
+            f"compiled in {_time(compile_seconds)}; {_time(turns * population.seconds())} for "
+            f"{trials} trials, if all are trained to their end"
+        )
+
+    def _population(self, values: dict):
+        from research.tuning.population import Population
+
+        search = self._config.search
+        return Population(
+            self._space.program(self._config, values),
+            1,  # until it is known how many fit
+            pieces=search.pieces,
+            folds=search.folds,
+            repeats=search.repeats,
+            seeds=search.seeds,
+            stratified=search.stratified,
+            mode=search.lane_mode,
+        )
+
+
+def _tell_space(voice, config, space) -> None:
+    search = config.search
+    voice.tell(f"space of {space.size} axes:")
+    width = max(map(len, space.keys))
+    for axis in space.axes:
+        kind = "" if axis.kind in ("choice", "integer") else f"{axis.kind} "
+        when = f", where {axis.when[0]} = {axis.when[1]!r}" if axis.when else ""
+        static = "" if space.is_traced(axis.key) else "  (decides the program)"
+        voice.tell(f"  {axis.key:{width}}  {kind}{axis.range}{when}{static}")
+    programs = space.programs()
+    voice.tell(
+        f"{search.trials} trials by {search.method}, scheduler {search.scheduler}; "
+        f"{programs} program{'s' * (programs > 1)} to compile"
+    )
+
+
+def _check_folder(workdir: Path) -> None:
+    if (workdir / "config.json").exists() and not (workdir / "ledger.jsonl").exists():
+        raise UserError(
+            f"--workdir = {str(workdir)!r} holds a run of research.main (allowed: a folder of a "
+            "search, or a new one)"
+        )
+
+
+def _write_config(workdir: Path, config) -> None:
+    from research import config as configuration
+    from research import run_folder
+    from research.reporting.writers import write_text
+
+    write_text(workdir / "config.json", configuration.to_json(config))
+    run_folder.write_environment(workdir)
+
+
+def _show(progress, study, config) -> None:
+    from research.tuning import results
+
+    found, search = results.best(study.trials), config.search
+    lanes = search.folds * search.repeats * search.seeds  # of a trial
+    best = f"best {_score_told(config, found)}" if found else "none is finite"
+    progress.update(
+        done=sum(1 if trial.end else trial.piece / trial.pieces for trial in study.trials),
+        total=study.total,
+        ended=sum(bool(trial.end) for trial in study.trials),
+        best=best,
+        busy=study.busy * lanes,
+        lanes=study.slots * lanes,
+    )
+
+
+def _finish(workdir: Path, voice, config, space, study) -> None:
+    """Writes `summary.json` and `best.py`, and says what was found."""
+    from research.reporting.writers import write_json, write_text
+    from research.tuning import results
+
+    found = results.best(study.trials)
+    path = workdir / "best.py"
+    command = f"python -m research.main --config={path}"
+    told = f"The best of a search: {_score_told(config, found)}.\n\n{command}\n"
+    write_text(path, results.config_file(results.as_config(config, found), told))
+    summary = results.summary(study.trials)
+    write_json(workdir / "summary.json", summary)
+
+    ends = ", ".join(f"{summary[end]} {end}" for end in results.ENDS if summary[end])
+    voice.tell(f"{summary['trials']} trials: {ends}")
+    voice.tell(f"best: {_score_told(config, found)}")
+    voice.tell(f"  {results.command_line(results.overrides(config, found))}")
+    if found.proposal.parent is not None:
+        voice.tell(
+            f"  it took over the weights of trial {found.proposal.parent}, which had other numbers "
+            "(ledger.jsonl): trained from the start it may come out otherwise"
+        )
+    equals = results.within_one_standard_error(study.trials)
+    if len(equals) > 1:
+        parameters = {trial.number: study.facts(trial)["parameters"] for trial in equals}
+        chosen = results.simplest(equals, space, parameters)
+        voice.tell(
+            f"{len(equals)} trials are within one standard error of it; the simplest: "
+            f"{_score_told(config, chosen)}"
+        )
+        if chosen is not found:
+            voice.tell(f"  {results.command_line(results.overrides(config, chosen))}")
+    voice.tell(f"train the best one: {command}")
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
+
+
+def _score_told(config, trial) -> str:
+    """'validation_loss 0.0812 +- 0.0031 (trial 12)'."""
+    report = trial.reports[-1]
+    value, error = report[config.search.objective], report["standard_error"]
+    form = ".2%" if config.search.objective == "validation_accuracy" else ".4f"
+    several = f" +- {error:{form}}" if math.isfinite(error) else ""  # lanes
+    return f"{config.search.objective} {value:{form}}{several} (trial {trial.number})"
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    cli.run(main)

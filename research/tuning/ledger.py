@@ -1,0 +1,222 @@
+"""The ledger of a search: one JSON object a line, only ever appended to; the only truth.
+
+A search is deterministic but for what it asks of others: a sampler's proposals, a training's
+scores. These are its lines, in the order in which they were asked for, and the conclusions that
+were drawn. A search that is resumed does everything once more, and takes what is in the ledger
+from there instead; so it comes to where it was, and goes on as if it had never stopped.
+
+    {"event": "study", "config": {...}, "trials": 64}
+    {"event": "ask", "count": 1, "trials": [{"number": 0, "values": {...}, ...}]}
+    {"event": "program", "program": 0, "values": {...}, "facts": {"slots": 64, ...}}
+    {"event": "report", "trial": 0, "piece": 1, "step": 30, "score": 0.31, ...}
+    {"event": "end", "trial": 0, "why": "finished"}
+    {"event": "replace", "trials": [{"number": 64, "values": {...}, "parent": 7, ...}]}
+"""
+
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research import config as configuration
+from research.errors import UserError
+
+_OURS = "time"  # differs each time; all else is the outcome
+_NUMBER = (int, float, type(None))
+_FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
+    "study": {"config": dict, "trials": int},
+    "program": {"program": int, "values": dict, "facts": dict},
+    "ask": {"count": int, "trials": list},
+    "replace": {"trials": list},
+    "report": {"trial": int, "piece": int, "step": int, "score": _NUMBER, "finite": bool},
+    "end": {"trial": int, "why": str},
+}
+_PROPOSED = {"number": int, "values": dict, "share": (int, float), "parent": (int, type(None))}
+
+
+class Ledger:
+    """The lines of `ledger.jsonl`, those that were there and those that come.
+
+    Args:
+      path: of the file; a half last line, left by a kill, is cut off.
+
+    Raises:
+      UserError: a line that is damaged, with its number.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time):
+        self._path, self._clock = Path(path), clock
+        cut_half_line(self._path)
+        self._lines = read(self._path) if self._path.exists() else []
+        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        self._next = 0  # of the lines that were there
+        self._pending: list[str] = []
+        self.trials = 0  # in all, as the config said at this point of the search
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.close(self._file)
+
+    def begin(self, config: ConfigDict) -> None:
+        """Comes before all else; `config.search.trials` may have grown since the last time.
+
+        Raises:
+          UserError: the ledger is of a search of another config.
+        """
+        ours = json.loads(configuration.to_json(config))
+        study = {"config": ours, "trials": config.search.trials}
+        told = [line for line in self._lines if line["event"] == "study"]
+        if self._lines:
+            if self._lines[0]["event"] != "study":
+                raise _damaged(f"{self._path}, line 1")
+            self._check_same(self._lines[0]["config"], ours)
+            if told[-1]["trials"] > config.search.trials:
+                raise UserError(
+                    f"config.search.trials = {config.search.trials}: this search is one of "
+                    f"{told[-1]['trials']} already (allowed: as many, or more)"
+                )
+        if not told or told[-1]["trials"] != config.search.trials:
+            self._write("study", study)
+            self._lines.append({"event": "study", **study})
+        self._hear()
+
+    def _check_same(self, theirs: dict, ours: dict) -> None:
+        changed = configuration.differences(ConfigDict(theirs), ConfigDict(ours))
+        changed.pop("search.trials", None)
+        if changed:
+            keys = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
+            raise UserError(
+                f"--workdir = {str(self._path.parent)!r} holds a search of another config "
+                f"({keys}); choose another --workdir, or take these back"
+            )
+
+    @property
+    def replaying(self) -> bool:
+        """Whether there are lines left of what happened before."""
+        return self._next < len(self._lines)
+
+    def take(self, event: str, **fields: Any) -> dict | None:
+        """The next line, if it is this; else None."""
+        if not self.replaying or not _is(self._lines[self._next], event, fields):
+            return None
+        return self._pass()
+
+    def due(self, event: str, **fields: Any) -> dict | None:
+        """The next line, which has to be this; None: it is still to happen.
+
+        Raises:
+          UserError: it is another, so the ledger is not of this search as it is today.
+        """
+        if not self.replaying:
+            return None
+        if not _is(self._lines[self._next], event, fields):
+            raise UserError(
+                f"{self._path}, line {self._next + 1}: here a search of this config has "
+                f"{json.dumps({'event': event, **fields})} (written by another version, or changed "
+                "by hand; choose another --workdir)"
+            )
+        return self._pass()
+
+    def append(self, event: str, **fields: Any) -> dict:
+        """Adds a line, from the next `commit` on; returns it as it will be read.
+
+        Where the search does again what it did, the line is there already.
+        """
+        there = self.due(event, **_strict(fields))
+        return self._write(event, fields) if there is None else there
+
+    def commit(self) -> None:
+        """Writes what was appended, in one piece, down to the disk."""
+        if self._pending:
+            data = "".join(self._pending).encode()
+            self._pending.clear()
+            while data:  # what a full disk cuts is a half line, which the next start removes
+                data = data[os.write(self._file, data) :]
+            os.fsync(self._file)
+
+    def _write(self, event: str, fields: dict) -> dict:
+        text = json.dumps(_strict({"event": event, **fields, _OURS: round(self._clock(), 3)}))
+        self._pending.append(text + "\n")
+        return _parsed(text.encode(), "a new line")
+
+    def _pass(self) -> dict:
+        line = self._lines[self._next]
+        self._next += 1
+        self._hear()
+        return line
+
+    def _hear(self) -> None:
+        """What the user said next about the total holds at once."""
+        while self.replaying and self._lines[self._next]["event"] == "study":
+            self.trials = self._lines[self._next]["trials"]
+            self._next += 1
+
+
+def read(path: Path) -> list[dict]:
+    """The whole lines of a ledger, for those who only look.
+
+    Raises:
+      UserError: there is none, or a line is damaged.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    whole = data[: data.rfind(b"\n") + 1].splitlines()
+    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(whole, start=1)]
+
+
+def cut_half_line(path: Path) -> None:
+    """Removes what a kill left of a last line."""
+    if path.exists():
+        data = path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            os.truncate(path, whole)
+
+
+def _parsed(data: bytes, where: str) -> dict:
+    try:
+        line = json.loads(data)
+        event = line["event"]
+        _check(line, _FIELDS[event])
+        for proposed in line["trials"] if event in ("ask", "replace") else ():
+            _check(proposed, _PROPOSED)
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise _damaged(where) from None
+    if event == "report":
+        return {name: math.nan if value is None else value for name, value in line.items()}
+    return line
+
+
+def _is(line: dict, event: str, fields: dict) -> bool:
+    expected = {"event": event, **fields}
+    return all(line.get(name) == value for name, value in expected.items())
+
+
+def _damaged(where: str) -> UserError:
+    return UserError(
+        f"{where}: damaged; without this line and those after it the search goes on from there"
+    )
+
+
+def _check(values: dict, fields: dict) -> None:
+    for name, kinds in fields.items():
+        if not isinstance(values[name], kinds):
+            raise TypeError(name)
+
+
+def _strict(value: Any) -> Any:
+    """As it comes back from JSON; what is no finite number becomes null there."""
+    if isinstance(value, dict):
+        return {name: _strict(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_strict(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

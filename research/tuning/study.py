@@ -1,0 +1,346 @@
+"""The study: a state machine that asks a sampler, trains in populations, and hears a scheduler.
+
+It is deterministic but for proposals and scores, and those are in the ledger: see there. All
+decisions are made at the ends of pieces, for the trials of one program at a time. What is not in
+the ledger, the states in the lanes, is trained again where it is needed.
+"""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.config import tuples
+from research.names import bind, resolve
+from research.tuning import samplers, schedulers
+from research.tuning.ledger import Ledger
+from research.tuning.spaces import Space
+from research.tuning.trials import (
+    DIVERGED,
+    FINISHED,
+    GO,
+    METRICS,
+    REPLACED,
+    STOP,
+    STOPPED,
+    WAIT,
+    Proposal,
+    Trial,
+)
+
+_PLACE = ("event", "trial", "time")  # in the ledger; the rest of a line is the report
+
+
+@dataclasses.dataclass(eq=False)
+class _Run:
+    """A trial, where it is trained, and how its state comes about."""
+
+    trial: Trial
+    program: "_Program"
+    # From which piece on which values: the trial's own, after those of the trials it descends from.
+    lineage: tuple[tuple[int, dict], ...]
+    slot: int | None = None
+    trained: int | None = None  # pieces that its state has behind it; None: there is no state
+    parked: Any = None  # its state, while it has no slot
+
+    @property
+    def piece(self) -> int:
+        """The last whose scores are known."""
+        return self.trial.piece or self.lineage[-1][0]
+
+
+@dataclasses.dataclass(eq=False)
+class _Program:
+    """Trials with the same static values: they share a population, and wait for its slots."""
+
+    number: int
+    values: dict[str, Any]  # the first trial's
+    slots: list[_Run | None] = dataclasses.field(default_factory=list)
+    ready: list[_Run] = dataclasses.field(default_factory=list)
+    facts: dict | None = None  # about its population, once that is decided
+    population: Any = None  # once something has to be trained
+
+    @property
+    def running(self) -> list[_Run]:
+        """Those in slots."""
+        return [run for run in self.slots if run]
+
+
+class Study:
+    """A search, from its ledger's first line to its last trial.
+
+    Args:
+      config: a training config with a section `search`.
+      space: of that section.
+      ledger: begun with this config.
+      populate: (values, facts) -> the population that trains trials with the same static values,
+        compiled, and the facts about it that decide what comes: 'slots' at least. `facts` is None,
+        or those of an earlier start, to which the population is then held.
+      after_turn: is called whenever something happened.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        space: Space,
+        ledger: Ledger,
+        populate: Callable[[dict, dict | None], tuple[Any, dict]],
+        after_turn: Callable[["Study"], None] = lambda study: None,
+    ):
+        self._search, self._space, self._ledger = config.search, space, ledger
+        self._populate, self._after_turn = populate, after_turn
+        self._sampler = resolve("config.search.method", self._search.method, samplers)
+        self._scheduler = resolve("config.search.scheduler", self._search.scheduler, schedulers)
+        self.trials: list[Trial] = []
+        self.busy, self.slots = 0, 0  # that trained a piece just now, of so many of their program
+        self._programs: dict[tuple, _Program] = {}
+        self._waiting: list[_Run] = []  # for the scheduler
+
+    def run(self) -> None:
+        """To the end of the last trial."""
+        while self._turn():
+            self._ledger.commit()
+            self._after_turn(self)
+
+    @property
+    def total(self) -> int:
+        """How many trials there are to be; a copy that replaces another is none more."""
+        return self._ledger.trials + sum(trial.end == REPLACED for trial in self.trials)
+
+    @property
+    def replaying(self) -> bool:
+        """Whether it is still doing what it did before."""
+        return self._ledger.replaying
+
+    def facts(self, trial: Trial) -> dict:
+        """What the population that trained it is like."""
+        return self._program(trial.values).facts
+
+    def _turn(self) -> bool:
+        """One piece of the trials of a program; False: there is nothing left to do."""
+        busiest = max(self._programs.values(), key=_demand, default=None)
+        if busiest is None or not _demand(busiest):
+            return self._ask(1, 1) or self._last_verdicts()
+        self._refill(busiest)
+        self._advance(busiest)
+        return True
+
+    def _refill(self, program: _Program) -> None:
+        """Trials of this program go first; others are asked for until too many of them wait."""
+        self._decide_slots(program)
+        while None in program.slots:
+            free = program.slots.count(None)
+            if not program.ready and not self._ask(free, len(program.slots)):
+                return
+            # Those that have come far go on before others begin.
+            program.ready.sort(key=lambda run: (run.piece == 0, run.trial.number))
+            for run in program.ready[:free]:
+                run.slot = program.slots.index(None)
+                program.slots[run.slot] = run
+            del program.ready[:free]
+
+    def _ask(self, count: int, most: int) -> bool:
+        """Adds new trials, as many as are left to be tried, and no more than may wait."""
+        waiting = sum(len(program.ready) for program in self._programs.values())
+        count = min(count, self.total - len(self.trials), most - waiting)
+        if count <= 0:
+            return False
+        line = self._ledger.take("ask", count=count)
+        if line is None and not self._ledger.replaying:
+            proposals = self._propose(count)
+            if proposals:
+                numbered = enumerate(proposals, start=len(self.trials))
+                asked = [_told(number, proposal) for number, proposal in numbered]
+                line = self._ledger.append("ask", count=count, trials=asked)
+        for told in line["trials"] if line else ():
+            run = self._added(told, lineage=())
+            run.program.ready.append(run)
+        return line is not None
+
+    def _propose(self, count: int) -> list[Proposal]:
+        """By hand, then by the sampler; copies are no points of its own."""
+        history = [trial for trial in self.trials if trial.proposal.parent is None]
+        by_hand = self._search.enqueue[len(history) : len(history) + count]
+        if by_hand:
+            return [Proposal(dict(point)) for point in by_hand]
+        sampler = bind(self._sampler, self._search, {})
+        return sampler(self._space, history, count, self._search.seed)
+
+    def _added(self, told: dict, lineage: tuple) -> _Run:
+        """A trial of the ledger's words."""
+        values = {key: tuples(value) for key, value in told["values"].items()}
+        proposal = Proposal(values, told["share"], told["parent"])
+        pieces = max(1, round(proposal.share * self._search.pieces))
+        trial = Trial(told["number"], proposal, pieces)
+        self.trials.append(trial)
+        return _Run(trial, self._program(values), lineage or ((0, values),))
+
+    def _program(self, values: dict) -> _Program:
+        static = tuple(self._space.static(values).items())
+        return self._programs.setdefault(static, _Program(len(self._programs), values))
+
+    def _decide_slots(self, program: _Program) -> None:
+        """How many slots a program has is measured once, and written down."""
+        if program.facts is not None:
+            return
+        line = self._ledger.due("program", program=program.number)
+        if line is None:
+            program.population, facts = self._populate(program.values, None)
+            values = self._space.static(program.values)
+            line = self._ledger.append(
+                "program", program=program.number, values=values, facts=facts
+            )
+        program.facts = line["facts"]
+        program.slots = [None] * program.facts["slots"]
+
+    def _advance(self, program: _Program) -> None:
+        """Trains all that have a slot for a piece, takes their scores down, and judges them."""
+        runs = program.running
+        self.busy, self.slots = len(runs), len(program.slots)
+        known = {run: self._reported(run) for run in runs}
+        due = [run for run in runs if known[run] is None]
+        if due:
+            for run, report in self._trained(program, due).items():
+                known[run] = self._ledger.append("report", **self._scored(run, report))
+        for run in runs:
+            told = known[run].items()
+            run.trial.reports.append({name: said for name, said in told if name not in _PLACE})
+        for run in runs:
+            if not known[run]["finite"]:
+                self._end(run, DIVERGED)
+            elif run.trial.piece == run.trial.pieces:
+                self._end(run, FINISHED)
+        for run in [run for run in runs if run.slot is not None] + self._waiting:
+            self._judge(run, self.total)
+
+    def _reported(self, run: _Run) -> dict | None:
+        return self._ledger.due("report", trial=run.trial.number, piece=run.piece + 1)
+
+    def _trained(self, program: _Program, runs: list[_Run]) -> dict[_Run, Any]:
+        """Reports of the next piece; before it is trained what the ledger knows and no lane has."""
+        population = self._population(program)
+        for run in runs:
+            if run.parked is not None:
+                population.unpark(run.slot, run.parked)
+                run.parked = None
+            elif run.trained is None:
+                traced = self._space.traced(run.lineage[0][1])
+                population.start(run.slot, traced, run.trial.pieces)
+                run.trained = 0
+        while behind := [run for run in runs if run.trained < run.piece]:
+            self._one_piece(population, behind)
+            for run in behind:
+                for values in [new for piece, new in run.lineage[1:] if piece == run.trained]:
+                    population.copy(run.slot, run.slot, self._space.traced(values))
+        return self._one_piece(population, runs)
+
+    def _one_piece(self, population, runs: list[_Run]) -> dict[_Run, Any]:
+        reports = population.advance([run.slot for run in runs])
+        for run in runs:
+            run.trained += 1
+        return {run: reports[run.slot] for run in runs}
+
+    def _population(self, program: _Program):
+        if program.population is None:
+            program.population, _ = self._populate(program.values, program.facts)
+        return program.population
+
+    def _scored(self, run: _Run, report: Any) -> dict:
+        """A line of the ledger: means over the lanes of a trial."""
+        metrics = {name: getattr(report, name) for name in METRICS}
+        scores = score(self._search.objective, metrics[self._search.objective])
+        return {
+            "trial": run.trial.number,
+            "piece": run.piece + 1,
+            "step": report.step,
+            "epoch": report.epoch,
+            "slot": run.slot,
+            "score": statistics.fmean(scores),
+            "standard_error": standard_error(scores),
+            "finite": bool(report.finite and all(map(math.isfinite, scores))),
+            **{name: statistics.fmean(values) for name, values in metrics.items()},
+            **({"scores": scores} if len(scores) > 1 else {}),
+        }
+
+    def _judge(self, run: _Run, total: int) -> bool:
+        """What the scheduler says of it; whether anything came of that."""
+        decide = bind(self._scheduler, self._search, {"trials": total})
+        verdict = decide(self._space, self.trials, run.trial, self._search.seed)
+        waits = run.slot is None
+        if verdict is STOP:
+            self._end(run, STOPPED)
+        elif verdict is WAIT and not waits:
+            if run.trained == run.piece:
+                run.parked = self._population(run.program).park(run.slot)
+            else:
+                run.trained = None
+            self._leave(run)
+            self._waiting.append(run)
+        elif verdict is GO and waits:
+            self._waiting.remove(run)
+            run.program.ready.append(run)
+        elif isinstance(verdict, Proposal):
+            self._replace(run, verdict)
+        return verdict is not WAIT
+
+    def _replace(self, run: _Run, proposal: Proposal) -> None:
+        """Its slot goes to a copy of another trial, with other numbers."""
+        slot = run.slot
+        self._end(run, REPLACED)
+        told = _told(len(self.trials), proposal)
+        line = self._ledger.append("replace", trials=[told])
+        parent = next(
+            other for other in run.program.running if other.trial.number == proposal.parent
+        )
+        copy = self._added(line["trials"][0], parent.lineage)
+        copy.lineage += ((parent.piece, copy.trial.values),)
+        copy.slot, run.program.slots[slot] = slot, copy
+        if parent.trained == parent.piece:
+            traced = self._space.traced(copy.trial.values)
+            self._population(run.program).copy(slot, parent.slot, traced)
+            copy.trained = parent.piece
+
+    def _last_verdicts(self) -> bool:
+        """Nothing runs and nothing new will come: those that waited for more wait in vain."""
+        changed = [self._judge(run, len(self.trials)) for run in list(self._waiting)]
+        if changed and not any(changed):
+            raise AssertionError(f"{self._search.scheduler}: trials wait for ever")
+        return bool(changed)
+
+    def _end(self, run: _Run, why: str) -> None:
+        self._ledger.append("end", trial=run.trial.number, why=why)
+        run.trial.end = why
+        run.parked = None
+        if run.slot is None:
+            self._waiting.remove(run)
+        else:
+            self._leave(run)
+
+    def _leave(self, run: _Run) -> None:
+        run.program.slots[run.slot] = None
+        run.slot = None
+
+
+def score(objective: str, values: Iterable[float]) -> list[float]:
+    """Of an objective's values, so that less is better: the loss, or the share of errors."""
+    return [1 - value if objective == "validation_accuracy" else value for value in values]
+
+
+def standard_error(values: list[float]) -> float:
+    """Of the mean of values taken as independent; NaN of a single one, or of what is not finite."""
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    return statistics.stdev(values) / math.sqrt(len(values))
+
+
+def _demand(program: _Program) -> int:
+    """How many of its slots could be busy; before they are counted, all that wait."""
+    wanted = len(program.running) + len(program.ready)
+    return min(wanted, len(program.slots)) if program.facts else wanted
+
+
+def _told(number: int, proposal: Proposal) -> dict:
+    return {"number": number, **dataclasses.asdict(proposal)}
