@@ -1,4 +1,4 @@
-"""Draw one run, or compare several: python -m research.report WORKDIR..."""
+"""Draw one run or one search, or compare several: python -m research.report WORKDIR..."""
 
 from pathlib import Path
 
@@ -13,15 +13,22 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> int:
-    """Writes the report of the run folders named on the command line."""
-    from research.reporting import page
+    """Writes the report of the folders of runs, or of searches, named on the command line."""
+    from research.reporting import page, search_page
 
     workdirs = [Path(argument) for argument in argv[1:]]
     if not workdirs:
         raise UserError("which run? usage: python -m research.report WORKDIR...")
     folder = workdirs[0] if len(workdirs) == 1 else Path()
     path = Path(_OUTPUT.value or folder / "report.html")
-    page.write_report(workdirs, path)
+    searches = [workdir for workdir in workdirs if search_page.is_search(workdir)]
+    if searches and len(searches) < len(workdirs):
+        run = next(workdir for workdir in workdirs if workdir not in searches)
+        raise UserError(
+            f"{str(searches[0])!r} is a search and {str(run)!r} is none "
+            "(allowed: runs, or searches)"
+        )
+    (search_page if searches else page).write_report(workdirs, path)
     print(path)
     return 0
 

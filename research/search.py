@@ -27,6 +27,7 @@ def main(argv: list[str]) -> int:
     config = _CONFIG.value
     space = check_search(config)
     from research import platform, run_folder
+    from research.reporting import search_page
     from research.reporting.progress import SearchProgress
     from research.reporting.voice import Voice
     from research.training import interruption
@@ -66,6 +67,7 @@ def main(argv: list[str]) -> int:
             study.run()
             mirror.update(study.trials, at_once=True)
         if results.all_diverged(study.trials):
+            search_page.write_report([workdir], workdir / "report.html")
             voice.warn(
                 f"diverged: all {len(study.trials)} trials; to try instead: "
                 f"{results.ranges_to_try(space, config)}"
@@ -188,7 +190,8 @@ def _show(progress, study, config) -> None:
 
 
 def _finish(workdir: Path, voice, config, space, study) -> None:
-    """Writes `summary.json` and `best.py`, and says what was found."""
+    """Writes `best.py`, `report.html` and `summary.json`, and says what was found."""
+    from research.reporting import search_page
     from research.reporting.writers import write_json, write_text
     from research.tuning import results
 
@@ -197,6 +200,7 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
     command = f"python -m research.main --config={path}"
     told = f"The best of a search: {_score_told(config, found)}.\n\n{command}\n"
     write_text(path, results.config_file(results.as_config(config, found), told))
+    search_page.write_report([workdir], workdir / "report.html")
     summary = results.summary(study.trials)
     write_json(workdir / "summary.json", summary)
 
@@ -219,6 +223,7 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
         )
         if chosen is not found:
             voice.tell(f"  {results.command_line(results.overrides(config, chosen))}")
+    voice.tell(f"all about it: {workdir / 'report.html'}")
     voice.tell(f"train the best one: {command}")
 
 

@@ -43,7 +43,7 @@ def test_nothing_heavy_is_imported_before_it_is_used():
     heavy = {"jax", "flax", "orbax", "tensorflow_datasets", "sklearn", "plotly", "optuna", "grain"}
     assert not heavy & modules_after("import research.main, research.evaluate, research.report")
     assert not heavy & modules_after("import research.search")
-    assert not heavy & modules_after("from research.reporting import page")
+    assert not heavy & modules_after("from research.reporting import page, search_page")
     code = "from research.config import default_config as c\nfrom research.training import setup\n"
     trained = modules_after(
         code + "config = c()\nconfig.data.name = 'moons'\nsetup.from_config(config)"

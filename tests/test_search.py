@@ -72,6 +72,7 @@ def test_what_it_says(whole):
     assert re.search(rf"best: validation_loss \d\.\d+ \(trial {summary['best_trial']}\)", told)
     assert "--config.optimizer.learning_rate=" in told
     assert f"python -m research.main --config={workdir / 'best.py'}" in told
+    assert "Best so far" in (workdir / "report.html").read_text()
     assert "trial 9/9  best validation_loss" in result.stderr
     assert "/3 lanes busy" in result.stderr
     assert summary["trials"] == 9 == summary["finished"] + summary["stopped"]

@@ -2,9 +2,7 @@
 
 import base64
 import dataclasses
-import importlib.util
 import io
-import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -15,31 +13,18 @@ from research import config as configuration
 from research import npz
 from research.errors import UserError
 from research.reporting import plots
+from research.reporting.document import (
+    Figures,
+    document,
+    number,
+    percent,
+    table,
+    tiles,
+    values,
+)
 from research.reporting.writers import read_json, read_jsonl, write_text
 
 _MAX_BYTES = 2**30  # of pictures
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 1180px; margin: 0 auto;
-  padding: 24px; }
-h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 36px 0 8px; }
-p { margin: 4px 0 12px; color: #555; }
-.tiles { display: flex; flex-wrap: wrap; gap: 12px; margin: 16px 0; }
-.tile { border: 1px solid #ddd; border-radius: 6px; padding: 8px 16px; }
-.tile b { display: block; font-size: 21px; } .tile span { color: #555; font-size: 13px; }
-.grid { display: grid; grid-template-columns: 1fr 1fr; gap: 16px; }
-@media (max-width: 800px) { .grid { grid-template-columns: 1fr; } }
-.images { display: flex; flex-wrap: wrap; gap: 12px; }
-figure { margin: 0; font-size: 13px; } figcaption { max-width: 112px; overflow-wrap: anywhere; }
-img { image-rendering: pixelated; display: block; border: 1px solid #ccc; }
-.mistakes img { width: 112px; height: 112px; object-fit: contain; background: #eee; }
-.filters { gap: 4px; } .filters img { width: 56px; height: 56px; }
-table { border-collapse: collapse; font-size: 13px; }
-td, th { text-align: left; padding: 3px 16px 3px 0; border-bottom: 1px solid #eee;
-  vertical-align: top; overflow-wrap: anywhere; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-.scroll { overflow-x: auto; } .columns { columns: 2; }
-.columns .scroll { overflow: visible; } summary { cursor: pointer; }
-"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,14 +114,7 @@ def write_report(workdirs: Sequence[Path], path: Path) -> None:
 
 def _page(runs: Sequence[Run]) -> str:
     one = runs[0] if len(runs) == 1 else None
-    figures: list[dict] = []
-
-    def figure(found: dict | None) -> str:
-        if found is None:
-            return ""
-        figures.append(found)
-        return f'<div id="figure{len(figures) - 1}"></div>'
-
+    figure = Figures()
     body = [_tiles(one) if one else _comparison(runs)]
     body += [_members(run, prefix="" if one else f"{run.name}: ") for run in runs]
     body.append("<h2>Training</h2>")
@@ -161,50 +139,35 @@ def _page(runs: Sequence[Run]) -> str:
     for run in runs:
         body.append(_pictures(run, figure, prefix="" if one else f"{run.name}: "))
     body.append(_settings(runs))
-    drawing = "".join(
-        f"Plotly.newPlot('figure{number}', {_script(found['data'])}, {_script(found['layout'])},"
-        "{responsive: true, displaylogo: false, modeBarButtons: [['toImage', 'resetScale2d']]});\n"
-        for number, found in enumerate(figures)
-    )
-    title = escape(" and ".join(run.name for run in runs))
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        f"<style>{_STYLE}</style></head><body><h1>{title}</h1>"
-        + "\n".join(body)
-        + f"<script>{_plotly_script()}</script><script>{drawing}</script></body></html>\n"
-    )
+    return document(" and ".join(run.name for run in runs), body, figure)
 
 
 def _tiles(run: Run) -> str:
-    tiles = [("status", run.status)]
+    shown = [("status", run.status)]
     summary = run.summary
     validation = [r["accuracy"] for r in run.metrics if r["split"] == "validation"]
     if summary:
-        tiles.append(("test accuracy", _percent(summary["test_accuracy"])))
-        tiles.append(("test loss (nats)", _number(summary["test_loss"])))
+        shown.append(("test accuracy", percent(summary["test_accuracy"])))
+        shown.append(("test loss (nats)", number(summary["test_loss"])))
         if "test_ece" in summary:
-            tiles.append(("test calibration error", _percent(summary["test_ece"])))
+            shown.append(("test calibration error", percent(summary["test_ece"])))
         if "averaged_test_accuracy" in summary:
             averaged = summary["averaged_test_accuracy"]
-            tiles.append(("test accuracy, averaged weights", _percent(averaged)))
+            shown.append(("test accuracy, averaged weights", percent(averaged)))
         if summary.get("stopped_early"):
-            tiles.append(("tested step; stopped early", f"{summary['tested_step']:,}"))
+            shown.append(("tested step; stopped early", f"{summary['tested_step']:,}"))
     if validation:
-        tiles.append(("best validation accuracy", _percent(max(validation))))
+        shown.append(("best validation accuracy", percent(max(validation))))
     if run.metrics:
         last = run.metrics[-1]
-        tiles.append(("epochs", f"{last['epoch']:.1f}"))
-        tiles.append(("steps", f"{last['step']:,}"))
+        shown.append(("epochs", f"{last['epoch']:.1f}"))
+        shown.append(("steps", f"{last['step']:,}"))
     if summary:
-        tiles.append(("parameters", f"{summary['parameter_count']:,}"))
-        tiles.append(("from start to end", f"{summary['wall_seconds']:.1f} s"))
-        tiles.append(("of that compiling", f"{summary['compile_seconds']:.1f} s"))
-        tiles.append(("examples / second", _number(summary["examples_per_second"])))
-    cells = (
-        f'<div class="tile"><b>{escape(v)}</b><span>{escape(k)}</span></div>' for k, v in tiles
-    )
-    return f'<div class="tiles">{"".join(cells)}</div>'
+        shown.append(("parameters", f"{summary['parameter_count']:,}"))
+        shown.append(("from start to end", f"{summary['wall_seconds']:.1f} s"))
+        shown.append(("of that compiling", f"{summary['compile_seconds']:.1f} s"))
+        shown.append(("examples / second", number(summary["examples_per_second"])))
+    return tiles(shown)
 
 
 def _members(run: Run, prefix: str) -> str:
@@ -212,7 +175,7 @@ def _members(run: Run, prefix: str) -> str:
     members = run.summary.get("members")
     if not members:
         return ""
-    shown = (("test_accuracy", _percent), ("test_loss", "{:.4f}".format))
+    shown = (("test_accuracy", percent), ("test_loss", "{:.4f}".format))
     shown += (("test_ece", "{:.4f}".format),)
     mean, spread = run.summary["members_mean"], run.summary["members_spread"]
     rows = [
@@ -224,7 +187,7 @@ def _members(run: Run, prefix: str) -> str:
         rows.append([name, *(form(member[key]) for key, form in shown)])
     heads = ("", "test accuracy", "test loss (nats)", "calibration error (ECE)")
     title = f"<h2>{escape(prefix)}Ensemble of {len(members)}</h2>"
-    return title + _table(heads, rows, numbers_from=1)
+    return title + table(heads, rows, numbers_from=1)
 
 
 def _comparison(runs: Sequence[Run]) -> str:
@@ -234,12 +197,10 @@ def _comparison(runs: Sequence[Run]) -> str:
         cells = [run.name, run.status]
         for key in keys:
             value = run.summary.get(key)
-            cells.append(_percent(value) if key == "test_accuracy" else _number(value))
+            cells.append(percent(value) if key == "test_accuracy" else number(value))
         rows.append(cells)
-    table = _table(
-        ("run", "status", *(key.replace("_", " ") for key in keys)), rows, numbers_from=2
-    )
-    return f"<h2>Result</h2>{table}"
+    heads = ("run", "status", *(key.replace("_", " ") for key in keys))
+    return f"<h2>Result</h2>{table(heads, rows, numbers_from=2)}"
 
 
 def _pictures(run: Run, figure, prefix: str) -> str:
@@ -290,40 +251,24 @@ def _settings(runs: Sequence[Run]) -> str:
     if len(runs) > 1:
         different = [key for key in keys if len({repr(run.config.get(key)) for run in runs}) > 1]
         parts.append("<p>What differs:</p>")
-        parts.append(_values(("key", *names), different, [run.config for run in runs]))
+        parts.append(values(("key", *names), different, [run.config for run in runs]))
         parts.append("<details><summary>All keys</summary>")
-        parts.append(_values(("key", *names), keys, [run.config for run in runs]) + "</details>")
+        parts.append(values(("key", *names), keys, [run.config for run in runs]) + "</details>")
     else:
-        values = _values(("key", "value"), keys, [runs[0].config])
-        parts.append(f'<div class="columns">{values}</div>')
+        told = values(("key", "value"), keys, [runs[0].config])
+        parts.append(f'<div class="columns">{told}</div>')
     parts.append("<h2>Environment</h2>")
     keys = list(dict.fromkeys(key for run in runs for key in run.environment))
     heads = ("what", *names) if len(runs) > 1 else ("what", "value")
-    parts.append(_values(heads, keys, [run.environment for run in runs]))
+    parts.append(values(heads, keys, [run.environment for run in runs]))
     for run in runs:
         parts.append(f"<h2>{escape(run.name + ': ' if len(runs) > 1 else '')}History</h2>")
         rows = [
             [entry.get("time"), entry.get("event"), entry.get("step"), entry.get("changes", "")]
             for entry in run.history
         ]
-        parts.append(_table(("time (UTC)", "event", "step", "changes"), rows))
+        parts.append(table(("time (UTC)", "event", "step", "changes"), rows))
     return "\n".join(parts)
-
-
-def _values(heads: Sequence[str], keys: Sequence[str], columns: Sequence[dict]) -> str:
-    return _table(heads, [[key, *(column.get(key, "") for column in columns)] for key in keys])
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence], numbers_from: int = 99) -> str:
-    def line(cells, tag):
-        shown = (
-            f"<{tag}{' class=number' if column >= numbers_from else ''}>{escape(str(cell))}</{tag}>"
-            for column, cell in enumerate(cells)
-        )
-        return f"<tr>{''.join(shown)}</tr>"
-
-    body = "".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table>{line(heads, "th")}{body}</table></div>'
 
 
 def _image(pixels: np.ndarray) -> str:
@@ -334,22 +279,3 @@ def _image(pixels: np.ndarray) -> str:
     Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
     data = base64.b64encode(file.getvalue()).decode()
     return f'<img alt="" src="data:image/png;base64,{data}">'
-
-
-def _plotly_script() -> str:
-    # Importing Plotly would take as long as all the rest.
-    package = Path(importlib.util.find_spec("plotly").origin).parent
-    return (package / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
-
-
-def _script(value) -> str:
-    """JSON that cannot end the <script> it stands in."""
-    return json.dumps(value, separators=(",", ":")).replace("<", "\\u003c")
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -65,7 +65,7 @@ def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) 
             axis["dtick"] = "D2"  # labels at 1, 2 and 5 of each decade
     elif tickformat != ".0%":
         axis["rangemode"] = "tozero"
-    return _figure(
+    return figure(
         traces,
         xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
         yaxis=axis,
@@ -129,7 +129,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> dict:
             "texttemplate": "%{text}",
         }
     category = {"type": "category", "constrain": "domain", "showgrid": False}
-    return _figure(
+    return figure(
         [trace],
         xaxis={"title": {"text": "predicted class"}, **category},
         yaxis={
@@ -181,7 +181,7 @@ def reliability_diagram(counts: np.ndarray, confidences: np.ndarray, accuracies:
         "hoverinfo": "skip",
     }
     share = {"tickformat": ".0%", "range": [0, 1.02], "constrain": "domain"}
-    return _figure(
+    return figure(
         [bars, shares, diagonal],
         xaxis={"title": {"text": "confidence"}, **share},
         yaxis={"title": {"text": "accuracy"}, "scaleanchor": "x", **share},
@@ -224,7 +224,7 @@ def decision_regions(found: dict, class_names: Sequence[str]) -> dict:
         }
         for label in range(classes)
     ]
-    return _figure(
+    return figure(
         [region, *clouds],
         xaxis={"title": {"text": "x"}, "constrain": "domain", "zeroline": False},
         yaxis={"title": {"text": "y"}, "scaleanchor": "x", "zeroline": False},
@@ -237,8 +237,9 @@ def text(value: object) -> str:
     return html.escape(str(value), quote=False)
 
 
-def _figure(traces: list[dict], **layout) -> dict:
-    for axis in ("xaxis", "yaxis"):
+def figure(traces: list[dict], **layout) -> dict:
+    """Traces under the layout that all figures share, with what is given over it."""
+    for axis in [name for name in layout if name.startswith(("xaxis", "yaxis"))]:
         style = {"gridcolor": "#e8e8e8", "linecolor": "#888", "ticks": "outside"}
         layout[axis] = {**style, "automargin": True, **layout[axis]}
     return {

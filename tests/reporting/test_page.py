@@ -11,6 +11,7 @@ import pytest
 from research import config as configuration
 from research.errors import UserError
 from research.reporting import page
+from research.reporting.document import plotly_script
 from research.reporting.writers import MetricWriter, append_history, read_jsonl
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
@@ -70,7 +71,7 @@ def test_one_run(tmp_path):
 
 def test_nothing_is_loaded_and_nothing_foreign_runs(tmp_path):
     html = written(tmp_path, run_folder(tmp_path / "run", **{"data.name": EVIL}))
-    ours = html.replace(page._plotly_script(), "")
+    ours = html.replace(plotly_script(), "")
     assert EVIL not in ours and "<img src=x" not in ours
     assert ours.count("</script>") == 2
     for outside in ('src="http', 'href="http', "url("):

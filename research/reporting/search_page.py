@@ -1,0 +1,290 @@
+"""The report of one search, or of several compared: one HTML file that opens offline."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from html import escape
+from pathlib import Path
+
+import numpy as np
+
+from research.errors import UserError
+from research.reporting import search_axes, search_plots
+from research.reporting import search_statistics as statistics
+from research.reporting.document import Figures, document, number, table, tiles, values
+from research.reporting.scales import Scale, last_score, scale_of, short_names
+from research.reporting.searched import Search, read_search
+from research.reporting.writers import write_text
+from research.tuning.results import ENDS, best, command_line, overrides
+from research.tuning.trials import FINISHED, REPLACED, STOPPED, Trial
+
+_DRAWN = 1000  # trials, at most
+_LISTED = 10  # trials
+
+
+def is_search(folder: Path) -> bool:
+    """Whether it is the folder of a search, and not of a run."""
+    return (folder / "ledger.jsonl").exists()
+
+
+def write_report(folders: Sequence[Path], path: Path) -> None:
+    """Draws one search, or several compared, into an HTML file.
+
+    Raises:
+      UserError: a folder without a search, searches that do not compare, or a file that cannot be
+        written.
+    """
+    try:
+        searches = [read_search(Path(folder)) for folder in folders]
+        if len({search.name for search in searches}) < len(searches):  # tell a/search from b/search
+            searches = [dataclasses.replace(s, name=str(s.folder)) for s in searches]
+        html = _page(searches)
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        names = ", ".join(map(str, folders))  # can be read, but hold something else
+        what = f"{type(error).__name__}: {error}"
+        raise UserError(f"{names}: damaged, it cannot be drawn ({what})") from None
+    try:
+        write_text(path, html)
+    except OSError as error:
+        raise UserError(f"{str(path)!r}: {error.strerror}") from None
+
+
+def _page(searches: Sequence[Search]) -> str:
+    objectives = {search.objective for search in searches}
+    if len(objectives) > 1:
+        raise UserError(
+            f"searches of {' and '.join(sorted(objectives))} do not compare "
+            "(allowed: the same config.search.objective)"
+        )
+    figure = Figures()
+    body = _one(searches[0], figure) if len(searches) == 1 else _several(searches, figure)
+    return document(" and ".join(search.name for search in searches), body, figure)
+
+
+def _one(search: Search, figure: Callable[[dict], str]) -> list[str]:
+    found = best(search.trials)
+    body = [_head(search, found)]
+    if found is None or not np.isfinite(found.score):
+        return [*body, "<p>No trial has a score yet, or all diverged.</p>", *_settings([search])]
+    drawn = _drawn(search.trials, found)
+    scale = scale_of(search.objective, map(last_score, drawn))
+    body += [_warnings(search), _best_so_far([search], scale, figure)]
+    body += [_curves(search, drawn, found, scale, figure)]
+    body += [_axes(search, drawn, found, scale, figure), _course(search, figure)]
+    body += [_table_of_the_best(search, scale), *_settings([search])]
+    return body
+
+
+def _head(search: Search, found: Trial | None) -> str:
+    ended = sum(bool(trial.end) for trial in search.trials)
+    shown = []
+    if found is not None:
+        report = found.reports[-1]
+        told = _objective_told(search, report[search.objective], report["standard_error"])
+        shown.append((f"best {search.objective.replace('_', ' ')}, trial {found.number}", told))
+    shown += [
+        ("trials", f"{ended:,}" if search.over else f"{ended:,} of {search.total:,}"),
+        ("epochs, all together", number(sum(map(search.epochs, search.trials)))),
+        ("wall time, pauses included", _duration(search.seconds)),
+        ("lanes a trial", str(search.lanes)),
+        ("programs", str(len({stay.program for stay in search.stays}))),
+    ]
+    shown += [
+        (end, str(count))
+        for end in ENDS
+        if (count := sum(trial.end == end for trial in search.trials))
+    ]
+    if running := len(search.trials) - ended:
+        shown.append(("running", str(running)))
+    head = tiles(shown)
+    if found is not None:
+        line = command_line(overrides(search.config, found))
+        head += f"<p>The best trial's values, as flags to paste:</p><pre>{escape(line)}</pre>"
+    if (search.folder / "best.py").exists():
+        command = f"python -m research.main --config={search.folder / 'best.py'}"
+        head += f"<p>The same, trained and tested:</p><pre>{escape(command)}</pre>"
+    return head
+
+
+def _warnings(search: Search) -> str:
+    lines = statistics.warnings(search)
+    return "".join(f'<p class="warning">{escape(line)}</p>' for line in lines)
+
+
+def _best_so_far(searches: Sequence[Search], scale: Scale, figure) -> str:
+    parts = ["<h2>Best so far</h2>"]
+    parts.append('<div class="grid">')
+    parts += [
+        figure(search_plots.best_so_far(searches, scale, over)) for over in ("trials", "epochs")
+    ]
+    parts.append("</div><p>The least score that trials came to, finished or stopped, in order of")
+    parts.append(
+        "their numbers, each with the epochs it trained. The band is a bootstrap, 5 to 95 %,"
+    )
+    parts.append(
+        "dotted the median: the same trials drawn with replacement, and so the luck of the"
+    )
+    parts.append(
+        "draw alone. A method that learns is above it at first: its good trials come late."
+    )
+    if len(searches) > 1:
+        parts.append("Dashed: the least budget of them all, up to which they compare.")
+    return "\n".join([*parts, "</p>"])
+
+
+def _curves(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, figure) -> str:
+    every = scale_of(
+        search.objective,
+        [report["score"] for trial in drawn for report in trial.reports],
+    )
+    parts = ["<h2>Learning curves</h2>"]
+    parts.append(figure(search_plots.learning_curves(drawn, found, every, scale)))
+    parts.append("<p>Each trial's score after each piece; each colour is a tenth of the trials, by")
+    parts.append("where they ended. Thin: not trained to their end.")
+    if len(drawn) < len(search.trials):
+        parts.append(f"Here and below {len(drawn):,} of {len(search.trials):,} trials are drawn,")
+        parts.append("evenly spread over their ranks.")
+    return "\n".join([*parts, "</p>"])
+
+
+def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, figure) -> str:
+    shares = statistics.importances(search.trials, search.folder / "optuna_journal.log")
+    parts = ["<h2>Importance of the axes</h2>"]
+    if shares:
+        parts.append(figure(search_axes.importances(search, shares)))
+        parts.append(
+            "<p>How much each axis decides whether a finished trial is among the best tenth:"
+        )
+        parts.append("PED-ANOVA (Watanabe et al., 2023).</p>")
+    else:
+        parts.append(
+            f"<p>Left out: {statistics.FEWEST_FOR_IMPORTANCES} trials trained to their end"
+        )
+        parts.append("are needed, in <code>optuna_journal.log</code>.</p>")
+    parts.append("<h2>Slices</h2>")
+    parts.append('<div class="grid">')
+    parts += map(figure, search_axes.slices(search, drawn, found, scale))
+    parts.append("</div><p>Filled circles: finished; open: stopped before; diamonds: replaced;")
+    parts.append("crosses: diverged. What is at the upper edge lies there or above. Circled: the")
+    parts.append("best. Where one word stands for a column, points are spread over its width.</p>")
+    parts.append("<h2>Parallel coordinates</h2>")
+    parts.append(figure(search_axes.parallel_coordinates(search, drawn, scale)))
+    parts.append("<p>Dark: the best. Drag along an axis to choose a range, drag its name to move")
+    parts.append("it.</p>")
+    return "\n".join(parts)
+
+
+def _course(search: Search, figure) -> str:
+    parts = ["<h2>Slots</h2>", figure(search_plots.timeline(search))]
+    parts.append(
+        "<p>A bar is a trial in its slot; where one ends before the last piece its slot is"
+    )
+    parts.append("given the next one.</p>")
+    if any(trial.end in (STOPPED, REPLACED) for trial in search.trials):
+        parts += ["<h2>Rungs</h2>", figure(search_plots.pieces(search))]
+        parts.append("<p>How many trials came to the end of each piece, and what became of them")
+        parts.append("there.</p>")
+    return "\n".join(parts)
+
+
+def _table_of_the_best(search: Search, scale: Scale) -> str:
+    first = sorted(search.trials, key=lambda t: (t.end != FINISHED, last_score(t)))[:_LISTED]
+    keys = search.space.keys
+    rows = [
+        [
+            trial.number,
+            scale.told(last_score(trial)),
+            _error_told(search, trial.reports[-1]["standard_error"]) if trial.reports else "",
+            trial.end or "running",
+            number(search.epochs(trial)),
+            *(_value_told(trial.values.get(key, "")) for key in keys),
+        ]
+        for trial in first
+    ]
+    heads = (
+        "trial",
+        "score",
+        "standard error",
+        "end",
+        "epochs",
+        *short_names(search.space).values(),
+    )
+    return f"<h2>The best {len(rows)}</h2>{table(heads, rows, numbers_from=1)}"
+
+
+def _several(searches: Sequence[Search], figure) -> list[str]:
+    finals = [last_score(trial) for search in searches for trial in search.trials]
+    if not np.isfinite(finals).any():
+        return ["<p>No trial has a score yet, or all diverged.</p>", *_settings(searches)]
+    curves = [np.minimum.accumulate(list(map(last_score, search.trials))) for search in searches]
+    scale = scale_of(searches[0].objective, np.concatenate(list(map(np.unique, curves))))
+    worst = max(curve[-1] for curve in curves if np.isfinite(curve[-1]))
+    scale = dataclasses.replace(scale, ceiling=max(scale.ceiling, worst))
+    trials = min(len(search.trials) for search in searches)
+    epochs = min(sum(map(search.epochs, search.trials)) for search in searches)
+    rows = []
+    for search in searches:
+        scores = np.array(list(map(last_score, search.trials)))
+        spent = np.cumsum([search.epochs(trial) for trial in search.trials])
+        within = scores[spent <= epochs * (1 + 1e-9)]
+        found = best(search.trials)
+        told = [min(scores[:trials]), min(within, default=np.inf), min(scores)]
+        rows.append(
+            [
+                search.name,
+                search.settings["method"],
+                search.settings["scheduler"],
+                len(search.trials),
+                number(float(spent[-1])),
+                _duration(search.seconds),
+                *(scale.told(x) if np.isfinite(x) else "none" for x in told),
+                _error_told(search, found.reports[-1]["standard_error"]) if found else "",
+            ]
+        )  # fmt: skip
+    heads = ("search", "method", "scheduler", "trials", "epochs", "time",
+             f"best of {trials:,} trials", f"best of {number(epochs)} epochs", "best",
+             "standard error")  # fmt: skip
+    body = [f"<h2>Result</h2>{table(heads, rows, numbers_from=3)}"]
+    body.append(f"<p>Scores: {escape(scale.title)}; less is better.</p>")
+    return [*body, _best_so_far(searches, scale, figure), *_settings(searches)]
+
+
+def _settings(searches: Sequence[Search]) -> list[str]:
+    columns = [search.settings for search in searches]
+    keys = list(dict.fromkeys(key for column in columns for key in column))
+    heads = (
+        ("key", *(search.name for search in searches)) if len(searches) > 1 else ("key", "value")
+    )
+    parts = [f"<h2>config.search</h2>{values(heads, keys, columns)}"]
+    environments = [search.environment for search in searches]
+    keys = list(dict.fromkeys(key for column in environments for key in column))
+    return [*parts, f"<h2>Environment</h2>{values(heads, keys, environments)}"]
+
+
+def _drawn(trials: Sequence[Trial], found: Trial) -> list[Trial]:
+    """All of them, or the best and others evenly over the ranks."""
+    if len(trials) <= _DRAWN:
+        return list(trials)
+    ranked = sorted(trials, key=last_score)
+    places = np.linspace(0, len(ranked) - 1, _DRAWN).astype(int)
+    kept = {ranked[place].number for place in places} | {found.number}
+    return [trial for trial in trials if trial.number in kept]
+
+
+def _objective_told(search: Search, value: float, error: float) -> str:
+    told = f"{value:.2%}" if "accuracy" in search.objective else f"{value:.4g}"
+    return f"{told} \u00b1 {_error_told(search, error)}" if np.isfinite(error) else told
+
+
+def _error_told(search: Search, error: float) -> str:
+    if not np.isfinite(error):
+        return ""
+    return f"{error:.2%}" if "accuracy" in search.objective else f"{error:.2g}"
+
+
+def _value_told(value) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))

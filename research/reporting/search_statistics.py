@@ -1,0 +1,165 @@
+"""What a search's report says in numbers and in words, beside its figures."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from research.config import LIMITS, TRACED
+from research.reporting.searched import Search
+from research.tuning.axes import Axis
+from research.tuning.results import best, within_one_standard_error
+from research.tuning.spaces import Space
+from research.tuning.trials import FINISHED, RUNNING, Trial
+
+TOP = 0.05  # share of the space that the chance is told for
+FEWEST_FOR_IMPORTANCES = 20  # finished trials: a tenth of them are the best that are looked at
+_BORDER = 0.05  # of an axis, from its end: what lies there lies on the border
+_RESAMPLES = 500
+
+
+def band(scores: np.ndarray, quantile: float) -> np.ndarray:
+    """A quantile of the least of m scores drawn with replacement, for m = 1 ... n: (n,).
+
+    The bootstrap of the curve of the best so far; it needs no drawing. Of the n scores in order,
+    the least of m draws is above the k-th with probability (1 - k / n)^m.
+    """
+    count = len(scores)
+    draws = np.arange(1, count + 1)
+    rank = np.ceil(count * (1 - (1 - quantile) ** (1 / draws)) - 1e-9).astype(int)
+    return np.sort(scores)[np.clip(rank, 1, count) - 1]
+
+
+def band_over_cost(
+    scores: np.ndarray, costs: np.ndarray, at: np.ndarray, quantiles: Sequence[float]
+) -> np.ndarray:
+    """Quantiles (q, len(at)) of the best so far once so much is spent, over resampled trials.
+
+    Trials are drawn with replacement, each with its cost, one after the other; what is not yet paid
+    for does not count.
+
+    Args:
+      scores, costs: (n,), costs at least 0.
+      at: what is spent, at most the sum of the costs.
+      quantiles: which.
+    """
+    drawn = np.random.default_rng(0).integers(len(scores), size=(_RESAMPLES, 2 * len(scores)))
+    curves = np.minimum.accumulate(scores[drawn], axis=1)
+    curves = np.concatenate([np.full((_RESAMPLES, 1), np.inf), curves], axis=1)
+    spent = np.cumsum(costs[drawn], axis=1)
+    slack = 1e-9 * max(1.0, float(costs.sum()))  # of sums in another order
+    places = [np.searchsorted(row, at + slack, side="right") for row in spent]
+    found = np.stack([curve[place] for curve, place in zip(curves, places, strict=True)])
+    return np.quantile(found, quantiles, axis=0, method="inverted_cdf")
+
+
+def chance_of_top(draws: int, top: float = TOP) -> float:
+    """That the best of so many independent uniform draws is in the best `top` of the space.
+
+    Bergstra and Bengio, 2012, https://jmlr.org/papers/v13/bergstra12a.html.
+    """
+    return 1 - (1 - top) ** draws
+
+
+def draws_for(chance: float, top: float = TOP) -> int:
+    """The fewest draws that have this chance."""
+    return math.ceil(math.log(1 - chance) / math.log(1 - top))
+
+
+def borders(space: Space, trial: Trial) -> dict[str, str]:
+    """The axes on whose 'lower' or 'upper' end a trial lies: within a twentieth of their width.
+
+    Choices have no ends, nor do whole numbers of which there are two.
+    """
+    found = {}
+    for axis in space.axes:
+        if axis.key not in trial.values or axis.kind == "choice" or axis.count == 2:
+            continue
+        low, value, high = (axis.encode(x) for x in (axis.low, trial.values[axis.key], axis.high))
+        place = (value - low) / (high - low)
+        if min(place, 1 - place) <= _BORDER:
+            found[axis.key] = "lower" if place < 0.5 else "upper"
+    return found
+
+
+def warnings(search: Search) -> list[str]:
+    """What to be careful about, a line each."""
+    found = best(search.trials)
+    if found is None:
+        return []
+    lines = [] if search.over else ["The search has not come to its end."]
+    if found.end != FINISHED:
+        lines.append(f"No trial was trained to its end; trial {found.number} came furthest.")
+    for key, side in borders(search.space, found).items():
+        axis = search.space.axes[search.space.keys.index(key)]
+        lines.append(_border_told(axis, found.values[key], side, found.number))
+    lines += _noise_told(search, found)
+    draws = sum(t.end != RUNNING and t.proposal.parent is None for t in search.trials)
+    chance = chance_of_top(draws)
+    if chance < 0.95:
+        lines.append(
+            f"Few trials: the best of {draws} random ones is among the best {TOP:.0%} of the space "
+            f"with probability {chance:.0%} (1 - {1 - TOP:g}^{draws}); "
+            f"{draws_for(0.95)} make it 95%."
+        )
+    return lines
+
+
+def _border_told(axis: Axis, value: float, side: str, number: int) -> str:
+    end = axis.low if side == "lower" else axis.high
+    told = (
+        f"The best trial, {number}, lies at the {side} end of {axis.key}: {value:.4g}, and the "
+        f"axis {'begins' if side == 'lower' else 'ends'} at {end:.4g}. "
+    )
+    limits = TRACED.get(axis.key) or LIMITS.get(axis.key) or (-math.inf, math.inf)
+    if end == limits[side == "upper"]:
+        return told + "The key allows no more."
+    return told + "A wider axis may hold better values."
+
+
+def _noise_told(search: Search, found: Trial) -> list[str]:
+    if len(search.trials) == 1:
+        return []
+    if not math.isfinite(found.reports[-1]["standard_error"]):
+        return [
+            "Each trial was trained once, so how much of a difference is luck is not known: "
+            "config.search.seeds = 3 (or folds) gives each a standard error."
+        ]
+    near = [
+        trial.number for trial in within_one_standard_error(search.trials) if trial is not found
+    ]
+    if not near:
+        return []
+    named = ", ".join(map(str, near[:8])) + (", ..." if len(near) > 8 else "")
+    are = "trials are" if len(near) > 1 else "trial is"
+    return [
+        f"{len(near)} other {are} within one standard error of the best ({named}): which of "
+        "them is best, these runs cannot tell."
+    ]
+
+
+def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
+    """How much each axis decides whether a trial is among the best tenth: shares of 1.
+
+    PED-ANOVA (Watanabe et al., 2023, https://arxiv.org/abs/2304.10255), of finished trials; {}
+    where they are too few, or where there is no journal.
+
+    Args:
+      trials: of the search.
+      journal: Optuna's, of the same trials.
+    """
+    finished = sum(trial.end == FINISHED for trial in trials)
+    if finished < FEWEST_FOR_IMPORTANCES or not journal.exists():
+        return {}
+    import optuna
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    from research.tuning.mirror import STUDY
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    study = optuna.load_study(study_name=STUDY, storage=storage)
+    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())

@@ -1,0 +1,167 @@
+"""A search's folder, as its report sees it: everything comes from the ledger."""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from research.config import flatten, tuples
+from research.errors import UserError
+from research.reporting.writers import read_json
+from research.tuning import ledger
+from research.tuning.axes import parsed
+from research.tuning.spaces import Space
+from research.tuning.trials import RUNNING, Proposal, Trial
+
+
+@dataclasses.dataclass
+class Stay:
+    """A trial in a slot, from turn to turn; in each, all slots of one program train a piece."""
+
+    trial: int
+    program: int
+    slot: int
+    first: int  # turn, from 0
+    last: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What a ledger tells; of a search that is still going, so far."""
+
+    name: str
+    folder: Path
+    config: ConfigDict
+    space: Space
+    trials: list[Trial]
+    total: int  # trials there are to be, without copies that take another's place
+    stays: list[Stay]
+    seconds: float  # from the first line of the ledger to the last, pauses included
+    environment: dict
+
+    @property
+    def objective(self) -> str:
+        """`validation_loss` or `validation_accuracy`."""
+        return self.config.search.objective
+
+    @property
+    def lanes(self) -> int:
+        """How often each trial is trained."""
+        search = self.config.search
+        return search.folds * search.repeats * search.seeds
+
+    @property
+    def over(self) -> bool:
+        """Whether all its trials have ended."""
+        ended = [trial for trial in self.trials if trial.end != RUNNING]
+        return len(ended) == len(self.trials) >= self.total
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The section `search` of its config, flat."""
+        return flatten(self.config.search)
+
+    def epochs(self, trial: Trial) -> float:
+        """What the trial trained itself, over all its lanes: a copy after its parent did."""
+        if not trial.reports:
+            return 0.0
+        first, last = trial.reports[0], trial.reports[-1]
+        taken_over = first["epoch"] * (first["piece"] - 1) / first["piece"]
+        return (last["epoch"] - taken_over) * self.lanes
+
+
+def read_search(folder: Path) -> Search:
+    """Reads a search's folder, while it runs too.
+
+    Raises:
+      UserError: there is no search, or its ledger is damaged.
+    """
+    path = Path(folder) / "ledger.jsonl"
+    if not path.exists():
+        raise UserError(f"{str(folder)!r} is not the folder of a search (it has no ledger.jsonl)")
+    lines = ledger.read(path)
+    told = [line for line in lines if line["event"] == "study"]
+    if not told or lines[0] is not told[0]:
+        raise UserError(f"{path}: no search has begun there")
+    config = ConfigDict(_tupled(told[0]["config"]))
+    space = Space(tuple(map(parsed, config.search.space)))
+    trials = trials_of(lines, config.search.pieces)
+    environment = Path(folder) / "environment.json"
+    times = [line["time"] for line in lines if "time" in line]
+    return Search(
+        name=Path(folder).resolve().name,
+        folder=Path(folder),
+        config=config,
+        space=space,
+        trials=trials,
+        total=told[-1]["trials"] + sum(trial.end == "replaced" for trial in trials),
+        stays=stays_of(lines, trials, space),
+        seconds=times[-1] - times[0] if times else 0.0,
+        environment=read_json(environment) if environment.exists() else {},
+    )
+
+
+def trials_of(lines: Sequence[dict], pieces: int) -> list[Trial]:
+    """The trials that a ledger tells of, in order of their numbers.
+
+    Args:
+      lines: of the ledger.
+      pieces: `config.search.pieces`, of a trial that trains for all of the duration.
+    """
+    trials: list[Trial] = []
+    for line in lines:
+        if line["event"] in ("ask", "replace"):
+            for told in line["trials"]:
+                proposal = Proposal(_tupled(told["values"]), told["share"], told["parent"])
+                share = max(1, round(told["share"] * pieces))
+                trials.append(Trial(told["number"], proposal, share))
+        elif line["event"] == "report":
+            trials[line["trial"]].reports.append(line)
+        elif line["event"] == "end":
+            trials[line["trial"]].end = line["why"]
+    return trials
+
+
+def stays_of(lines: Sequence[dict], trials: Sequence[Trial], space: Space) -> list[Stay]:
+    """Which trial stood in which slot, and when.
+
+    The reports of a turn stand together: what else happened, another program, a trial or a
+    slot that reports again, begins the next one.
+    """
+    programs: dict[tuple, int] = {}
+    stays: list[Stay] = []
+    standing: dict[tuple[int, int], tuple[Stay, int]] = {}
+    turn, turns = -1, Counter()  # of all programs, and of each
+    reported: set[tuple[str, int]] = set()  # in this turn, by the program `now`
+    now = None
+    for line in lines:
+        if line["event"] != "report":
+            if line["event"] != "study":
+                now = None
+            continue
+        trial = line["trial"]
+        static = tuple(space.static(trials[trial].values).items())
+        program = programs.setdefault(static, len(programs))
+        report = {("trial", trial), ("slot", line["slot"])}
+        if program != now or report & reported:
+            turn, now, reported = turn + 1, program, set()
+            turns[program] += 1
+        reported |= report
+        stay, until = standing.get((program, line["slot"]), (None, 0))
+        if stay and stay.trial == trial and until == turns[program] - 1:
+            stay.last = turn
+        else:
+            stay = Stay(trial, program, line["slot"], turn, turn)
+            stays.append(stay)
+        standing[program, line["slot"]] = stay, turns[program]
+    return stays
+
+
+def _tupled(value: Any) -> Any:
+    """JSON's objects with the lists in them as the config's tuples."""
+    if isinstance(value, dict):
+        return {key: _tupled(inner) for key, inner in value.items()}
+    return tuples(value)
