@@ -12,6 +12,8 @@ import re
 import time
 from pathlib import Path
 
+from absl import logging
+
 from benchmarks.claims import common
 from research import platform
 from research.errors import unknown_name
@@ -74,6 +76,7 @@ def main() -> None:
     arguments = parser.parse_args()
     common.data_dir = arguments.data_dir
     platform.enable_compilation_cache()
+    logging.set_verbosity(logging.FATAL)  # Orbax's chatter
     for wanted in arguments.names:
         if not any(name == wanted or name.startswith(f"{wanted}.") for name in claims()):
             parser.error(str(unknown_name("claim", wanted, [*SECTIONS, *claims()])))
