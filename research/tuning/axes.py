@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from research.config import check_config, flatten
@@ -86,6 +87,19 @@ class Axis:
         if self.kind == "log":
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
+
+    def spread(self, points: int) -> list:
+        """So many values from end to end, evenly on its scale; all of a choice."""
+        if self.kind == "choice":
+            return list(self.values)
+        if self.count:
+            ends = np.linspace(self.low, self.high, min(points, self.count))
+            return [int(value) for value in np.round(ends)]
+        return [self.decode(place) for place in (np.linspace(0, 1, points))]
+
+    def is_met(self, values: dict[str, Any]) -> bool:
+        """Whether its condition is, by the values of the axes before it."""
+        return not self.when or (self.when[0] in values and values[self.when[0]] == self.when[1])
 
     def holds(self, value: Any) -> bool:
         """Whether the axis has this value."""

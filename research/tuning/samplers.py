@@ -5,16 +5,103 @@ them: the same history gives the same proposals, so a search that was interrupte
 had not been. It may return fewer than asked for, where it waits for scores or has no more.
 """
 
-from collections.abc import Sequence
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from research.tuning import boxes
+from research.tuning.history import generator, seed_of, sobol_points
 from research.tuning.spaces import Space
 from research.tuning.trials import Proposal, Trial
+
+
+def grid(
+    space: Space, trials: Sequence[Trial], count: int, seed: int, *, grid_points: int
+) -> list[Proposal]:
+    """Full factorial: all choices with so many values of each number, both ends among them.
+
+    An axis whose condition is not met is not multiplied with. What was tried is left out.
+    """
+    tried = {frozenset(trial.values.items()) for trial in trials}
+    points = space.grid(grid_points)
+    left = (values for values in points if frozenset(values.items()) not in tried)
+    return [Proposal(values) for values in itertools.islice(left, count)]
 
 
 def random(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
     """Independent, uniform on the scale of each axis (Bergstra and Bengio, 2012)."""
     numbers = range(len(trials), len(trials) + count)
-    draws = [np.random.default_rng((seed, number)).random(space.size) for number in numbers]
-    return [Proposal(space.decode(draw)) for draw in draws]
+    return _decoded(space, [generator(seed, number).random(space.size) for number in numbers])
+
+
+def sobol(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
+    """A scrambled Sobol sequence (Sobol, 1967; Owen, 1998), more even than random points."""
+    return _decoded(space, sobol_points(space.size, seed, len(trials), count))
+
+
+def tpe(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
+    """Tree-structured Parzen estimator (Bergstra et al., 2011), as in Optuna.
+
+    Multivariate; running trials count as bad ones, so that a batch spreads.
+    """
+    from research.tuning import parzen
+
+    return parzen.propose(space, trials, count, seed)
+
+
+def cmaes(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
+    """CMA-ES (Hansen and Ostermeier, 2001) in the unit cube; starts anew where it converged.
+
+    Generations are cut from the trials that ended, by number, so that none waits for another.
+    """
+    from research.tuning import evolution
+
+    return _decoded(space, evolution.propose(space, trials, count, seed))
+
+
+def bayes(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
+    """A Gaussian process over the scores; batches of the largest expected improvement.
+
+    Snoek et al. (2012), Ament et al. (2023). Trials that run count with scores they may come to.
+    """
+    from research.tuning import bayesian
+
+    return _decoded(space, bayesian.propose(space, trials, count, seed))
+
+
+def coarse_to_fine(
+    space: Space,
+    trials: Sequence[Trial],
+    count: int,
+    seed: int,
+    *,
+    round_method: Callable,
+    rounds: int,
+    round_trials: int,
+    round_shares: tuple[float, ...],
+    shrink: float,
+) -> list[Proposal]:
+    """Wide and short first, then narrower around the best and longer, round by round.
+
+    In each round another method decides, by the trials of that round alone. A round begins when all
+    trials of the one before have ended.
+    """
+    now = boxes.rounds_of(
+        space,
+        trials,
+        round_method=round_method,
+        rounds=rounds,
+        round_trials=round_trials,
+        round_shares=round_shares,
+        shrink=shrink,
+    )[-1]
+    inside = [trial for trial in now.trials if now.space.holds(trial.values)]
+    count = int(min(count, now.left))
+    proposals = round_method(now.space, inside, count, seed_of(seed, now.number))
+    return [dataclasses.replace(proposal, share=now.share) for proposal in proposals]
+
+
+def _decoded(space: Space, units: Sequence[np.ndarray]) -> list[Proposal]:
+    return [Proposal(space.decode(unit)) for unit in units]

@@ -13,6 +13,7 @@ have equal shares of it.
 """
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ class Space:
         """The values at a point of the unit cube, shape (size,); inactive axes are left out."""
         values: dict[str, Any] = {}
         for axis, place in zip(self.axes, unit, strict=True):
-            if _met(axis, values):
+            if axis.is_met(values):
                 values[axis.key] = axis.decode(place)
         return values
 
@@ -112,6 +113,24 @@ class Space:
         """Which axes the values have a place on: bool (size,)."""
         return np.array([axis.key in values for axis in self.axes], bool)
 
+    def grid(self, points: int) -> Iterator[dict[str, Any]]:
+        """Full factorial, lazily: all choices, and so many values of each number."""
+
+        def extended(values: dict[str, Any], axes: tuple[Axis, ...]):
+            if not axes:
+                yield values
+            elif not axes[0].is_met(values):
+                yield from extended(values, axes[1:])
+            else:
+                for value in axes[0].spread(points):
+                    yield from extended({**values, axes[0].key: value}, axes[1:])
+
+        return extended({}, self.axes)
+
+    def holds(self, values: dict[str, Any]) -> bool:
+        """Whether all values are on their axes."""
+        return all(axis.holds(values[axis.key]) for axis in self.axes if axis.key in values)
+
     def check(self, values: dict[str, Any], origin: str) -> None:
         """Refuses values given by hand that are no point of the space.
 
@@ -122,7 +141,7 @@ class Space:
             if key not in self.keys:
                 raise unknown_name(origin, key, self.keys)
         for axis in self.axes:
-            if not _met(axis, values):
+            if not axis.is_met(values):
                 if axis.key in values:
                     raise UserError(f"{origin}: {axis.key} is given, and {_condition(axis)} is not")
             elif axis.key not in values:
@@ -173,10 +192,6 @@ class Space:
         return _combinations([axis for axis in self.axes if not self.is_traced(axis.key)], {})
 
 
-def _met(axis: Axis, values: dict[str, Any]) -> bool:
-    return not axis.when or (axis.when[0] in values and values[axis.when[0]] == axis.when[1])
-
-
 def _on(axis: Axis) -> Any:
     places = ((index + 0.5) / axis.count for index in range(axis.count)) if axis.count else ()
     off = _OFF.get(axis.key, 0.0)
@@ -188,7 +203,7 @@ def _combinations(axes: list[Axis], values: dict[str, Any]) -> int:
     if not axes:
         return 1
     axis, *rest = axes
-    if not _met(axis, values):
+    if not axis.is_met(values):
         return _combinations(rest, values)
     if any(other.when[:1] == (axis.key,) for other in rest):
         return sum(_combinations(rest, {**values, axis.key: value}) for value in axis.values)
