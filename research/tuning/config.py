@@ -100,16 +100,13 @@ def check_search(config: ConfigDict) -> Space:
             "the config has no section `search`: python -m research.main trains it (allowed: "
             "config.search = default_search(), as in configs/search_bn_adam.py)"
         )
-    from research.tuning import lane_modes, samplers, schedulers
+    from research.tuning import lane_modes, methods, schedulers
 
     defaults = flatten(ConfigDict({"search": default_search()}))
     check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
-    for key, module in {
-        "method": samplers,
-        "scheduler": schedulers,
-        "lane_mode": lane_modes,
-    }.items():
+    for key, module in {"scheduler": schedulers, "lane_mode": lane_modes}.items():
         resolve(f"config.search.{key}", config.search[key], module)
+    methods.from_config(config.search)
     check_config(training(config))
     space = Space.from_config(config)
     programs = space.programs()

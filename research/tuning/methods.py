@@ -39,9 +39,6 @@ def _within_rounds(search: ConfigDict) -> Callable:
 
 
 def _check(search: ConfigDict) -> None:
-    for name in ("grid_points", "rounds", "round_trials"):
-        if search[name] < 1:
-            raise UserError(f"config.search.{name} = {search[name]!r} (allowed: at least 1)")
     if not 0 < search.shrink <= 1:
         raise UserError(
             f"config.search.shrink = {search.shrink!r} (allowed: more than 0, at most 1)"

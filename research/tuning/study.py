@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from research.config import tuples
 from research.names import bind, resolve
-from research.tuning import samplers, schedulers
+from research.tuning import methods, schedulers
 from research.tuning.ledger import Ledger
 from research.tuning.spaces import Space
 from research.tuning.trials import (
@@ -92,7 +92,7 @@ class Study:
     ):
         self._search, self._space, self._ledger = config.search, space, ledger
         self._populate, self._after_turn = populate, after_turn
-        self._sampler = resolve("config.search.method", self._search.method, samplers)
+        self._sampler = methods.from_config(self._search)
         self._scheduler = resolve("config.search.scheduler", self._search.scheduler, schedulers)
         self.trials: list[Trial] = []
         self.busy, self.slots = 0, 0  # that trained a piece just now, of so many of their program
@@ -166,8 +166,7 @@ class Study:
         by_hand = self._search.enqueue[len(history) : len(history) + count]
         if by_hand:
             return [Proposal(dict(point)) for point in by_hand]
-        sampler = bind(self._sampler, self._search, {})
-        return sampler(self._space, history, count, self._search.seed)
+        return self._sampler(self._space, history, count, self._search.seed)
 
     def _added(self, told: dict, lineage: tuple) -> _Run:
         """A trial of the ledger's words."""

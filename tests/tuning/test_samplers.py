@@ -273,8 +273,6 @@ def test_rounds_of_grids_end_with_their_grids():
         ({"method": "bayess"}, "config.search.method = 'bayess' is unknown; did you mean 'bayes'?"),
         ({"round_method": "coarse_to_fine"}, "config.search.round_method = 'coarse_to_fine'"),
         ({"round_method": "sobl"}, "did you mean 'sobol'"),
-        ({"grid_points": 0}, "config.search.grid_points = 0 (allowed: at least 1)"),
-        ({"round_trials": 0}, "config.search.round_trials = 0"),
         ({"rounds": 2}, "config.search.round_shares = (0.1, 0.3, 1.0) (allowed: 2 numbers"),
         ({"round_shares": (0.1, 0.0, 1.0)}, "config.search.round_shares"),
         ({"shrink": 1.5}, "config.search.shrink = 1.5 (allowed: more than 0, at most 1)"),
