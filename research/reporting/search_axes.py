@@ -13,8 +13,10 @@ from research.reporting.scales import (
     short_names,
 )
 from research.reporting.search_plots import ENDS, VIRIDIS
+from research.reporting.search_surface import Surface
 from research.reporting.searched import Search
 from research.tuning.axes import Axis
+from research.tuning.boxes import Round
 from research.tuning.trials import Trial
 
 _SCALE = [[place / (len(VIRIDIS) - 1), color] for place, color in enumerate(VIRIDIS)]
@@ -76,8 +78,7 @@ def _slice(search: Search, axis: Axis, trials: Sequence[Trial], best: Trial, sca
     spread = 0.5 if axis.kind == "choice" else 0.0  # or all of a choice would be one column
 
     def x(trial: Trial) -> float:
-        shift = (trial.number * 0.6180339887) % 1 - 0.5  # evenly, and the same each time
-        return round(position(axis, trial.values[axis.key]) + spread * shift, 8)
+        return round(position(axis, trial.values[axis.key]) + spread * _shift(trial), 8)
 
     traces = [
         {
@@ -151,3 +152,129 @@ def importances(search: Search, shares: dict[str, float]) -> dict:
         yaxis={"type": "category"},
         height=110 + 30 * len(order),
     )
+
+
+def surfaces(found: Surface, trials: Sequence[Trial], best: Trial, scale: Scale) -> list[dict]:
+    """What the surrogate expects over two axes, and how sure it is; trials as points."""
+    low, high = map(float, scale.transformed([scale.floor, scale.ceiling]))
+    ticks = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
+    expected = {
+        "z": scale.transformed(found.scores.ravel()).reshape(found.scores.shape).round(5).tolist(),
+        "zmin": low,
+        "zmax": high,
+        "colorscale": _SCALE,
+        "customdata": [[scale.told(score) for score in row] for row in found.scores],
+        "hovertemplate": "expected %{customdata}<extra></extra>",
+        "colorbar": {
+            "title": {"text": "expected<br>score"},
+            "tickvals": ticks,
+            "ticktext": [scale.told(10**tick if scale.log else tick) for tick in ticks],
+            "thickness": 14,
+        },
+    }
+    unsure = {
+        "z": found.deviations.round(4).tolist(),
+        "zmin": 0,
+        "colorscale": [[0, "#fff"], [1, "#636363"]],
+        "hovertemplate": "%{z:.3f}<extra></extra>",
+        "colorbar": {"title": {"text": "standard<br>deviation"}, "thickness": 14},
+    }
+    places = [
+        [position(axis, value) for value in values]
+        for axis, values in zip(found.axes, found.values, strict=True)
+    ]
+    points = _points_on(found.axes, trials, best, scale)
+    x, y = map(axis_of, found.axes)
+    return [
+        figure(
+            [{"type": _kind(found.axes), "x": places[0], "y": places[1], **drawn}, *points],
+            xaxis={**x, "showgrid": False},
+            yaxis={**y, "showgrid": False},
+            hovermode="closest",
+            height=420,
+        )
+        for drawn in (expected, unsure)
+    ]
+
+
+def _kind(axes: Sequence[Axis]) -> str:
+    """Between words, and between whole numbers, there is nothing to draw lines through."""
+    return "heatmap" if any(axis.count for axis in axes) else "contour"
+
+
+def _points_on(
+    axes: Sequence[Axis], trials: Sequence[Trial], best: Trial, scale: Scale
+) -> list[dict]:
+    there = [trial for trial in trials if all(axis.key in trial.values for axis in axes)]
+    x, y = ([position(axis, trial.values[axis.key]) for trial in there] for axis in axes)
+    marks = {
+        "size": [12 if trial is best else 6 for trial in there],
+        "color": [COLORS[1] if trial is best else "#fff" for trial in there],
+        "line": {"color": "#000", "width": 1},
+    }
+    told = [f"trial {trial.number}: {scale.told(last_score(trial))}" for trial in there]
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "x": x,
+            "y": y,
+            "marker": marks,
+            "showlegend": False,
+            "customdata": told,
+            "hovertemplate": "%{customdata}<extra></extra>",
+        }
+    ]
+
+
+def boxes(search: Search, rounds: Sequence[Round]) -> list[dict]:
+    """For each axis of numbers, the range of each round, its trials and its best value."""
+    return [_boxes(axis, rounds) for axis in search.space.axes if axis.kind != "choice"]
+
+
+def _boxes(axis: Axis, rounds: Sequence[Round]) -> dict:
+    shapes = []
+    trials = [(r.number + 1, t) for r in rounds for t in r.trials if axis.key in t.values]
+    best = [(r.number + 1, r.best) for r in rounds if r.best and axis.key in r.best.values]
+    for number, (low, high) in ((r.number + 1, r.box[axis.key]) for r in rounds):
+        shapes.append(
+            {
+                "type": "rect",
+                "x0": number - 0.35,
+                "x1": number + 0.35,
+                "y0": low,
+                "y1": high,
+                "line": {"color": COLORS[0], "width": 2},
+                "fillcolor": f"{COLORS[0]}22",
+                "layer": "below",
+            }
+        )
+
+    def drawn(points, name: str, marker: dict, spread: float) -> dict:
+        return {
+            "type": "scatter",
+            "mode": "markers",
+            "name": name,
+            "x": [number + spread * _shift(trial) for number, trial in points],
+            "y": [trial.values[axis.key] for _, trial in points],
+            "marker": marker,
+            "customdata": [trial.number for _, trial in points],
+            "hovertemplate": "trial %{customdata}: %{y:.4g}<extra></extra>",
+        }
+
+    return figure(
+        [
+            drawn(trials, "trials", {"color": COLORS[7], "size": 5}, 0.6),
+            drawn(best, "best of the round", {"color": COLORS[1], "size": 12, "symbol": "star"}, 0),
+        ],
+        xaxis={"title": {"text": "round"}, "dtick": 1, "range": [0.4, len(rounds) + 0.6]},
+        yaxis=axis_of(axis),
+        shapes=shapes,
+        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
+        hovermode="closest",
+    )
+
+
+def _shift(trial: Trial) -> float:
+    """From -0.5 to 0.5: evenly spread over trials, and the same each time."""
+    return (trial.number * 0.6180339887) % 1 - 0.5

@@ -13,6 +13,7 @@ from research.reporting import search_axes, search_plots
 from research.reporting import search_statistics as statistics
 from research.reporting.document import Figures, document, number, table, tiles, values
 from research.reporting.scales import Scale, last_score, scale_of, short_names
+from research.reporting.search_surface import surface
 from research.reporting.searched import Search, read_search
 from research.reporting.writers import write_text
 from research.tuning.results import ENDS, best, command_line, overrides
@@ -70,7 +71,8 @@ def _one(search: Search, figure: Callable[[dict], str]) -> list[str]:
     scale = scale_of(search.objective, map(last_score, drawn))
     body += [_warnings(search), _best_so_far([search], scale, figure)]
     body += [_curves(search, drawn, found, scale, figure)]
-    body += [_axes(search, drawn, found, scale, figure), _course(search, figure)]
+    body += [_axes(search, drawn, found, scale, figure), _rounds(search, figure)]
+    body += [_course(search, figure)]
     body += [_table_of_the_best(search, scale), *_settings([search])]
     return body
 
@@ -171,6 +173,33 @@ def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, fi
     parts.append(figure(search_axes.parallel_coordinates(search, drawn, scale)))
     parts.append("<p>Dark: the best. Drag along an axis to choose a range, drag its name to move")
     parts.append("it.</p>")
+    if found_surface := surface(search.space, search.trials, found, shares):
+        parts.append("<h2>What a surrogate expects</h2>")
+        parts.append('<div class="grid">')
+        parts += map(figure, search_axes.surfaces(found_surface, drawn, found, scale))
+        parts.append(
+            "</div><p>A Gaussian process over all trials, along the two most important axes"
+        )
+        parts.append(
+            "of the best trial, whose other values it keeps. Right: how unsure it is; 1 is"
+        )
+        parts.append(
+            "the deviation of all scores. Points: trials, whatever their other values.</p>"
+        )
+    return "\n".join(parts)
+
+
+def _rounds(search: Search, figure) -> str:
+    if search.config.search.method != "coarse_to_fine":
+        return ""
+    from research.tuning import methods
+
+    rounds = methods.rounds(search.config.search, search.space, search.trials)
+    parts = ["<h2>Rounds, from coarse to fine</h2>", '<div class="grid">']
+    parts += map(figure, search_axes.boxes(search, rounds))
+    parts.append("</div><p>The range of each round, its trials and the best of them.</p>")
+    lines = (line for found in rounds for line in found.warnings())
+    parts += [f'<p class="warning">{escape(line)}</p>' for line in lines]
     return "\n".join(parts)
 
 

@@ -266,6 +266,7 @@ def timeline(search: Search) -> dict:
         xaxis={"title": {"text": "turn (each trains the slots of a program for one piece)"}},
         yaxis=axis,
         barmode="overlay",
+        showlegend=True,
         legend=_ABOVE,
         shapes=shapes,
         height=height + 90,

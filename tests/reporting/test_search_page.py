@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -98,6 +99,10 @@ def test_a_program_waits_while_another_trains():
     stays = folders.stays_of(lines, trials, space)
     told = [(stay.trial, stay.program, stay.slot, stay.first, stay.last) for stay in stays]
     assert told == [(0, 0, 0, 0, 3), (2, 0, 1, 0, 2), (1, 1, 0, 1, 1)]
+    # One that left its slot and came back has been there twice.
+    lines = [report(0, 0), {"event": "end"}, report(2, 1), {"event": "end"}, report(0, 0)]
+    told = [(s.trial, s.first, s.last) for s in folders.stays_of(lines, trials, space)]
+    assert told == [(0, 0, 0), (2, 1, 1), (0, 2, 2)]
 
 
 @given(
@@ -216,7 +221,7 @@ def test_one_search(tmp_path):
                   "Rungs", f"trial {found.number}", "20 trials trained to their end",
                   f"--config.{RATE}=", "config.search"):  # fmt: skip
         assert words in html
-    assert html.count("Plotly.newPlot('figure") == 2 + 1 + 3 + 1 + 1 + 1
+    assert html.count("Plotly.newPlot('figure") == 2 + 1 + 3 + 1 + 2 + 1 + 1
     (workdir / "best.py").touch()
     assert f"python -m research.main --config={workdir}/best.py" in written(tmp_path, workdir)
 
@@ -252,13 +257,16 @@ def test_nothing_is_loaded_and_nothing_foreign_runs(tmp_path):
     """Names come from a folder, and from a ledger that says what it likes."""
     workdir, _ = folder(tmp_path, config=searched(COHORTS))
     path = workdir / "ledger.jsonl"
-    evil = json.dumps(EVIL)[1:-1]
-    path.write_text(path.read_text().replace("nesterov", evil))
+    told = path.read_text()
+    for number, word in enumerate(("adam", "nesterov", "sgd")):
+        told = told.replace(f'"{word}"', json.dumps(f"{number}{EVIL}"))
+    path.write_text(told)
     evil_folder = tmp_path / "<img src=x onerror=alert(1)>"
     workdir.rename(evil_folder)
     for workdirs in ([evil_folder], [evil_folder, folder(tmp_path, "b")[0]]):
         html = written(tmp_path, *workdirs)
         assert EVIL not in html and "<img" not in html
+        assert not re.search(r"\\u003c(img|script)", html)  # which Plotly would take for markup
         assert html.count("</script>") == 2
         for outside in ('src="http', 'href="http', "url("):
             assert outside not in html
