@@ -142,7 +142,8 @@ def _curves(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, 
     parts = ["<h2>Learning curves</h2>"]
     parts.append(figure(search_plots.learning_curves(drawn, found, every, scale)))
     parts.append("<p>Each trial's score after each piece; each colour is a tenth of the trials, by")
-    parts.append("where they ended. Thin: not trained to their end.")
+    parts.append("where they ended. Thin: not trained to their end. What is at the")
+    parts.append("upper edge lies there or above.")
     if len(drawn) < len(search.trials):
         parts.append(f"Here and below {len(drawn):,} of {len(search.trials):,} trials are drawn,")
         parts.append("evenly spread over their ranks.")
