@@ -193,7 +193,7 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
     """Writes `best.py`, `report.html` and `summary.json`, and says what was found."""
     from research.reporting import search_page
     from research.reporting.writers import write_json, write_text
-    from research.tuning import results
+    from research.tuning import methods, results
 
     found = results.best(study.trials)
     path = workdir / "best.py"
@@ -223,6 +223,10 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
         )
         if chosen is not found:
             voice.tell(f"  {results.command_line(results.overrides(config, chosen))}")
+    if config.search.method == "coarse_to_fine":
+        for round_ in methods.rounds(config.search, space, study.trials):
+            for line in round_.warnings():
+                voice.tell(line)
     voice.tell(f"all about it: {workdir / 'report.html'}")
     voice.tell(f"train the best one: {command}")
 

@@ -43,11 +43,12 @@ class Round:
         lines = []
         for key, side in self.borders.items():
             low, high = self.box[key]
-            then = (
-                "the space ends there: a wider axis may hold better values"
-                if key in self.edges
-                else "the next box reaches past it"
-            )
+            if key in self.edges:
+                then = "the space ends there: a wider axis may hold better values"
+            elif math.isinf(self.left):
+                then = "no round follows: one more may find better values"
+            else:
+                then = "the next box reaches past it"
             lines.append(
                 f"round {self.number + 1}: the best trial, {self.best.number}, lies on the {side} "
                 f"border of {key} ({self.best.values[key]:.4g} in {low:.4g} to {high:.4g}); {then}"
