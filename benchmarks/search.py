@@ -1,7 +1,7 @@
 """What a population of trials is worth: python -m benchmarks.search [WORKLOAD...]
 
 A random search over the learning rate and Adam's beta1, on digits, batch 64, each trial judged on
-validation after every tenth of its 300 steps. Beside the population: Optuna (in memory, random
+validation after every tenth of its steps. Beside the population: Optuna (in memory, random
 sampler) that drives a PyTorch loop, eager, one trial after the other; and our own compiled step,
 one trial after the other, as a loop over `research.main`'s program would. Each lives in a process
 of its own; they take turns, so that a noisy machine is noisy for all.
@@ -10,17 +10,34 @@ of its own; they take turns, so that a noisy machine is noisy for all.
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import time
+from typing import NamedTuple
 
 from benchmarks.run import answer, hardware, spread
 
-STEPS, PIECES, BATCH = 300, 10, 64
-TRIALS = {"population": 64, "one_by_one": 8, "optuna_pytorch": 4}  # in a round
+PIECES, BATCH = 10, 64
+
+
+class Workload(NamedTuple):
+    """What a trial trains, and how many trials a round has."""
+
+    changes: dict
+    steps: int
+    trials: dict[str, int]
+
+
 WORKLOADS = {
-    "mlp": {"model.hidden": (64,)},
-    "cnn": {"model.name": "cnn", "model.channels": (16, 32)},
+    "mlp": Workload(
+        {"model.hidden": (64,)}, 300, {"population": 64, "one_by_one": 8, "optuna_pytorch": 4}
+    ),
+    "cnn": Workload(
+        {"model.name": "cnn", "model.channels": (16, 32)},
+        60,
+        {"population": 8, "one_by_one": 4, "optuna_pytorch": 4},
+    ),
 }
 
 
@@ -42,7 +59,7 @@ def main() -> None:
 def measured(workload: str, mode: str, rounds: int) -> dict[str, dict]:
     """{contender: {'prepare': seconds, 'size': lanes together, 'seconds': [of a trial-step]}}"""
     workers, found = {}, {}
-    for contender in TRIALS:
+    for contender in WORKLOADS[workload].trials:
         workers[contender] = subprocess.Popen(
             [sys.executable, "-c", f"from benchmarks import search; search.work({contender!r}, "
              f"{workload!r}, {mode!r})"],
@@ -68,34 +85,37 @@ def report(workload: str, found: dict) -> None:
               f"{spread(times)} | {entry['prepare']:.1f} s |", flush=True)  # fmt: skip
     ours, alone = found["population"], found["one_by_one"]["seconds"]
     beside = [b / a for a, b in zip(ours["seconds"], alone, strict=True)]
-    steps = TRIALS["population"] * STEPS
+    trials = WORKLOADS[workload].trials["population"]
+    steps = trials * WORKLOADS[workload].steps
     whole = [steps * b / (ours["prepare"] + steps * a)
              for a, b in zip(ours["seconds"], theirs, strict=True)]  # fmt: skip
+    fixed = ours["fixed"] - PIECES * statistics.median(ours["seconds"])
     print(
         f"\n{workload}: population beside its own step one by one {spread(beside)}; beside Optuna "
-        f"with compilation, over {TRIALS['population']} trials, {spread(whole)}; "
-        f"a trial's fixed cost {1000 * ours['fixed']:.2g} ms\n",
+        f"with compilation, over {trials} trials, {spread(whole)}; "
+        f"a trial's fixed cost {1000 * fixed:.2g} ms\n",
         flush=True,
     )
 
 
 def work(contender: str, workload: str, mode: str) -> None:
     """In a process of its own: prepares, then trains a round for each line that it reads."""
+    count, steps = WORKLOADS[workload].trials[contender], WORKLOADS[workload].steps
     said, trials = globals()[f"prepare_{contender}"](workload, mode)
     print(json.dumps(said), flush=True)
     for _ in sys.stdin:
         started = time.perf_counter()
-        trials(TRIALS[contender])
-        seconds = (time.perf_counter() - started) / (TRIALS[contender] * STEPS)
+        trials(count)
+        seconds = (time.perf_counter() - started) / (count * steps)
         print(json.dumps({"seconds": seconds}), flush=True)
 
 
-def config_of(workload: str, steps: int = STEPS):
+def config_of(workload: str, steps: int = 0):
     from research.config import default_config
 
     config = default_config()
-    config.batch_size, config.duration = BATCH, f"{steps} steps"
-    config.update_from_flattened_dict(WORKLOADS[workload])
+    config.batch_size, config.duration = BATCH, f"{steps or WORKLOADS[workload].steps} steps"
+    config.update_from_flattened_dict(WORKLOADS[workload].changes)
     return config
 
 
@@ -111,12 +131,10 @@ def prepare_population(workload: str, mode: str):
 
     from research.tuning.population import Population
 
-    random = np.random.default_rng(0)
+    random, slots = np.random.default_rng(0), WORKLOADS[workload].trials["population"]
 
     def ready(steps):
-        population = Population(
-            config_of(workload, steps), TRIALS["population"], pieces=PIECES, mode=mode
-        )
+        population = Population(config_of(workload, steps), slots, pieces=PIECES, mode=mode)
         seconds = population.compile()
 
         def trials(count):
@@ -125,14 +143,14 @@ def prepare_population(workload: str, mode: str):
             for _ in range(PIECES):
                 population.advance(range(count))
 
-        trials(TRIALS["population"])  # warm
+        trials(slots)  # warm
         return seconds, population, trials
 
-    _, _, short = ready(PIECES)  # all but no steps: what is left is the fixed cost
+    _, _, short = ready(PIECES)  # one step a piece: what is left is the fixed cost
     started = time.perf_counter()
-    short(TRIALS["population"])
-    fixed = (time.perf_counter() - started) / TRIALS["population"]
-    seconds, population, trials = ready(STEPS)
+    short(slots)
+    fixed = (time.perf_counter() - started) / slots
+    seconds, population, trials = ready(0)
     name = f"population, {population.lanes_together} lanes together"
     return {"name": name, "prepare": seconds, "fixed": fixed}, trials
 
@@ -162,7 +180,7 @@ def prepare_one_by_one(workload: str, mode: str):
             values = {key.partition(".")[2]: np.float32(of) for key, of in draw(random).items()}
             state = init({**numbers, "optimizer": {**numbers["optimizer"], **values}})
             for _ in range(PIECES):
-                state, metrics = program(state, STEPS // PIECES)
+                state, metrics = program(state, run.plan().total_steps // PIECES)
                 jax.device_get((metrics, evaluate(state)))
 
     trials(1)
@@ -178,7 +196,7 @@ def prepare_optuna_pytorch(workload: str, mode: str):
     from research.training import setup
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    run = setup.from_config(config_of(workload))
+    run, steps = setup.from_config(config_of(workload)), WORKLOADS[workload].steps
     scale, shift = (float(run.statistics[name].ravel()[0]) for name in ("scale", "shift"))
 
     def tensors(split):
@@ -196,7 +214,7 @@ def prepare_optuna_pytorch(workload: str, mode: str):
                 nn.Linear(64, 10),
             )  # fmt: skip
         layers, inputs = [], 1
-        for outputs in WORKLOADS[workload]["model.channels"]:
+        for outputs in WORKLOADS[workload].changes["model.channels"]:
             layers += [nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)]
             layers += [nn.BatchNorm2d(outputs), nn.ReLU(), nn.MaxPool2d(2)]
             inputs = outputs
@@ -210,9 +228,9 @@ def prepare_optuna_pytorch(workload: str, mode: str):
             lr=trial.suggest_float("learning_rate", 1e-4, 1e-1, log=True),
             betas=(trial.suggest_float("beta1", 0.5, 0.99), 0.999),
         )
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
         order, place = torch.randperm(len(y)), 0
-        for step in range(STEPS):
+        for step in range(steps):
             if place + BATCH > len(y):
                 order, place = torch.randperm(len(y)), 0
             index = order[place : place + BATCH]
@@ -222,7 +240,7 @@ def prepare_optuna_pytorch(workload: str, mode: str):
             loss.backward()
             optimizer.step()
             schedule.step()
-            if (step + 1) % (STEPS // PIECES) == 0:
+            if (step + 1) % (steps // PIECES) == 0:
                 model.eval()
                 with torch.no_grad():
                     judged = F.cross_entropy(model(held_out), labels)
