@@ -151,7 +151,7 @@ def prepare_population(workload: str, mode: str):
     short(slots)
     fixed = (time.perf_counter() - started) / slots
     seconds, population, trials = ready(0)
-    name = f"population, {population.lanes_together} lanes together"
+    name = f"population, chunks of {population.chunk}"
     return {"name": name, "prepare": seconds, "fixed": fixed}, trials
 
 

@@ -101,6 +101,12 @@ def load(config: ConfigDict, folds: int = 1, repeats: int = 1, stratified: bool 
         first = first or run
         statistics.append(run.statistics)
         probes.append(run.probe())
+    if len({len(probe) for probe in probes}) > 1:
+        raise UserError(
+            f"config.model.fit_weights = {config.model.fit_weights!r} takes all of so few examples "
+            "as each split has, and the splits have not the same number (allowed: 'none', or a "
+            "config.search.folds that divides them)"
+        )
     training, validation = zip(*parts, strict=True)
     arrays = _one(first) if len(parts) == 1 else _several(config, dataset.train, parts)
     arrays |= {"statistics": _together(statistics), "probe": _together(probes)}

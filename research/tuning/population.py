@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -135,12 +136,17 @@ class Population:
         arguments = (self._packed_numbers.pack(numbers), np.int32(0), self._arrays)
         # It runs once for each lane: not worth three times as long a compilation.
         jitted = jax.jit(packed_begin, compiler_options=platform.QUICKLY)
-        self._first_state = jitted.lower(*arguments).compile()
         lanes = self.slots * self.lanes_of_slot
         sizes = (chunk,) if chunk else self._modes(-(-lanes // mesh.size))
-        candidates = [
-            Chunks(self._folds, self._packing, size, self._arrays, mesh) for size in sizes
-        ]
+
+        def of_size(size):
+            return Chunks(self._folds, self._packing, size, self._arrays, mesh)
+
+        # Most of a compilation is done by one core.
+        with ThreadPoolExecutor() as threads:
+            first_state = threads.submit(lambda: jitted.lower(*arguments).compile())
+            candidates = list(threads.map(of_size, sizes))
+            self._first_state = first_state.result()
         state = jax.device_get(self._first_state(*arguments))
         # One alone is measured as well, for `seconds`.
         seconds = [chunks.measured(lanes, state) for chunks in candidates]
@@ -233,11 +239,6 @@ class Population:
             self._states[chunk], results[chunk] = found
         return {slot: self._report(slot, results) for slot in slots}
 
-    @property
-    def lanes_together(self) -> int:
-        """Lanes in a chunk, on all devices: what the mode came to."""
-        return self._chunks.lanes
-
     def program_text(self) -> str:
         """The compiled program that trains a chunk, as XLA prints it."""
         return self._chunks.program.as_text()
@@ -328,6 +329,7 @@ def _check(config: ConfigDict) -> None:
         ("parallel.mode", config.parallel.mode, "jit"),
         ("parallel.model_devices", config.parallel.model_devices, 1),
         ("transfer.checkpoint", config.transfer.checkpoint, None),
+        ("averaging.name", config.averaging.name, "none"),
     )
     for key, value, allowed in refused:
         if value != allowed:

@@ -295,6 +295,7 @@ def test_leave_one_out_has_a_lane_for_each_example():
     [
         ({"ensemble.members": 2}, "ensemble.members = 2"),
         ({"parallel.mode": "pmap"}, "parallel.mode = 'pmap'"),
+        ({"averaging.name": "ema"}, "averaging.name = 'ema'"),
         ({"data.validation": 0.0}, "data.validation = 0.0"),
         ({"duration": "2 steps"}, "duration = '2 steps'"),
     ],
