@@ -8,7 +8,7 @@ is only how slots are trained. After `compile` nothing is compiled again.
 import dataclasses
 import functools
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import jax
@@ -17,6 +17,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from research import platform
+from research.config import default_config, flatten
 from research.errors import UserError
 from research.names import resolve
 from research.training import hyperparameters
@@ -321,18 +322,24 @@ def _bytes(tree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+# What has a meaning in a population; anything else would be passed over in silence.
+_ALLOWED = {
+    "ensemble.members": (1,),
+    "ensemble.snapshots": (0,),
+    "parallel.mode": ("jit",),
+    "parallel.model_devices": (1,),
+    "transfer.checkpoint": (None,),
+    "averaging.name": ("none",),
+    "on_divergence": ("stop", "skip_step"),
+    "early_stopping.patience": (default_config().early_stopping.patience,),
+}
+
+
 def _check(config: ConfigDict) -> None:
-    """Refuses what has no meaning in a population."""
-    refused: Iterable[tuple[str, object, object]] = (
-        ("ensemble.members", config.ensemble.members, 1),
-        ("ensemble.snapshots", config.ensemble.snapshots, 0),
-        ("parallel.mode", config.parallel.mode, "jit"),
-        ("parallel.model_devices", config.parallel.model_devices, 1),
-        ("transfer.checkpoint", config.transfer.checkpoint, None),
-        ("averaging.name", config.averaging.name, "none"),
-    )
-    for key, value, allowed in refused:
-        if value != allowed:
+    values = flatten(config)
+    for key, allowed in _ALLOWED.items():
+        if values[key] not in allowed:
             raise UserError(
-                f"config.{key} = {value!r} does not go with a search (allowed: {allowed!r})"
+                f"config.{key} = {values[key]!r} does not go with a search (allowed: "
+                f"{', '.join(map(repr, allowed))})"
             )
