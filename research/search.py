@@ -4,6 +4,7 @@ The config is a training config with a section `search` (research/tuning/config.
 """
 
 import math
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -26,6 +27,8 @@ def main(argv: list[str]) -> int:
 
     config = _CONFIG.value
     space = check_search(config)
+    import jax
+
     from research import platform, run_folder
     from research.reporting import search_page
     from research.reporting.progress import SearchProgress
@@ -37,6 +40,8 @@ def main(argv: list[str]) -> int:
     from research.tuning.study import Study
 
     platform.enable_compilation_cache()
+    if config.search.engine != "local":
+        jax.config.update("jax_platforms", "cpu")  # accelerators are the workers'
     name = Path(flags.FLAGS["config"].config_filename).stem
     workdir = Path(_WORKDIR.value or f"runs/{name}")
     voice = Voice(workdir)
@@ -45,8 +50,8 @@ def main(argv: list[str]) -> int:
     _tell_space(voice, config, space)
 
     # Nothing is lost at any moment: what is not in the ledger is trained again.
-    with interruption.at_once(), run_folder.locked(workdir):
-        populations = _Populations(config, space, voice)
+    with interruption.at_once(), run_folder.locked(workdir), ExitStack() as engine:
+        populations = _Populations(config, space, voice, engine)
         _check_folder(workdir)
         if not (workdir / "ledger.jsonl").exists():
             populations.check()
@@ -80,8 +85,9 @@ def main(argv: list[str]) -> int:
 class _Populations:
     """Opens the population of each program, and says what it costs."""
 
-    def __init__(self, config, space, voice):
-        self._config, self._space, self._voice = config, space, voice
+    def __init__(self, config, space, voice, engine: ExitStack):
+        self._config, self._space, self._voice, self._engine = config, space, voice, engine
+        self._make = None  # what makes them; a search that is over starts no workers
         self.opened = 0
 
     def check(self) -> None:
@@ -125,10 +131,14 @@ class _Populations:
         )
 
     def _population(self, values: dict):
-        from research.tuning.population import Population
+        from research.names import bind, resolve
+        from research.tuning import engines
 
         search = self._config.search
-        return Population(
+        if self._make is None:
+            engine = bind(resolve("config.search.engine", search.engine, engines), search, {})
+            self._make = self._engine.enter_context(engine(self._voice.workdir, self._voice))
+        return self._make(
             self._space.program(self._config, values),
             1,  # until it is known how many fit
             pieces=search.pieces,

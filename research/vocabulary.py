@@ -26,7 +26,7 @@ from research.names import numbers_of, public_functions
 from research.optimizers import algorithms, averaging, schedules
 from research.training import lanes, modes
 from research.tuning import config as search
-from research.tuning import lane_modes, samplers, schedulers
+from research.tuning import engines, lane_modes, samplers, schedulers
 
 # The keys of the config whose values are names, and the modules whose functions they name.
 NAMED: dict[str, ModuleType] = {
@@ -50,6 +50,7 @@ SEARCH: dict[str, ModuleType] = {
     "search.method": samplers,
     "search.scheduler": schedulers,
     "search.lane_mode": lane_modes,
+    "search.engine": engines,
 }
 
 

@@ -50,6 +50,9 @@ def default_search() -> ConfigDict:
     # How lanes are trained.
     search.lanes = 0  # side by side; 0: as many as trials ask for and memory allows
     search.lane_mode = "auto"  # research/tuning/lane_modes.py
+    search.engine = "local"  # research/tuning/engines.py
+    search.workers = 0  # ray, slurm: so many share the lanes; 0: one for each GPU or host (ray)
+    search.slurm_options = ()  # slurm: of sbatch, for the job of a worker
 
     return search
 
@@ -75,10 +78,12 @@ LIMITS: dict[str, tuple[float, float]] = {
     "search.repeats": (1, 2**16),
     "search.seeds": (1, 2**16),
     "search.lanes": (0, 2**31),
+    "search.workers": (0, 2**31),
 }
 FORMS = {
     "search.space": "axes, as `(log('optimizer.learning_rate', 1e-4, 1e-1),)`",
     "search.enqueue": "points, as `((('optimizer.learning_rate', 1e-3),),)`",
+    "search.slurm_options": "pairs, as `(('partition', 'gpu'), ('gpus-per-node', 1))`",
 }
 CHOICES = {"search.objective": ("validation_loss", "validation_accuracy")}
 
@@ -100,11 +105,12 @@ def check_search(config: ConfigDict) -> Space:
             "the config has no section `search`: python -m research.main trains it (allowed: "
             "config.search = default_search(), as in configs/search_bn_adam.py)"
         )
-    from research.tuning import lane_modes, methods, schedulers
+    from research.tuning import engines, lane_modes, methods, schedulers
 
     defaults = flatten(ConfigDict({"search": default_search()}))
     check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
-    for key, module in {"scheduler": schedulers, "lane_mode": lane_modes}.items():
+    modules = {"scheduler": schedulers, "lane_mode": lane_modes, "engine": engines}
+    for key, module in modules.items():
         resolve(f"config.search.{key}", config.search[key], module)
     methods.from_config(config.search)
     check_config(training(config))
@@ -117,17 +123,25 @@ def check_search(config: ConfigDict) -> Space:
             f"{', '.join(static)} (allowed: config.search.max_programs = "
             f"{config.search.max_programs})"
         )
-    for point in config.search.enqueue:
-        pairs = isinstance(point, tuple) and all(
-            isinstance(pair, tuple) and len(pair) == 2 for pair in point
+    if not _pairs(config.search.slurm_options):
+        raise UserError(
+            f"config.search.slurm_options = {config.search.slurm_options!r} is no tuple of pairs "
+            "(allowed: (('partition', 'gpu'), ...))"
         )
-        if not pairs:
+    for point in config.search.enqueue:
+        if not _pairs(point):
             raise UserError(
                 f"config.search.enqueue: {point!r} is no tuple of pairs (allowed: "
                 "(('optimizer.learning_rate', 1e-3), ...))"
             )
         space.check(dict(point), "config.search.enqueue")
     return space
+
+
+def _pairs(value: object) -> bool:
+    return isinstance(value, tuple) and all(
+        isinstance(pair, tuple) and len(pair) == 2 for pair in value
+    )
 
 
 def training(config: ConfigDict) -> ConfigDict:

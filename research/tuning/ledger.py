@@ -27,6 +27,8 @@ from research import config as configuration
 from research.errors import UserError
 
 _OURS = "time"  # differs each time; all else is the outcome
+# How much of it, and where it is trained, decide nothing about what was there before.
+_MAY_CHANGE = ("trials", "engine", "workers", "slurm_options")
 _NUMBER = (int, float, type(None))
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "study": {"config": dict, "trials": int},
@@ -89,7 +91,8 @@ class Ledger:
 
     def _check_same(self, theirs: dict, ours: dict) -> None:
         changed = configuration.differences(ConfigDict(theirs), ConfigDict(ours))
-        changed.pop("search.trials", None)
+        for key in _MAY_CHANGE:
+            changed.pop(f"search.{key}", None)
         if changed:
             keys = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
             raise UserError(

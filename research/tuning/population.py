@@ -154,14 +154,22 @@ class Population:
         fastest = seconds.index(min(seconds))
         self._chunks, self.chunk = candidates[fastest], sizes[fastest]
         self._lane_step = seconds[fastest]
-        count = -(-lanes // self._chunks.lanes)
-        self._states = [self._chunks.empty() for _ in range(count)]
+        self._states: list = []
+        self._waiting: list[dict] = []  # states on their way into lanes
+        self.grow(self.slots)
+        return time.perf_counter() - started
+
+    def grow(self, slots: int) -> None:
+        """To so many slots, if there are fewer; by the programs that there are."""
+        self.slots = max(slots, self.slots)
+        count = -(-self.slots * self.lanes_of_slot // self._chunks.lanes)
+        for _ in range(count - len(self._states)):
+            self._states.append(self._chunks.empty())
+            self._waiting.append({})
         self._splits = np.zeros((count, self._chunks.lanes), np.int32)
         for slot in range(self.slots):
             for number in range(self.lanes_of_slot):
                 self._splits[self._place(slot, number)] = number // self._seeds
-        self._waiting: list[dict] = [{} for _ in range(count)]  # states on their way into lanes
-        return time.perf_counter() - started
 
     def seconds(self) -> float:
         """How long a piece of all slots takes, as far as a few steps tell."""

@@ -1,5 +1,6 @@
 """Launchers: real processes here; for clusters what can be told without one."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import pytest
@@ -209,7 +211,7 @@ def test_local_prints_what_it_would_run():
     assert out.splitlines()[1].endswith("JAX_NUM_CPU_DEVICES=2 x")
 
 
-@pytest.mark.parametrize("name", ["slurm.sbatch", "tpu_pod.sh"])
+@pytest.mark.parametrize("name", ["slurm.sbatch", "slurm_search.sbatch", "tpu_pod.sh"])
 def test_scripts_parse_and_open_with_the_line_to_run(name):
     path = ROOT / "launch" / name
     subprocess.run(["bash", "-n", path], check=True)
@@ -229,6 +231,30 @@ def test_slurm():
     assert ":25678 ONESTEP_PROCESSES=4 srun " in out
     assert "ONESTEP_PROCESS=$SLURM_PROCID" in out
     assert out.endswith("-m research.main --config=c.py --config.duration=5 steps\n")
+
+
+def test_a_search_under_slurm():
+    text = (ROOT / "launch" / "slurm_search.sbatch").read_text()
+    before, _, after = text.partition("set -euo pipefail")
+    options = [line.split()[1] for line in before.splitlines() if line.startswith("#SBATCH ")]
+    assert "#SBATCH" not in after and {"--ntasks=1", "--requeue"} <= set(options)
+    flag = "--config.search.slurm_options=(('gpus', 1),)"
+    out = dry_run("bash", "launch/slurm_search.sbatch", "--config=c.py", flag, SLURM_JOB_ID="1",
+                  SLURM_CONF="/etc/slurm.conf")  # fmt: skip
+    assert out.endswith(f"-m research.search --config.search.engine=slurm --config=c.py {flag}\n")
+
+
+def test_a_search_on_a_ray_cluster():
+    yaml, jsonschema = pytest.importorskip("yaml"), pytest.importorskip("jsonschema")
+    text = (ROOT / "launch" / "ray_search.yaml").read_text()
+    assert "ray up -y $R && ray exec " in text.split("\n")[1]
+    cluster = yaml.safe_load(text)
+    assert {"type", "head_ip", "worker_ips"} == set(cluster["provider"])
+    found = importlib.util.find_spec("ray")
+    if found is None:
+        pytest.skip("Ray's schema is not here (bash setup.sh test,ray)")
+    schema = Path(found.origin).parent / "autoscaler" / "ray-schema.json"
+    jsonschema.validate(cluster, json.loads(schema.read_text()))
 
 
 def test_tpu_pod():

@@ -1,0 +1,228 @@
+"""Workers: a search by several of them is that of one population, whoever is lost, and when."""
+
+import json
+import threading
+import time
+
+import numpy as np
+import pytest
+from searches import COHORTS, Formula, outcome, search, searched
+
+from research.config import to_json
+from research.errors import UserError
+from research.tuning import mailbox
+from research.tuning.config import check_search, training
+from research.tuning.crew import Crew
+from research.tuning.ledger import Ledger
+from research.tuning.population import Occupant, Parked, Population, Report
+from research.tuning.spaces import Space
+from research.tuning.study import Study
+from research.tuning.team import Lost, Team
+from research.tuning.worker import Worker
+
+SEARCHES = {
+    "asha": searched(scheduler="asha", reduction=2, trials=20),
+    "halving": searched(scheduler="successive_halving", reduction=2, trials=9),
+    "population": searched(scheduler="population_based", exploit_share=0.4, trials=10, grace=2),
+    "cohorts": searched(COHORTS, scheduler="asha", reduction=2, trials=20),
+}
+SLOTS, LANES = 5, 2
+
+
+class Remembered(Formula):
+    """The closed form with the states of a real population, and as many slots as it was told."""
+
+    def __init__(self, config, slots, **_):
+        super().__init__(0, ("adam", "nesterov", "sgd").index(config.optimizer.name) / 3, LANES)
+        self.slots, self.chunk, self.lanes_of_slot = slots, 1, LANES
+
+    def fitting(self):
+        return 3
+
+    parameters = memory = seconds = fitting
+
+    def compile(self, chunk):
+        self._count = self.slots
+
+    def grow(self, slots):
+        self._count = self.slots = max(slots, self.slots)
+
+    def park(self, slot):
+        values, pieces, done, state = super().park(slot)
+        return Parked(Occupant(values, pieces, done), [{"float64": np.array([state])}])
+
+    def unpark(self, slot, parked):
+        of, state = parked.occupant, float(parked.states[0]["float64"][0])
+        super().unpark(slot, (of.values, of.pieces, of.done, state))
+
+
+class Here:
+    """A worker of this process, lost after so many calls: before the last is done, or after."""
+
+    def __init__(self, calls=10**9, before=False):
+        self._worker, self._left, self._before = Worker(Remembered), calls, before
+
+    def send(self, text):
+        self._left -= 1
+        if self._left >= 0 and not (self._left == 0 and self._before):
+            return self._worker.call(text)
+        return None
+
+    def answer(self, ticket):
+        if self._left <= 0:
+            raise Lost("gone")
+        return ticket
+
+
+def by_workers(config, path, remotes):
+    warnings = []
+    team = Team(remotes, warnings.append)
+    space = Space.from_config(config)
+
+    def populate(values, facts):
+        crew = Crew(team, space.program(config, values), 1, pieces=config.search.pieces)
+        crew.slots = SLOTS
+        crew.compile()
+        return crew, {"slots": SLOTS}
+
+    with Ledger(path) as ledger:
+        ledger.begin(config)
+        Study(config, space, ledger, populate).run()
+    return warnings
+
+
+@pytest.fixture(params=SEARCHES)
+def whole(request, tmp_path):
+    """A search by one population: its config, and what came out."""
+    config = SEARCHES[request.param]
+    search(config, tmp_path / "one.jsonl", SLOTS, LANES)
+    return config, outcome(tmp_path / "one.jsonl")
+
+
+def test_a_crew_is_a_population(whole, tmp_path):
+    config, expected = whole
+    for count in (3, 8):
+        path = tmp_path / f"{count}.jsonl"
+        assert by_workers(config, path, [Here() for _ in range(count)]) == []
+        assert outcome(path) == expected
+
+
+def test_lost_workers_change_nothing(whole, tmp_path):
+    config, expected = whole
+    random = np.random.default_rng(0)
+    lost = 0
+    for number in range(12):
+        path = tmp_path / f"{number}.jsonl"
+        mortal = [Here(int(random.integers(1, 12)), bool(random.integers(2))) for _ in range(3)]
+        lost += len(by_workers(config, path, [*mortal, Here()]))
+        assert outcome(path) == expected
+    assert lost > 12
+
+
+def test_without_a_worker_it_ends_and_goes_on_with_others(tmp_path):
+    config, path = SEARCHES["asha"], tmp_path / "ledger.jsonl"
+    with pytest.raises(UserError, match="no worker is left; the same command goes on"):
+        by_workers(config, path, [Here(12), Here(9)])
+    assert b"report" in path.read_bytes()
+    by_workers(config, path, [Here()])
+    search(config, tmp_path / "one.jsonl", SLOTS, LANES)
+    assert outcome(path) == outcome(tmp_path / "one.jsonl")
+
+
+def test_memory_is_that_of_all_workers():
+    crew = Crew(Team([Here(), Here()], print), training(searched()), 1)
+    assert (crew.fitting(), crew.lanes_of_slot, crew.parameters()) == (6, LANES, 3)
+
+
+def asked(worker, *call):
+    return json.loads(worker.call(json.dumps(call)))
+
+
+def test_mistakes_are_told_and_are_no_loss(tmp_path):
+    config = training(searched())
+    config.data.validation = 0
+    worker = Worker()
+    assert "config.data.validation = 0" in asked(worker, "open", to_json(config), {})["refused"]
+    assert "Traceback" in asked(worker, "train", 7, [])["failed"]
+    with pytest.raises(RuntimeError, match="a worker failed:\nTraceback"):
+        Team([Here()], print).ask_all("train", 7, [])
+
+
+def test_states_go_from_worker_to_worker_to_the_bit():
+    """With the very Population: parked at one, trained on at the other, in a slot that grew."""
+    config = training(searched())
+    config.data.name, config.model.hidden, config.duration = "moons", (8,), "20 steps"
+    config.compute.evaluation_batch_size = 128
+    settings = {"pieces": 2, "mode": "sequential"}
+    values = {"optimizer.learning_rate": 1e-2}
+    alone = Population(config, 1, **settings)
+    alone.compile()
+    alone.start(0, values, 2)
+    reports = [alone.advance([0])[0] for _ in range(2)]
+    one, other = Worker(), Worker()
+    for worker in (one, other):
+        asked(worker, "open", to_json(config), settings)
+        assert asked(worker, "compile", 0, 1, 1)["done"]["chunk"] == 1
+    work = [[0, [["start", values, 2], ["advance"]]]]
+    assert Report(**asked(one, "train", 0, work)["done"][0]) == reports[0]
+    state = asked(one, "train", 0, [[0, [["state"]]]])["done"][0]
+    work = [[2, [["unpark", state], ["advance"]]], [1, [["start", values, 2], ["advance"]]]]
+    later, first = asked(other, "train", 0, work)["done"]
+    assert (Report(**later), Report(**first)) == (reports[1], reports[0])
+
+
+def test_mailboxes_carry_calls_and_their_ends(tmp_path):
+    """Over files, without Slurm: who has ended, and who is silent."""
+
+    class Job:
+        state, ended = "RUNNING", False
+
+        def done(self):
+            return self.ended
+
+    (tmp_path / "0").mkdir()
+    job = Job()
+    with mailbox.alive(tmp_path / mailbox.DRIVER):
+        worker = threading.Thread(target=mailbox.serve, args=(str(tmp_path / "0"),))
+        worker.start()
+        box = mailbox.Mailbox(tmp_path / "0", job)
+        assert "process" in json.loads(box.answer(box.send('["meet"]')))["done"]
+        assert "failed" in json.loads(box.answer(box.send('["train", 0, []]')))
+    worker.join(timeout=20)  # it ends with its driver
+    assert not worker.is_alive() and list((tmp_path / "0").iterdir()) == []
+    job.ended, job.state = True, "NODE_FAIL"
+    with pytest.raises(Lost, match="NODE_FAIL"):
+        box.answer(box.send('["meet"]'))
+
+
+def test_silence_is_noticed_by_ones_own_clock(tmp_path):
+    pulse = mailbox.Pulse(tmp_path / "other", silent=0.3)
+    assert not pulse.stopped()
+    with mailbox.alive(tmp_path / "other", every=0.02):
+        for _ in range(5):
+            time.sleep(0.1)
+            assert not pulse.stopped()
+    assert pulse.stopped()  # it said so
+    (tmp_path / "other").touch()
+    assert not pulse.stopped()
+    time.sleep(0.4)
+    assert pulse.stopped()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"engine": "slrum"}, "config.search.engine = 'slrum' is unknown; did you mean 'slurm'"),
+        ({"workers": -1}, "config.search.workers = -1 is out of range"),
+        ({"slurm_options": ("gpu",)}, r"slurm_options = \('gpu',\) is no tuple of pairs"),
+    ],
+)
+def test_mistakes_in_the_config(settings, told):
+    with pytest.raises(UserError, match=told):
+        check_search(searched(**settings))
+
+
+def test_another_engine_may_go_on(tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    search(searched(), path)
+    search(searched(engine="ray", workers=3), path)
