@@ -21,8 +21,9 @@ from research.reporting.voice import Voice
 from research.tuning import mailbox
 from research.tuning.team import Lost, Team
 
+_FOLDER = "workers-"
 _HOURS = 24  # that Slurm gives a job, unless `slurm_options` say otherwise
-_PATIENCE = 5.0  # seconds for jobs to end by themselves
+_PATIENCE = 2.0  # seconds for jobs to end by themselves
 
 
 @contextlib.contextmanager
@@ -71,8 +72,9 @@ def slurm(
     submitit = _package("submitit", "slurm")
     if not workers:
         raise UserError("config.search.workers = 0: Slurm is asked for a number (at least 1)")
-    # A folder of its own: workers that a killed driver left behind look at theirs.
-    folder = Path(tempfile.mkdtemp(prefix="workers-", dir=workdir.resolve()))
+    for left in workdir.glob(f"{_FOLDER}*"):  # by a killed driver; its workers see that and end
+        shutil.rmtree(left, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=workdir.resolve()))
     executor = submitit.AutoExecutor(folder / "jobs")
     executor.update_parameters(
         name="onestep",
@@ -122,8 +124,8 @@ def _crews(remotes: list, voice: Voice) -> Callable[..., Any]:
 
     voice.tell(f"waiting for {len(remotes)} workers")
     team = Team(remotes, voice.warn)
-    for number, told in enumerate(team.ask_all("meet").values()):
-        voice.tell(f"worker {number}: {told}")
+    for remote, told in team.ask_all("meet").items():
+        voice.tell(f"{team.names[remote]}: {told}")
     return functools.partial(Crew, team)
 
 

@@ -41,18 +41,24 @@ def alive(path: Path, every: float = _EVERY) -> Iterator[None]:
 
 
 class Pulse:
-    """Of someone who is `alive`."""
+    """Of someone who is `alive`.
 
-    def __init__(self, path: Path, silent: float = _SILENT):
+    Args:
+      path: of the file.
+      begun: whether it must have been there already.
+      silent: seconds that it may not change for, once it has been there.
+    """
+
+    def __init__(self, path: Path, begun: bool = False, silent: float = _SILENT):
         self._path, self._silent = path, silent
-        self._seen, self._at = None, time.monotonic()
+        self._seen, self._at = 0 if begun else None, time.monotonic()
 
     def stopped(self) -> bool:
         """Whether it has been silent for too long, or said that it is over."""
         try:
             seen = self._path.stat().st_mtime_ns
         except FileNotFoundError:
-            return self._seen is not None  # before that it has not begun
+            return self._seen is not None
         if seen != self._seen:
             self._seen, self._at = seen, time.monotonic()
         return time.monotonic() - self._at > self._silent
@@ -63,7 +69,7 @@ class Mailbox:
 
     Args:
       folder: of this worker.
-      job: has `done()`: the process has come to its end, by any means; and `state`.
+      job: of submitit.
     """
 
     def __init__(self, folder: Path, job):
@@ -82,7 +88,7 @@ class Mailbox:
 
         def lost():
             if self._job.done() and not _there(path):
-                raise Lost(f"its job has ended: {self._job.state}")
+                raise Lost(f"its job has ended: {self._job.state}, {self._job.paths.stderr}")
             if self._pulse.stopped() and not _there(path):
                 raise Lost("not heard of any more")
 
@@ -95,14 +101,14 @@ def serve(folder: str) -> None:
     from research.tuning.worker import Worker
 
     box = Path(folder)
-    driver = Pulse(box.parent / DRIVER)
-    driver.stopped()  # it has been seen
+    driver = Pulse(box.parent / DRIVER, begun=True)
 
     def over():
         if driver.stopped():
             raise EOFError
 
-    with alive(box / _WORKER), contextlib.suppress(EOFError):
+    # The folder is gone, where another driver has begun meanwhile.
+    with contextlib.suppress(EOFError, FileNotFoundError), alive(box / _WORKER):
         worker, number = Worker(), 0
         while True:
             number += 1

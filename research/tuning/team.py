@@ -36,7 +36,7 @@ class Team:
 
     def __init__(self, remotes: Sequence[Remote], warn: Callable[[str], None]):
         self.remotes, self._warn = list(remotes), warn
-        self._names = {remote: f"worker {number}" for number, remote in enumerate(remotes)}
+        self.names = {remote: f"worker {number}" for number, remote in enumerate(remotes)}
         self.programs = itertools.count()
 
     def ask_all(self, *call: Any) -> dict[Remote, Any]:
@@ -56,7 +56,7 @@ class Team:
                 answers[remote] = json.loads(remote.answer(ticket))
             except Lost as lost:
                 self.remotes.remove(remote)
-                self._warn(f"{self._names[remote]} is lost ({lost}): the others take its trials")
+                self._warn(f"{self.names[remote]} is lost ({lost}): the others take its trials")
         for answer in answers.values():
             if "refused" in answer:
                 raise UserError(answer["refused"])

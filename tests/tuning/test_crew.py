@@ -3,6 +3,7 @@
 import json
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_mailboxes_carry_calls_and_their_ends(tmp_path):
     """Over files, without Slurm: who has ended, and who is silent."""
 
     class Job:
-        state, ended = "RUNNING", False
+        state, ended, paths = "RUNNING", False, SimpleNamespace(stderr="1.err")
 
         def done(self):
             return self.ended
@@ -190,8 +191,10 @@ def test_mailboxes_carry_calls_and_their_ends(tmp_path):
         assert "failed" in json.loads(box.answer(box.send('["train", 0, []]')))
     worker.join(timeout=20)  # it ends with its driver
     assert not worker.is_alive() and list((tmp_path / "0").iterdir()) == []
+    mailbox.serve(str(tmp_path / "0"))  # one that comes too late, or whose folder is gone
+    mailbox.serve(str(tmp_path / "none" / "0"))
     job.ended, job.state = True, "NODE_FAIL"
-    with pytest.raises(Lost, match="NODE_FAIL"):
+    with pytest.raises(Lost, match="NODE_FAIL, 1.err"):
         box.answer(box.send('["meet"]'))
 
 
@@ -203,6 +206,7 @@ def test_silence_is_noticed_by_ones_own_clock(tmp_path):
             time.sleep(0.1)
             assert not pulse.stopped()
     assert pulse.stopped()  # it said so
+    assert mailbox.Pulse(tmp_path / "other", begun=True).stopped()
     (tmp_path / "other").touch()
     assert not pulse.stopped()
     time.sleep(0.4)
