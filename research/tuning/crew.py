@@ -55,7 +55,7 @@ class Crew:
         answers = {}
         while not answers:
             answers = self._compiled(self._team.remotes[:1], chunk)
-            (self.chunk,) = {of["chunk"] for of in answers.values()} or {None}
+        self.chunk = next(iter(answers.values()))["chunk"]
         answers |= self._compiled(
             [remote for remote in self._team.remotes if remote not in answers], self.chunk
         )
