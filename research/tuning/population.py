@@ -160,8 +160,8 @@ class Population:
         return time.perf_counter() - started
 
     def grow(self, slots: int) -> None:
-        """To so many slots, if there are fewer; by the programs that there are."""
-        self.slots = max(slots, self.slots)
+        """To so many slots, no fewer than before, by the programs that there are."""
+        self.slots = slots
         count = -(-self.slots * self.lanes_of_slot // self._chunks.lanes)
         for _ in range(count - len(self._states)):
             self._states.append(self._chunks.empty())

@@ -73,7 +73,8 @@ class Worker:
           work: of [slot, [[command, argument, ...], ...]], the slots all different.
         """
         population = self._populations[program]
-        population.grow(1 + max(slot for slot, _ in work))
+        if (slots := 1 + max(slot for slot, _ in work)) > population.slots:
+            population.grow(slots)
         left = {slot: commands[::-1] for slot, commands in work}
         results: dict[int, Any] = {}
         while any(left.values()):

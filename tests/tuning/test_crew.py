@@ -46,7 +46,7 @@ class Remembered(Formula):
         self._count = self.slots
 
     def grow(self, slots):
-        self._count = self.slots = max(slots, self.slots)
+        self._count = self.slots = slots
 
     def park(self, slot):
         values, pieces, done, state = super().park(slot)
