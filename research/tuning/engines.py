@@ -11,6 +11,7 @@ import os
 import shutil
 import signal
 import tempfile
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -115,7 +116,8 @@ class _Actor:
             return self._core.get(ticket)
         except (errors.RayActorError, errors.ObjectLostError) as error:
             self._core.kill(self._actor)  # it may only have been out of reach
-            raise Lost(type(error).__name__) from None
+            *_, why = str(error).strip().splitlines() or [type(error).__name__]
+            raise Lost(textwrap.shorten(why, 150)) from None
 
 
 def _crews(remotes: list, voice: Voice) -> Callable[..., Any]:
