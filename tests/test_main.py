@@ -180,6 +180,7 @@ def test_a_polite_kill_saves_and_the_same_command_resumes_to_the_same_bits(
     check_whole_metrics(tmp_path)
 
 
+@pytest.mark.slow  # five kills at random moments are in tests/test_faults.py
 def test_kill_9_again_and_again_loses_nothing_but_the_last_steps(whole, command, tmp_path):
     for after_step in (40, 260, 730, 1150):
         killed = start_and_stop(tmp_path, signal.SIGKILL, after_step)

@@ -141,7 +141,7 @@ LIMITS = {
 }
 
 
-@settings(max_examples=4, derandomize=True, **LIMITS)
+@settings(max_examples=3, derandomize=True, **LIMITS)
 @given(choices())
 def test_random_choices_compose(changes):
     two_steps(changes)

@@ -191,7 +191,7 @@ def test_a_lane_that_diverges_leaves_its_neighbours_alone(kind, request):
     same(beside, healthy)
 
 
-@pytest.mark.parametrize("mode", ["sequential", "vmap"])
+@pytest.mark.parametrize("mode", ["sequential", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_lanes_of_folds_are_runs_alone_on_their_rows(mode):
     """Folds of unequal size, preprocessing of each its own; two seeds of each."""
     changes = {**PLAIN, "preprocessing.name": "per_pixel", "data.toy_examples": 101}
