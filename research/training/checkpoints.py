@@ -73,6 +73,18 @@ class Checkpoints:
                 self._note(step, metadata["planned"], config, metadata["metrics"])
 
     def _open(self) -> ocp.CheckpointManager:
+        try:
+            return self._opened()
+        except OSError:
+            raise
+        # Orbax reads its notes on all steps at once, and raises many kinds where one is damaged.
+        # They hold nothing of a state, and it does without.
+        except Exception:
+            for note in self._folder.glob("*/_CHECKPOINT_METADATA"):
+                note.unlink(missing_ok=True)
+            return self._opened()
+
+    def _opened(self) -> ocp.CheckpointManager:
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
