@@ -514,7 +514,7 @@ def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> 
 
 def tuples(value):
     """JSON has lists where the config has tuples, all the way down."""
-    return tuple(map(tuples, value)) if isinstance(value, list) else value
+    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
 
 
 def interval(low: float, high: float) -> str:

@@ -38,8 +38,9 @@ def watch(process: int, processes: int, seconds: float) -> None:
             try:
                 store.key_value_set(_key(process), str(number), allow_overwrite=True)
                 found = dict(store.key_value_dir_get(_key("")))
-            except Exception:
-                return  # this process is about to end, or process 0 is gone: `judge` tells
+            except Exception:  # late once, or process 0 is gone: `judge` tells
+                time.sleep(beat)
+                continue
             unanswered[0] = 0
             for peer in silent:
                 now = found.get(_key(peer))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.config import check_config, flatten
+from research.config import check_config, flatten, tuples
 from research.errors import UserError, unknown_name
 
 # Their 0 in the config means "off"; as a traced number it would cut everything down to 0.
@@ -104,10 +104,11 @@ class Axis:
     def holds(self, value: Any) -> bool:
         """Whether the axis has this value."""
         if self.kind == "choice":
-            return value in self.values
+            return any(value == one and type(value) is type(one) for one in self.values)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
-        return self.low <= value <= self.high and (self.kind != "integer" or value == int(value))
+        whole = self.kind != "integer" or isinstance(value, int)
+        return whole and self.low <= value <= self.high
 
 
 _FORMS = {
@@ -124,6 +125,7 @@ def parsed(given: Any) -> Axis:
     Raises:
       UserError: it stands for none.
     """
+    given = tuples(given)
     if not isinstance(given, tuple) or not given or not isinstance(given[0], str):
         raise UserError(
             f"config.search.space: {given!r} is no axis (allowed: {', '.join(_FORMS.values())})"
@@ -137,6 +139,7 @@ def parsed(given: Any) -> Axis:
         or not isinstance(rest[0], str)
         or not isinstance(when, tuple)
         or len(when) not in (0, 2)
+        or not isinstance(when[0] if when else "", str)
         or (kind == "choice" and not isinstance(ends[1], tuple))
     ):
         raise UserError(f"config.search.space: {given!r} is no axis (allowed: {_FORMS[kind]})")
@@ -158,7 +161,8 @@ def check_values(axis: Axis, config: ConfigDict) -> None:
         if any(value in axis.values[:index] for index, value in enumerate(axis.values)):
             raise UserError(f"{origin}: {axis.values!r} has a value twice (allowed: once)")
     else:
-        kinds, wanted = ((int,), "whole numbers") if axis.count else ((int, float), "numbers")
+        whole = axis.kind == "integer"
+        kinds, wanted = ((int,), "whole numbers") if whole else ((int, float), "numbers")
         ends = (axis.low, axis.high)
         if not all(isinstance(end, kinds) and not isinstance(end, bool) for end in ends):
             raise UserError(f"{origin}: {axis.low!r} to {axis.high!r} are not {wanted}")

@@ -67,6 +67,11 @@ def cut(
             "config.data.validation = 0.0 leaves a search nothing to judge by (allowed: more than "
             "0, or config.search.folds of at least 2)"
         )
+    if folds == len(labels) and repeats > 1:
+        raise UserError(
+            f"config.search.repeats = {repeats}: leave-one-out has one cut (allowed: 1; "
+            "config.search.seeds repeats the training)"
+        )
     classes = labels if stratified else np.zeros_like(labels)
     found = []
     for seed in range(config.data.split_seed, config.data.split_seed + repeats):

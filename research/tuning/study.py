@@ -165,7 +165,10 @@ class Study:
         history = [trial for trial in self.trials if trial.proposal.parent is None]
         by_hand = self._search.enqueue[len(history) : len(history) + count]
         if by_hand:
-            return [Proposal(dict(point)) for point in by_hand]
+            share = 1.0
+            if self._search.method == "coarse_to_fine":  # else it would be compared with short ones
+                share = methods.rounds(self._search, self._space, history)[-1].share
+            return [Proposal(dict(point), share) for point in by_hand]
         return self._sampler(self._space, history, count, self._search.seed)
 
     def _added(self, told: dict, lineage: tuple) -> _Run:

@@ -282,6 +282,11 @@ def test_nothing_of_a_validation_split_is_in_the_statistics():
         same(found.own(found.arrays, number)["statistics"], run.statistics)
 
 
+def test_leave_one_out_has_one_cut():
+    with pytest.raises(UserError, match=r"search.repeats = 2: leave-one-out .*search.seeds"):
+        folds.cut(small(), np.array([0, 0, 1, 1]), folds=4, repeats=2)
+
+
 def test_leave_one_out_has_a_lane_for_each_example():
     changes = {**PLAIN, "data.toy_examples": 12, "batch_size": 4}
     population = population_of("vmap", slots=1, folds=12, changes=changes)

@@ -135,6 +135,11 @@ def test_a_number_that_is_off_in_the_config_is_on_in_the_program():
     assert "search" not in program and config.loss.l2 == 0
 
 
+def test_lists_are_tuples():
+    space = parsed(choice("model.hidden", [64], [128, 64]))
+    assert space.axes[0].values == ((64,), (128, 64))
+
+
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
@@ -149,6 +154,9 @@ def test_a_number_that_is_off_in_the_config_is_on_in_the_program():
         ((linear("optimizer.learning_rate", 0, float("nan")),), "is empty"),
         ((linear("optimizer.learning_rate", "0", 1),), "are not numbers"),
         ((integer("batch_size", 1.0, 2),), "are not whole numbers"),
+        ((integer("batch_size", "16", "64"),), "are not whole numbers"),
+        ((integer("batch_size", None, 64),), "are not whole numbers"),
+        ((log("optimizer.learning_rate", 1e-3, 1, when=(["batch_size"], 16)),), "is no axis"),
         ((linear("model.dropout_rate", 0, 1),), "model.dropout_rate = 1.0 is out of range"),
         ((linear("optimizer.clip_norm", 0, 1),), "0 switches it off"),
         ((integer("batch_size", 0, 8),), "batch_size = 0 is out of range (allowed: at least 1 and"),

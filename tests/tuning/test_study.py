@@ -137,6 +137,13 @@ def test_points_by_hand_go_first(tmp_path):
     assert study.trials[2].values not in [dict(point) for point in points]
 
 
+def test_points_by_hand_are_as_short_as_their_round(tmp_path):
+    config = searched(enqueue=(((RATE, 1e-3), (SMOOTHING, 0.1)),), method="coarse_to_fine")
+    study, _ = search(config, tmp_path / "ledger.jsonl")
+    share = config.search.round_shares[0]
+    assert share < 1 and [trial.proposal.share for trial in study.trials[:2]] == [share, share]
+
+
 def test_a_sampler_may_wait_or_have_no_more(tmp_path, monkeypatch):
     """In rounds of three, the last of which is one of two; nine were asked for."""
 
