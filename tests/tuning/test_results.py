@@ -1,6 +1,7 @@
 """What a search found: the best trial, those as good, and how each is trained again."""
 
 import math
+import runpy
 import shlex
 
 import numpy as np
@@ -106,19 +107,19 @@ def test_a_shorter_training_says_how_long_it_was():
 
 
 @pytest.mark.parametrize("text", ["plain", 'quo"te', "quo'te", "back\\slash", "new\nline", '"""'])
-def test_config_files_are_valid_and_complete_whatever_stands_in_them(text):
+def test_config_files_are_valid_and_complete_whatever_stands_in_them(text, tmp_path):
     config = training(searched())
     config.data.path = text
     config.transfer.skip = ("a/.*", text)
     config.model.hidden = ()
     config.optimizer.learning_rate = 0.1 + 0.2
     config.loss.l1 = 1e-300
-    namespace: dict = {}
     source = results.config_file(config, "Told.")
-    exec(compile(source, "best.py", "exec"), namespace)  # as the flag does with a file
-    assert differences(namespace["get_config"](), config) == {}
+    (tmp_path / "best.py").write_text(source)
+    found = runpy.run_path(str(tmp_path / "best.py"))["get_config"]()  # as the flag loads a file
+    assert differences(found, config) == {}
     assert "config.batch_size" not in source  # what is as always is left out
-    check_config(namespace["get_config"]())
+    check_config(found)
 
 
 def test_the_range_to_try_lies_below_what_was_tried():
