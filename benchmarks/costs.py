@@ -1,7 +1,9 @@
 """What each choice adds to the plain train step: python -m benchmarks.costs [PART OF A NAME...]
 
 Each choice's program and the plain one take turns in one process, as research/main.py compiles
-them; the cost is the median over rounds of their ratio, less 1. The table is benchmarks/costs.md.
+them, over equally many steps; the cost is the median over rounds of their ratio, less 1. The first
+row is the plain program once more, compiled anew: what it "costs" is how far the others can be
+trusted. The table is benchmarks/costs.md.
 """
 
 import statistics
@@ -22,7 +24,7 @@ from research.names import public_functions
 from research.training import advance, setup
 from research.vocabulary import NAMED
 
-ROUNDS, SECONDS = 7, 0.2  # of each round
+ROUNDS, SECONDS = 8, 0.3  # of each turn
 PLAIN = {"model.activation": "relu", "model.normalization": "batch_norm", "optimizer.name": "adam"}
 MODELS = {
     "MLP": ({"model.hidden": (512, 512)}, (28, 28, 1)),
@@ -53,7 +55,7 @@ SWITCHES = {
 
 def choices() -> dict[str, dict]:
     """{title: changes of the config} for every name, and every number that switches code on."""
-    found = {}
+    found = {"the same again": {}}
     for key in KINDS:
         for name in public_functions(NAMED[key]):
             changes = {key: (name,) if key == "augmentation.names" else name}
@@ -62,12 +64,12 @@ def choices() -> dict[str, dict]:
             if name == "lbfgs":  # a step of its own kind, over all of train
                 continue
             if PLAIN.get(key) != name and (name != "none" or key == "model.normalization"):
-                found[f"{key} = {name}"] = changes
-    return found | {f"{key} = {value}": {key: value} for key, value in SWITCHES.items()}
+                found[f"`{key} = {name}`"] = changes
+    return found | {f"`{key} = {value}`": {key: value} for key, value in SWITCHES.items()}
 
 
 def program(model: str, changes: dict):
-    """A function that trains for some seconds and returns the seconds of one step."""
+    """A function that trains for so many steps and returns the seconds of one."""
     base, shape = MODELS[model]
     config = default_config()
     config.update_from_flattened_dict(PLAIN | base | changes)
@@ -86,17 +88,21 @@ def program(model: str, changes: dict):
         return (time.perf_counter() - started) / steps
 
     timed(1)
-    steps = max(1, round(SECONDS / timed(2)))
-    return lambda: timed(steps)
+    return timed
 
 
-def cost(plain, model: str, changes: dict) -> tuple[float, float, float] | None:
+def cost(plain, steps: int, model: str, changes: dict) -> tuple[float, float, float] | None:
     """Median and extremes of what the choice adds, as a share of the plain step."""
     try:
         chosen = program(model, changes)
     except UserError:
         return None  # it does not go with this model
-    ratios = sorted(chosen() / plain() - 1 for _ in range(ROUNDS))
+    ratios = []
+    for number in range(ROUNDS):  # each goes first in every other round
+        turns = (chosen, plain) if number % 2 else (plain, chosen)
+        seconds = {turn: turn(steps) for turn in turns}
+        ratios.append(seconds[chosen] / seconds[plain] - 1)
+    ratios.sort()
     return statistics.median(ratios), ratios[1], ratios[-2]
 
 
@@ -104,8 +110,10 @@ def main() -> None:
     platform.enable_compilation_cache()
     wanted = sys.argv[1:] or [""]
     plain = {model: program(model, {}) for model in MODELS}
+    steps = {model: max(2, round(SECONDS / run(5))) for model, run in plain.items()}
     milliseconds = {
-        model: 1e3 * statistics.median(run() for _ in range(ROUNDS)) for model, run in plain.items()
+        model: 1e3 * statistics.median(run(steps[model]) for _ in range(ROUNDS))
+        for model, run in plain.items()
     }
     lines = [
         "# What each choice costs",
@@ -125,9 +133,9 @@ def main() -> None:
             continue
         cells = []
         for model, run in plain.items():
-            found = cost(run, model, changes)
+            found = cost(run, steps[model], model, changes)
             cells.append("" if found is None else "{:+.0%} ({:+.0%} to {:+.0%})".format(*found))
-        lines.append(f"| `{title}` | {' | '.join(cells)} |")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
         jax.clear_caches()
     if not sys.argv[1:]:
