@@ -47,27 +47,29 @@ class Crew:
         """How many parameters a network has."""
         return self._opened["parameters"]
 
-    def compile(self, chunk: int | None = None) -> float:
+    def compile(self, chunk: int | None = None, turns: float = 1) -> float:
         """Compiles on all workers; one of them measures what is best for all, if anything is."""
         started = time.perf_counter()
         for slot in range(self.slots):
             self._place(slot)
         answers = {}
         while not answers:
-            answers = self._compiled(self._team.remotes[:1], chunk)
+            answers = self._compiled(self._team.remotes[:1], chunk, turns)
         self.chunk = next(iter(answers.values()))["chunk"]
         answers |= self._compiled(
-            [remote for remote in self._team.remotes if remote not in answers], self.chunk
+            [remote for remote in self._team.remotes if remote not in answers], self.chunk, turns
         )
         self._memory = sum(of["memory"] for of in answers.values())
         self._seconds = max(of["seconds"] for of in answers.values())
         return time.perf_counter() - started
 
-    def _compiled(self, remotes: list[Remote], chunk: int | None) -> dict[Remote, Any]:
+    def _compiled(
+        self, remotes: list[Remote], chunk: int | None, turns: float
+    ) -> dict[Remote, Any]:
         # One that has no slot yet may be given those of another.
         return self._team.ask(
             {
-                remote: ("compile", self._number, max(1, self._taken[remote]), chunk)
+                remote: ("compile", self._number, max(1, self._taken[remote]), chunk, turns)
                 for remote in remotes
             }
         )

@@ -1,7 +1,8 @@
 """Lane modes by name: how many lanes of a population go through each operation together.
 
-Each gives the sizes of a chunk that are worth a trial, for so many lanes on a device; where there
-are several, the population measures them on its own program and takes the fastest.
+Each gives the sizes of a chunk that are worth a trial, for so many lanes on a device, the one that
+compiles fastest first; where there are several, the population measures them on its own program and
+takes the fastest, as far as that pays (`Population.compile`).
 """
 
 import jax

@@ -27,6 +27,10 @@ from research.tuning import lane, lane_modes
 from research.tuning.chunks import LANES, Chunks, taken
 from research.tuning.packing import Packing
 
+# From so much training on, in times of the compilation so far, other sizes of a chunk are compiled
+# too: each takes as long again, and has saved a quarter on CPU at best, on accelerators nearly all.
+_WORTH_COMPILING = 4
+
 
 @dataclasses.dataclass(frozen=True)
 class Report:
@@ -116,13 +120,15 @@ class Population:
         """How many parameters a network has."""
         return sum(leaf.size for leaf in jax.tree.leaves(self._state().params))
 
-    def compile(self, chunk: int | None = None) -> float:
+    def compile(self, chunk: int | None = None, turns: float = 1) -> float:
         """Compiles all that will ever run; returns the seconds that took.
 
         Args:
           chunk: lanes of a chunk on each device, `chunk` of an earlier start; None: as the mode
-            says. Where that leaves it open, a few steps of each are measured, and the fastest is
-            kept.
+            says. Where that leaves several, a few steps of the first are measured, then of the
+            others, and the fastest is kept; unless the first will be through with everything
+            before the others could win their compilation back.
+          turns: how many trials each slot will train, about.
         """
         started = time.perf_counter()
         mesh = Mesh(np.array(jax.local_devices()), (LANES,))
@@ -143,14 +149,19 @@ class Population:
         def of_size(size):
             return Chunks(self._folds, self._packing, size, self._arrays, mesh)
 
-        # Most of a compilation is done by one core.
         with ThreadPoolExecutor() as threads:
             first_state = threads.submit(lambda: jitted.lower(*arguments).compile())
-            candidates = list(threads.map(of_size, sizes))
+            candidates = [of_size(sizes[0])]
             self._first_state = first_state.result()
-        state = jax.device_get(self._first_state(*arguments))
-        # One alone is measured as well, for `seconds`.
-        seconds = [chunks.measured(lanes, state) for chunks in candidates]
+            state = jax.device_get(self._first_state(*arguments))
+            # One alone is measured as well, for `seconds`.
+            seconds = [candidates[0].measured(lanes, state)]
+            self._lane_step = seconds[0]
+            spent = time.perf_counter() - started
+            if turns * self.pieces * self.seconds() > _WORTH_COMPILING * spent:
+                # Most of a compilation is done by one core.
+                candidates += threads.map(of_size, sizes[1:])
+                seconds += [chunks.measured(lanes, state) for chunks in candidates[1:]]
         fastest = seconds.index(min(seconds))
         self._chunks, self.chunk = candidates[fastest], sizes[fastest]
         self._lane_step = seconds[fastest]

@@ -55,10 +55,10 @@ class Worker:
             "parameters": population.parameters(),
         }
 
-    def _compile(self, program: int, slots: int, chunk: int | None) -> dict:
+    def _compile(self, program: int, slots: int, chunk: int | None, turns: float) -> dict:
         population = self._populations[program] = self._opened
         population.slots = slots
-        population.compile(chunk)
+        population.compile(chunk, turns)
         return {
             "chunk": population.chunk,
             "memory": population.memory(),

@@ -42,7 +42,7 @@ class Remembered(Formula):
 
     parameters = memory = seconds = fitting
 
-    def compile(self, chunk):
+    def compile(self, chunk, turns):
         self._count = self.slots
 
     def grow(self, slots):
@@ -163,7 +163,7 @@ def test_states_go_from_worker_to_worker_to_the_bit():
     one, other = Worker(), Worker()
     for worker in (one, other):
         asked(worker, "open", to_json(config), settings)
-        assert asked(worker, "compile", 0, 1, 1)["done"]["chunk"] == 1
+        assert asked(worker, "compile", 0, 1, 1, 1)["done"]["chunk"] == 1
     work = [[0, [["start", values, 2], ["advance"]]]]
     assert Report(**asked(one, "train", 0, work)["done"][0]) == reports[0]
     state = asked(one, "train", 0, [[0, [["state"]]]])["done"][0]

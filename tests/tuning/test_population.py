@@ -311,6 +311,17 @@ def test_what_has_no_meaning_in_a_population_is_refused(changes, said):
     assert "\n" not in str(caught.value) and "allowed" in str(caught.value)
 
 
+def test_other_sizes_are_compiled_only_where_they_can_pay():
+    population = population_of("auto", slots=4, compiled=False, changes=PLAIN)
+    with compilations() as found:
+        population.compile(turns=1e-6)
+    assert population.chunk == 1
+    few = len(found)
+    with compilations() as found:
+        population.compile(turns=1e9)
+    assert len(found) == few + 1
+
+
 def test_what_it_costs_is_told_and_a_measured_choice_can_be_held_to():
     changes = {"data.name": "moons", "model.dropout_rate": 0.0}
     population = population_of(slots=4, mode="auto", compiled=False, changes=changes)
