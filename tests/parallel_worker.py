@@ -37,6 +37,12 @@ CASES = {
         "augmentation.names": ("flip", "crop"),
         "optimizer.weight_decay": 1e-2,
     },
+    "ensemble": {
+        "model.hidden": (16,),
+        "model.dropout_rate": 0.2,
+        "augmentation.names": ("crop",),
+        "ensemble.members": 3,
+    },
 }
 # On 8 devices alone, against what one device does with the ghosts in their place.
 OTHERS = {
@@ -58,6 +64,9 @@ def config_of(changes: dict, mode: str = "jit"):
 
 def train(config) -> tuple[dict[str, np.ndarray], str]:
     """Two dispatches, then an evaluation: numbers by name, and the program's text."""
+    import jax
+
+    from research.optimizers.masks import path_name
     from research.training import advance, evaluation, setup
 
     run = setup.from_config(config)
@@ -71,7 +80,8 @@ def train(config) -> tuple[dict[str, np.ndarray], str]:
     found["training loss"] = np.asarray(first["loss"] + second["loss"])
     found["correct"] = np.asarray(first["correct"] + second["correct"])
     text = program.as_text() if hasattr(program, "as_text") else ""
-    return {**found, **{f"validation {name}": value for name, value in result.items()}}, text
+    leaves = jax.tree_util.tree_flatten_with_path({"validation": result})[0]
+    return {**found, **{path_name(path): np.asarray(leaf) for path, leaf in leaves}}, text
 
 
 def weights(state) -> dict[str, np.ndarray]:
@@ -126,7 +136,7 @@ if __name__ == "__main__":
             np.savez(folder / f"{how}-{name}.npz", **found)
 
     for case in CASES:
-        # Two processes compile all twice: there the conv net goes through one mode.
+        # Two processes compile all twice: there but one case goes through all modes.
         for mode in MODES if how == "eight" or case == "mlp" else MODES[:1]:
             found, text = train(config_of(CASES[case], mode))
             save(f"{case}-{mode}", found)

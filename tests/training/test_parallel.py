@@ -64,7 +64,8 @@ def test_ten_steps_on_8_devices_are_those_on_one(case, mode, folder, alone):
 
 
 @pytest.mark.parametrize(
-    ("case", "mode"), [*(("mlp", mode) for mode in worker.MODES), ("cnn", "jit")]
+    ("case", "mode"),
+    [*(("mlp", mode) for mode in worker.MODES), ("cnn", "jit"), ("ensemble", "jit")],
 )
 def test_ten_steps_of_2_processes_of_2_devices_are_those_on_one(case, mode, folder, alone):
     check_close(np.load(folder / f"two-{case}-{mode}.npz"), alone[case])
