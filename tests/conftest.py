@@ -38,6 +38,19 @@ def real_data() -> str:
     return str(REAL_DATA)
 
 
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The run folder of the main job, run to its end: to be read, or copied."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    result = subprocess.run(
+        command_line("main", "--config=configs/bn_adam.py", f"--workdir={workdir}"),
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr and "test accuracy" in result.stdout
+    return workdir
+
+
 @pytest.fixture(scope="module")
 def moons():
     """A small run, set up; built when first asked for."""
