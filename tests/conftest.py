@@ -1,6 +1,7 @@
 """What all tests share: folders of their own, real data where it is there, real commands."""
 
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -70,17 +71,29 @@ def _abandoned_reads():
     gc.collect()
 
 
+@pytest.fixture(scope="session")
+def _forks():
+    """What starts commands: see forked.py."""
+    with subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "forked.py"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        yield process
+
+
 @pytest.fixture
-def command():
-    """`command('main', '--config=...')` runs `python -m research.main ...` to its end."""
+def command(_forks, tmp_path_factory):
+    """`command('main', '--config=...')` runs `research.main` as a process, to its end."""
 
     def run(name: str, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            command_line(name, *arguments),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
+        folder = tmp_path_factory.mktemp("printed")
+        files = [folder / "stdout", folder / "stderr"]
+        request = json.dumps([name, arguments, *map(str, files), timeout])
+        print(request, file=_forks.stdin, flush=True)
+        code = int(_forks.stdout.readline())
+        return subprocess.CompletedProcess(
+            command_line(name, *arguments), code, *(file.read_text() for file in files)
         )
 
     return run
