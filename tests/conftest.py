@@ -23,6 +23,15 @@ def _folders_of_our_own(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_kept(tmp_path_factory):
+    """What takes long to compile is compiled once: each `run.init()` is a program of its own."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _programs_of_one_module():
     """Compiled programs are memory maps; past the 65,530 Linux allows a process, XLA aborts."""
