@@ -1,26 +1,20 @@
 """Our side: the trainer's own program, as research/main.py compiles it."""
 
 import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks.workloads import Workload, make_data
 from research import platform
 from research.data import preprocessing
 from research.data.sources import Arrays
-from research.names import bind
+from research.names import bind, resolve
 from research.training import advance, setup
 
 
 def prepare(workload: Workload):
     """Returns a function that trains for one round and returns the last loss."""
     platform.enable_compilation_cache()
-    config = workload.build_config()
-    images, labels = make_data(workload)
-    train = Arrays(images, labels)
-    scheme = getattr(preprocessing, config.preprocessing.name)
-    chunks = np.array_split(images, 50)
-    statistics = bind(scheme, config.preprocessing, {})(chunks)
-    names = tuple("0123456789")
-    run = setup.Setup(config, train, train, train, names, statistics)
+    run = setup_of(workload.build_config(), *make_data(workload))
     state = run.init()
     program, data = advance.resident_program(run, state)
     held = [state]
@@ -30,3 +24,11 @@ def prepare(workload: Workload):
         return float(metrics["loss"]) / int(metrics["count"])
 
     return round_
+
+
+def setup_of(config: ConfigDict, images: np.ndarray, labels: np.ndarray) -> setup.Setup:
+    """What the trainer makes of a data set, here of ten classes and of one split."""
+    data = Arrays(images, labels)
+    scheme = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
+    statistics = bind(scheme, config.preprocessing, {})(np.array_split(images, 50))
+    return setup.Setup(config, data, data, data, tuple("0123456789"), statistics)

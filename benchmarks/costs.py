@@ -14,14 +14,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from benchmarks.contender_ours import setup_of
 from benchmarks.run import hardware
 from research import platform
 from research.config import default_config
-from research.data import preprocessing
-from research.data.sources import Arrays
 from research.errors import UserError
 from research.names import public_functions
-from research.training import advance, setup
+from research.training import advance
 from research.vocabulary import NAMED
 
 ROUNDS, SECONDS = 8, 0.3  # of each turn
@@ -75,9 +74,7 @@ def program(model: str, changes: dict):
     config.update_from_flattened_dict(PLAIN | base | changes)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (8192, *shape), np.uint8)
-    train = Arrays(images, random.integers(0, 10, len(images)).astype(np.int32))
-    fitted = preprocessing.per_channel([images])
-    run = setup.Setup(config, train, train, train, tuple("0123456789"), fitted)
+    run = setup_of(config, images, random.integers(0, 10, len(images)).astype(np.int32))
     held = [run.init()]
     compiled, data = advance.resident_program(run, held[0])
 

@@ -13,13 +13,11 @@ from pathlib import Path
 
 import jax
 
+from benchmarks.contender_ours import setup_of
 from benchmarks.workloads import WORKLOADS, make_data
 from research import platform
-from research.data import preprocessing
-from research.data.sources import Arrays
-from research.names import bind
 from research.reporting.writers import MetricWriter
-from research.training import advance, checkpoints, divergence, loop, setup
+from research.training import advance, checkpoints, divergence, loop
 from research.training.digest import parameters_sha256
 
 EVERY = 100  # steps between checkpoints, and between log points
@@ -44,13 +42,7 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, list[float]]:
     """{what is on: seconds of each round}."""
     platform.enable_compilation_cache()
     workload = WORKLOADS[name]
-    config = workload.build_config()
-    images, labels = make_data(workload)
-    train = Arrays(images, labels)
-    scheme = getattr(preprocessing, config.preprocessing.name)
-    fitted = bind(scheme, config.preprocessing, {})([images])
-    names = tuple("0123456789")
-    run = setup.Setup(config, train, train.subset(range(0)), train, names, fitted)
+    run = setup_of(workload.build_config(), *make_data(workload))
     state = run.init()
     advance_steps = advance.over_arrays(run, state)
     healthy = jax.jit(divergence.healthy).lower(state).compile()

@@ -1,6 +1,7 @@
 """What all tests share: folders of their own, real data where it is there, real commands."""
 
 import gc
+import json
 import os
 import subprocess
 import sys
@@ -22,6 +23,15 @@ def _folders_of_our_own(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _programs_are_kept(tmp_path_factory):
+    """What takes long to compile is compiled once: each `run.init()` is a program of its own."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("programs")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _programs_of_one_module():
     """Compiled programs are memory maps; past the 65,530 Linux allows a process, XLA aborts."""
@@ -36,6 +46,19 @@ def real_data() -> str:
     if not REAL_DATA.is_dir():
         pytest.skip(f"no prepared data sets in {REAL_DATA} (set ONESTEP_TEST_DATA)")
     return str(REAL_DATA)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """The run folder of the main job, run to its end: to be read, or copied."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    result = subprocess.run(
+        command_line("main", "--config=configs/bn_adam.py", f"--workdir={workdir}"),
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr and "test accuracy" in result.stdout
+    return workdir
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +80,29 @@ def _abandoned_reads():
     gc.collect()
 
 
+@pytest.fixture(scope="session")
+def _forks():
+    """What starts commands: see forked.py."""
+    with subprocess.Popen(
+        [sys.executable, ROOT / "tests" / "forked.py"],
+        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        yield process
+
+
 @pytest.fixture
-def command():
-    """`command('main', '--config=...')` runs `python -m research.main ...` to its end."""
+def command(_forks, tmp_path_factory):
+    """`command('main', '--config=...')` runs `research.main` as a process, to its end."""
 
     def run(name: str, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:
-        return subprocess.run(
-            command_line(name, *arguments),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
+        folder = tmp_path_factory.mktemp("printed")
+        files = [folder / "stdout", folder / "stderr"]
+        request = json.dumps([name, arguments, *map(str, files), timeout])
+        print(request, file=_forks.stdin, flush=True)
+        code = int(_forks.stdout.readline())
+        return subprocess.CompletedProcess(
+            command_line(name, *arguments), code, *(file.read_text() for file in files)
         )
 
     return run

@@ -85,14 +85,11 @@ def train(config) -> tuple[dict[str, np.ndarray], str]:
 
 
 def weights(state) -> dict[str, np.ndarray]:
-    import jax
-
-    from research.optimizers.masks import path_name
+    from research.optimizers.masks import leaves_by_path
     from research.processes import on_host
 
     kept = {name: getattr(state, name) for name in ("params", "batch_stats", "averages")}
-    leaves = jax.tree_util.tree_flatten_with_path(kept)[0]
-    return {path_name(path): on_host(leaf) for path, leaf in leaves}
+    return {path: on_host(leaf) for path, leaf in leaves_by_path(kept).items()}
 
 
 @functools.cache

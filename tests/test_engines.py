@@ -9,7 +9,8 @@ import time
 
 import pytest
 from conftest import ROOT, command_line
-from test_search import SMALL, one_line, outcome
+from runs import one_line
+from test_search import SMALL, outcome
 
 PACKAGES = {"ray": "ray", "slurm": "submitit"}
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, command_line
-from test_main import LONG, MAIN, lines, one_line, read
+from runs import LONG, MAIN, lines, one_line, read
 
 SHORT = (MAIN, "--config.duration=40 steps", "--config.checkpoint.every=10 steps",
          "--config.log_every=5 steps", "--config.compute.steps_per_dispatch=5")  # fmt: skip

@@ -123,6 +123,7 @@ def test_any_key_is_known_or_refused_in_one_line(toy, key, value):
 @pytest.fixture(scope="module")
 def finished(toy, tmp_path_factory) -> Path:
     """A run on a toy set, to its end, by the command's own function."""
+    kept = jax.config.jax_compilation_cache_dir
     folder = tmp_path_factory.mktemp("finished") / "run"
     arguments = [
         f"--workdir={folder}",
@@ -137,7 +138,7 @@ def finished(toy, tmp_path_factory) -> Path:
     checked(*called(main.main, "main"))
     assert (folder / "report.html").exists()
     yield folder
-    jax.config.update("jax_compilation_cache_dir", None)
+    jax.config.update("jax_compilation_cache_dir", kept)
 
 
 def called(function, *argv) -> tuple[int, str]:

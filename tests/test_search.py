@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT, command_line
+from runs import one_line
 
 SMALL = (
     "--config=configs/search_bn_adam.py",
@@ -34,13 +35,6 @@ def outcome(workdir: Path) -> list[dict]:
     """The ledger but for its times."""
     lines = [json.loads(line) for line in (workdir / "ledger.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "time"} for line in lines]
-
-
-def one_line(result: subprocess.CompletedProcess) -> str:
-    assert result.returncode == 2, result.stderr
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    return line
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,11 @@ def path_name(path) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
+def leaves_by_path(tree) -> dict[str, Any]:
+    """All leaves by the names of their paths, in the tree's order."""
+    return {path_name(path): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
 def is_kernel(params):
     """Marks the weights of affine maps; biases and the scales of normalisers are left alone.
 
@@ -43,7 +48,7 @@ def by_pattern(key: str, pairs: Sequence[tuple[str, Any]], params, default: Any 
     Raises:
       UserError: a pattern that is none, or matches nothing; parameters that none matches.
     """
-    names = [path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(params)[0]]
+    names = list(leaves_by_path(params))
     patterns = [compiled(key, pattern, names) for pattern, _ in pairs]
     values, uncovered = [], []
     for name in names:

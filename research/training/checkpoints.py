@@ -1,18 +1,11 @@
 """Checkpoints: Orbax, asynchronous, the newest two, the best and snapshots, checked when read.
 
-One checkpoint is a folder `checkpoints/STEP` with two items:
-
-- `state`: the arrays of the train state, all but the hyper-parameters;
-- `metadata`: JSON with the complete config (which holds the hyper-parameters), the class names, a
-  digest of `state` and the metrics at that step.
-
-Where the data stood is not among them: that is the step, for a stream from disk too.
+What one holds is in checkpoint_items.py, which ones are kept in retention.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import os
 import re
@@ -21,19 +14,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from research import config as configuration
 from research import processes
 from research.errors import UserError
-from research.training import early_stopping
-from research.training.digest import SEAL, sealed, tree_sha256
+from research.training.checkpoint_items import (
+    config_of,
+    read_metadata,
+    read_state,
+    read_weights,
+    saved_items,
+)
+from research.training.retention import Retention
 from research.training.state import TrainState
-
-FORMAT = 2
 
 
 def _raise(line: str) -> None:
@@ -60,17 +55,14 @@ class Checkpoints:
     ):
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._read_only, self._failed = read_only, failed
-        self._scores: dict[int, float] = {}
-        self._planned: set[int] = set()
-        self._snapshots = frozenset(snapshots)
+        self._retention = Retention(snapshots)
         self._manager = self._open()
         self._saving = -1
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
-                metadata = self._metadata(step)
-                origin = f"{self._folder / str(step)}: config"
-                config = configuration.from_json(json.dumps(metadata["config"]), origin)
-                self._note(step, metadata["planned"], config, metadata["metrics"])
+                metadata = read_metadata(self._manager, step)
+                config = config_of(metadata, self._folder / str(step))
+                self._retention.note(step, metadata["planned"], config, metadata["metrics"])
 
     def _open(self) -> ocp.CheckpointManager:
         try:
@@ -88,17 +80,12 @@ class Checkpoints:
         return ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=_Policy(self._kept),
+                preservation_policy=self._retention,
                 cleanup_tmp_directories=not self._read_only,
                 read_only=self._read_only,
                 create=not self._read_only,
             ),
         )
-
-    def _kept(self, steps: list[int]) -> set[int]:
-        """The newest two, the newest two that were planned, the best and the snapshots."""
-        planned = [step for step in steps if step in self._planned]
-        return {*steps[-2:], *planned[-2:], _best(self._scores, steps)} | self._snapshots
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -123,7 +110,7 @@ class Checkpoints:
         """
         steps = self.steps()
         if wanted == "best":
-            best = _best(self._scores, steps)
+            best = self._retention.best(steps)
             steps = [] if best is None else [best]
         elif wanted != "last":
             if not wanted.isdecimal():
@@ -150,28 +137,11 @@ class Checkpoints:
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
           planned: the plan asked for it, no signal: where every run of this config saves.
         """
-        arrays = _arrays(state)
-        items = {
-            "state": ocp.args.StandardSave(arrays),
-            "metadata": ocp.args.JsonSave(
-                sealed(
-                    {
-                        **metadata,
-                        "format": FORMAT,
-                        "config": json.loads(configuration.to_json(config)),
-                        "shapes": _shapes(arrays),
-                        "sha256": tree_sha256(arrays),
-                        "weights_sha256": tree_sha256(_weights(arrays)),
-                        "metrics": metrics or {},
-                        "planned": planned,
-                    }
-                )
-            ),
-        }
+        items = saved_items(config, state, metadata, metrics or {}, planned)
         self._wait()
-        self._note(int(state.step), planned, config, metrics or {})
+        self._retention.note(int(state.step), planned, config, metrics or {})
         self._saving = int(state.step)
-        self._attempt(lambda: self._save(ocp.args.Composite(**items)))
+        self._attempt(lambda: self._save(items))
 
     def _save(self, items) -> None:
         if not self._folder.is_dir():  # Orbax would make it anew
@@ -187,8 +157,7 @@ class Checkpoints:
             function()
         # Orbax and tensorstore raise many kinds when they cannot write.
         except Exception as error:
-            self._scores.pop(self._saving, None)
-            self._planned.discard(self._saving)
+            self._retention.forget(self._saving)
             with contextlib.suppress(Exception):  # as long as nothing can be written
                 self._manager.close()
             with contextlib.suppress(Exception):
@@ -196,12 +165,6 @@ class Checkpoints:
                     self._manager = self._open()  # which clears away what is half written
             where = self._folder / str(self._saving)
             self._failed(f"{where} could not be saved: {_reason(error)}")
-
-    def _note(self, step: int, planned: bool, config: ConfigDict, metrics: dict) -> None:
-        if metrics:
-            self._scores[step] = _score(config, metrics)
-        if planned:
-            self._planned.add(step)
 
     def return_to(self, rollbacks: int) -> int:
         """Where a run goes back to: its newest planned checkpoint; 0 where there is none.
@@ -213,14 +176,13 @@ class Checkpoints:
           rollbacks: made so far, as in the metadata of the checkpoints that were saved since.
         """
         self._wait()
-        planned = sorted(self._planned & {*self.steps()})
-        if planned and self._metadata(planned[-1]).get("rollbacks", 0) < rollbacks:
+        planned = sorted(self._retention.planned & {*self.steps()})
+        if planned and read_metadata(self._manager, planned[-1]).get("rollbacks", 0) < rollbacks:
             planned.pop()
         to = planned[-1] if planned else 0
         for step in [step for step in self.steps() if step > to]:
             self._manager.delete(step)
-            self._planned.discard(step)
-            self._scores.pop(step, None)
+            self._retention.forget(step)
         return to
 
     def restore(
@@ -245,16 +207,10 @@ class Checkpoints:
         """
         self._wait()
         if step is not None:
-            self._check_there(step)
-            try:
-                return self._restore(template, step)
-            except UserError:
-                raise
-            except Exception as error:
-                raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
+            return self._asked_for(step, lambda: read_state(self._manager, step, template))
         for candidate in reversed(self.steps()):
             try:
-                return self._restore(template, candidate)
+                return read_state(self._manager, candidate, template)
             except (UserError, MemoryError, PermissionError):
                 raise  # not the checkpoint's fault
             # Whatever a damaged file makes Orbax, tensorstore or JSON raise: tell, and go on with
@@ -279,23 +235,6 @@ class Checkpoints:
                 warn(f"left out: {error}")
         return states
 
-    def _restore(self, template, step) -> tuple[TrainState, dict]:
-        metadata = self._metadata(step)
-        origin = f"{self._folder / str(step)}: config"
-        config = configuration.from_json(json.dumps(metadata["config"]), origin)
-        state = template(config, metadata)
-        target = jax.tree.map(ocp.utils.to_shape_dtype_struct, _arrays(state))
-        if metadata["shapes"] != _shapes(target):
-            raise UserError(
-                f"{self._folder / str(step)} holds a state of other shapes than the config and its "
-                "data ask for: have the data changed?"
-            )
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-        arrays = self._manager.restore(step, args=items)["state"]
-        if tree_sha256(arrays) != metadata["sha256"]:
-            raise ValueError("its arrays do not match their digest")
-        return state.replace(**arrays), metadata
-
     def weights(self, step: int) -> dict:
         """What a network is, without the shapes of the run it comes from: NumPy arrays.
 
@@ -305,23 +244,18 @@ class Checkpoints:
         Raises:
           UserError: the step is not there, or damaged.
         """
-        self._check_there(step)
+        return self._asked_for(step, lambda: read_weights(self._manager, step))
+
+    def _asked_for(self, step: int, read: Callable):
+        if step not in self.steps():
+            kept = ", ".join(map(str, self.steps())) or "none"
+            raise UserError(f"{self._folder}: no checkpoint of step {step} (there: {kept})")
         try:
-            digest = self._metadata(step)["weights_sha256"]
-            items = ocp.args.Composite(state=ocp.args.StandardRestore())
-            arrays = _weights(self._manager.restore(step, args=items)["state"])
-            if tree_sha256(arrays) != digest:
-                raise ValueError("its weights do not match their digest")
+            return read()
         except UserError:
             raise
         except Exception as error:
             raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
-        return jax.tree.map(np.asarray, arrays)
-
-    def _check_there(self, step: int) -> None:
-        if step not in self.steps():
-            kept = ", ".join(map(str, self.steps())) or "none"
-            raise UserError(f"{self._folder}: no checkpoint of step {step} (there: {kept})")
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint out of the way, for the step may be saved again."""
@@ -333,21 +267,6 @@ class Checkpoints:
 
         processes.alone(move)
         self._manager.reload()
-
-    def _metadata(self, step: int) -> dict:
-        items = ocp.args.Composite(metadata=ocp.args.JsonRestore())
-        metadata = self._manager.restore(step, args=items)["metadata"]
-        has_seal = SEAL in metadata
-        if has_seal and metadata[SEAL] != sealed(metadata)[SEAL]:
-            raise ValueError("its metadata do not match their digest")
-        if metadata["format"] != FORMAT:
-            raise UserError(
-                f"{self._folder / str(step)} has format {metadata['format']} "
-                f"(allowed here: {FORMAT}, of this version)"
-            )
-        if not has_seal:
-            raise ValueError("its metadata have no digest")
-        return metadata
 
 
 def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
@@ -363,53 +282,10 @@ def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
     with Checkpoints(workdir, read_only=True) as checkpoints:
         for step in reversed(checkpoints.steps()):
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
-                theirs = checkpoints._metadata(step)["config"]
+                theirs = read_metadata(checkpoints._manager, step)["config"]
                 if all(theirs[name] == ours[name] for name in ("data", "preprocessing")):
                     return checkpoints.weights(step)["preprocessing"]
     return None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Policy:
-    """What Orbax asks which steps to keep.
-
-    Its own `best_fn` with `max_to_keep` deletes the newest, and its `BestN` forgets the best when
-    the process ends.
-    """
-
-    kept: Callable[[list[int]], set[int]]
-
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        kept = self.kept(sorted(checkpoint.step for checkpoint in checkpoints))
-        return [checkpoint.step in kept for checkpoint in checkpoints]
-
-
-def _score(config: ConfigDict, metrics: dict[str, float]) -> float:
-    record = {name.removeprefix("validation_"): value for name, value in metrics.items()}
-    return early_stopping.score(config, record)
-
-
-def _best(scores: dict[int, float], steps: list[int]) -> int | None:
-    """The later one of equals; None where no step has a score."""
-    scored = [step for step in steps if step in scores]
-    return max(scored, key=lambda step: (scores[step], step), default=None)
-
-
-def _arrays(state: TrainState) -> dict:
-    """The fields that are saved: hyper-parameters come from the config."""
-    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
-    del fields["hyperparameters"]
-    return fields
-
-
-def _weights(arrays: dict) -> dict:
-    """What transfer takes over: dicts all through, so that it can be read without a template."""
-    # Orbax leaves out a collection that is empty.
-    return {name: arrays.get(name) or {} for name in ("params", "batch_stats", "preprocessing")}
-
-
-def _shapes(tree) -> list[list[int]]:
-    return [list(np.shape(leaf)) for leaf in jax.tree.leaves(tree)]
 
 
 def _reason(error: Exception) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from flax import linen as nn
 
 from research.data.shuffle import batch_epochs, batch_indices
-from research.optimizers.masks import path_name
+from research.optimizers.masks import leaves_by_path
 from research.training import ensembles
 from research.training.divergence import all_finite, healthy
 from research.training.loop import Diverged
@@ -142,5 +142,5 @@ def _validation_inputs(run: Setup) -> Iterator[np.ndarray]:
 
 
 def _not_finite(params) -> list[str]:
-    leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-    return [path_name(path) for path, leaf in leaves if not np.isfinite(leaf).all()]
+    leaves = leaves_by_path(params)
+    return [path for path, leaf in leaves.items() if not np.isfinite(leaf).all()]

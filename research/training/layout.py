@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from research.batch_axis import DATA
 from research.errors import UserError
-from research.optimizers.masks import compiled, path_name
+from research.optimizers.masks import compiled, leaves_by_path, path_name
 
 MODEL = "model"
 
@@ -74,9 +74,7 @@ class Layout:
         devices = self.mesh.shape[MODEL]
         if devices == 1:
             return jax.tree.map(lambda _: self.copied, state)
-        names = [
-            path_name(path) for path, _ in jax.tree_util.tree_flatten_with_path(state.params)[0]
-        ]
+        names = list(leaves_by_path(state.params))
         patterns = [compiled("config.parallel.shard_parameters", p, names) for p in self.patterns]
         wide = tuple(name for name in names if any(p.fullmatch(name) for p in patterns))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from research import optimizers
 from research.errors import UserError
-from research.optimizers.masks import compiled, path_name
+from research.optimizers.masks import compiled, leaves_by_path
 from research.optimizers.multipliers import never_trained
 from research.training.checkpoints import Checkpoints
 from research.training.recalibration import recalibrate
@@ -36,24 +36,20 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
     theirs, preprocessing = _read(settings)
     theirs = {_renamed(settings, path, list(theirs)): array for path, array in theirs.items()}
     trees = {"params": state.params, "batch_stats": state.batch_stats}
-    leaves, structure = jax.tree_util.tree_flatten_with_path(trees)
-    ours = {path_name(path[1:]): leaf for path, leaf in leaves}
+    ours = _by_path(**trees)
     skip = [compiled("config.transfer.skip", pattern, list(ours)) for pattern in settings.skip]
     fresh = [path for path in ours if any(pattern.fullmatch(path) for pattern in skip)]
     wanted = [path for path in ours if path not in fresh]
     _check(settings, ours, theirs, wanted)
     taken = {path: jnp.asarray(theirs[path], ours[path].dtype) for path in wanted}
-    trees = jax.tree.unflatten(structure, [taken.get(path, leaf) for path, leaf in ours.items()])
+    leaves = [taken.get(path, leaf) for path, leaf in ours.items()]
+    trees = jax.tree.unflatten(jax.tree.structure(trees), leaves)
     fixed = never_trained(config, state.hyperparameters, state.params)
     report = {
         "loaded": wanted,
         "fresh": fresh,
         "unused": [path for path in theirs if path not in wanted],
-        "frozen": [
-            path_name(path)
-            for path, fixed in jax.tree_util.tree_flatten_with_path(fixed)[0]
-            if fixed
-        ],
+        "frozen": [path for path, stays in leaves_by_path(fixed).items() if stays],
     }
     if settings.preprocessing and preprocessing is not None:
         state = state.replace(preprocessing=_same_shapes(preprocessing, state.preprocessing))
@@ -85,9 +81,12 @@ def _read(settings) -> tuple[dict[str, np.ndarray], dict | None]:
         )
     with Checkpoints(path, read_only=True) as checkpoints:
         weights = checkpoints.weights(checkpoints.find(settings.step))
-    trees = {name: weights[name] for name in ("params", "batch_stats")}
-    leaves = jax.tree_util.tree_flatten_with_path(trees)[0]
-    return {path_name(path[1:]): leaf for path, leaf in leaves}, weights["preprocessing"]
+    return _by_path(weights["params"], weights["batch_stats"]), weights["preprocessing"]
+
+
+def _by_path(params, batch_stats) -> dict[str, np.ndarray]:
+    """In the order that a tree of both has."""
+    return leaves_by_path(batch_stats) | leaves_by_path(params)
 
 
 def _renamed(settings, path: str, paths: list[str]) -> str:

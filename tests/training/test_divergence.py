@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_main import MAIN, lines, read, start_and_stop
+from runs import MAIN, lines, read, start_and_stop
 
 from research.config import default_config
 from research.data.feed import to_device

@@ -1,0 +1,51 @@
+"""Which checkpoints of a run are kept, and which of them is the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from research.training import early_stopping
+
+
+class Retention:
+    """What Orbax asks which steps to keep, with the scores in mind.
+
+    Its own `best_fn` with `max_to_keep` deletes the newest, and its `BestN` forgets the best when
+    the process ends.
+
+    Args:
+      snapshots: steps to keep besides the newest two, the newest two that were planned, and the
+        best.
+    """
+
+    def __init__(self, snapshots: Sequence[int]):
+        self._snapshots = frozenset(snapshots)
+        self._scores: dict[int, float] = {}
+        self.planned: set[int] = set()
+
+    def note(self, step: int, planned: bool, config: ConfigDict, metrics: dict[str, float]) -> None:
+        """A checkpoint of this step is there, or about to be."""
+        if metrics:
+            record = {name.removeprefix("validation_"): value for name, value in metrics.items()}
+            self._scores[step] = early_stopping.score(config, record)
+        if planned:
+            self.planned.add(step)
+
+    def forget(self, step: int) -> None:
+        """There is none of this step after all, or no longer."""
+        self._scores.pop(step, None)
+        self.planned.discard(step)
+
+    def best(self, steps: list[int]) -> int | None:
+        """The later one of equals; None where no step has a score."""
+        scored = [step for step in steps if step in self._scores]
+        return max(scored, key=lambda step: (self._scores[step], step), default=None)
+
+    def should_preserve(self, checkpoints, *, context) -> list[bool]:
+        """For each checkpoint, whether it is kept."""
+        steps = sorted(checkpoint.step for checkpoint in checkpoints)
+        planned = [step for step in steps if step in self.planned]
+        kept = {*steps[-2:], *planned[-2:], self.best(steps)} | self._snapshots
+        return [checkpoint.step in kept for checkpoint in checkpoints]
