@@ -23,7 +23,7 @@ def tree_sha256(tree) -> str:
     for name in sorted(named):
         array = on_host(named[name])
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()
 
 
