@@ -37,7 +37,7 @@ from research.tuning.config import check_search, default_search
 from research.tuning.population import Population
 from research.tuning.spaces import Space, linear, log
 
-MATTER = ("optimizer.learning_rate", "model.initializer_scale")
+MATTER = ("optimizer.learning_rate", "optimizer.weight_decay")
 TRIALS, SLOTS = 64, 64
 COUNTS = tuple(2**power for power in range(7))
 METHODS = ("random", "sobol", "2^6 grid", "3^6 grid", "8^2 grid")
@@ -47,12 +47,12 @@ def config_of():
     """Ranges that one would search who does not know better."""
     config = default_config()
     config.data.validation, config.batch_size, config.duration = 0.3, 64, "6 epochs"
-    config.model.hidden, config.model.normalization = (64,), "none"
+    config.model.hidden = (64,)
     config.search = default_search()
     config.search.space = (
-        log("optimizer.learning_rate", 1e-5, 1.0),
-        log("model.initializer_scale", 1e-2, 1e2),
-        log("optimizer.weight_decay", 1e-6, 1e-2),
+        log("optimizer.learning_rate", 1e-4, 1.0),
+        log("optimizer.weight_decay", 1e-3, 1e2),
+        linear("schedule.final", 0.0, 0.1),
         linear("optimizer.beta1", 0.8, 0.95),
         linear("optimizer.beta2", 0.98, 0.999),
         log("optimizer.epsilon", 1e-10, 1e-7),

@@ -23,6 +23,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from benchmarks.run import hardware, quartiles
 from research.config import default_config
 from research.platform import enable_compilation_cache
@@ -35,20 +37,32 @@ from research.tuning.trials import FINISHED
 
 SCHEDULERS = ("none", "asha", "successive_halving", "hyperband", "median_rule")
 SLOTS, NEAR = 8, 0.01
+SPACES = {
+    "good trials are common": (
+        log("optimizer.learning_rate", 1e-5, 1.0),
+        log("optimizer.weight_decay", 1e-5, 10.0),
+        linear("model.dropout_rate", 0.0, 0.9),
+        linear("loss.label_smoothing", 0.0, 0.5),
+    ),
+    "good trials are rare": (
+        log("optimizer.learning_rate", 1e-6, 10.0),
+        log("optimizer.weight_decay", 1e-5, 1e2),
+        linear("model.dropout_rate", 0.0, 0.95),
+        linear("loss.label_smoothing", 0.0, 0.9),
+        log("model.initializer_scale", 1e-2, 1e2),
+    ),
+}
 
 
-def config_of(seed: int, scheduler: str):
+def config_of(name: str, seed: int, scheduler: str):
     """81 trials of 27 epochs: rungs of all schedulers that have some are after 1, 3 and 9."""
     config = default_config()
     config.data.validation, config.batch_size, config.duration = 0.3, 64, "27 epochs"
     config.model.hidden = (64,)
     config.search = search = default_search()
-    search.space = (
-        log("optimizer.learning_rate", 1e-5, 1.0),
-        log("optimizer.weight_decay", 1e-5, 10.0),
-        linear("model.dropout_rate", 0.0, 0.9),
-        linear("loss.label_smoothing", 0.0, 0.5),
-    )
+    search.space = SPACES[name]
+    if "model.initializer_scale" in {axis[1] for axis in search.space}:
+        config.model.normalization = "none"  # which would undo it
     search.trials, search.pieces, search.objective = 81, 27, "validation_accuracy"
     search.seed, search.scheduler = seed, scheduler
     return config
@@ -67,14 +81,13 @@ class FromSeed:
         return getattr(self._population, name)
 
 
-def searched(population: Population, seed: int, scheduler: str) -> list[tuple[float, float]]:
+def searched(population: Population, config: ConfigDict) -> list[tuple[float, float]]:
     """(epochs so far, accuracy) at the end of each trial; of those not whole it is -inf."""
-    config = config_of(seed, scheduler)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.jsonl"
         with ledger.Ledger(path) as lines:
             lines.begin(config)
-            found = FromSeed(population, seed), {"slots": SLOTS}
+            found = FromSeed(population, config.search.seed), {"slots": SLOTS}
             Study(config, Space.from_config(config), lines, lambda *_: found).run()
         events = ledger.read(path)
     epochs, come, accuracy, ends = 0.0, {}, {}, []
@@ -104,8 +117,28 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=21)
     seeds = parser.parse_args().seeds
     enable_compilation_cache()
-    started = time.perf_counter()
-    config = config_of(0, "none")
+    print(hardware())
+    for name in SPACES:
+        started = time.perf_counter()
+        found, near = measured(name, seeds)
+        print(
+            f"\n{name}: of 81 trials {quartiles(near)} are near the best; {seeds} seeds, "
+            f"{time.perf_counter() - started:.0f} s\n\n"
+            "| Scheduler | Epochs until found | As a share of those of `none` | Found | "
+            "Epochs in all | Accuracy its best lacks |\n|---|---|---|---|---|---|"
+        )
+        for scheduler, of in found.items():
+            each = {key: [one[key] for one in of] for key in of[0]}
+            shares = [a["until"] / b["until"] for a, b in zip(of, found["none"], strict=True)]
+            reached = sum(map(math.isfinite, each["until"]))
+            print(f"| {scheduler} | {quartiles(each['until'])} | {quartiles(shares)} | {reached} of"
+                  f" {seeds} | {quartiles(each['epochs'])} | {quartiles(each['lacks'])} |",
+                  flush=True)  # fmt: skip
+
+
+def measured(name: str, seeds: int) -> tuple[dict[str, list[dict]], list[int]]:
+    """What each scheduler comes to by seed, and how many trials are near the best."""
+    config = config_of(name, 0, "none")
     space = check_search(config)
     program = space.program(config, space.decode([0.5] * space.size))
     population = Population(program, SLOTS, pieces=config.search.pieces, mode="sequential")
@@ -113,24 +146,12 @@ def main() -> None:
     found: dict[str, list[dict]] = {scheduler: [] for scheduler in SCHEDULERS}
     near = []
     for seed in range(seeds):
-        ends = {name: searched(population, seed, name) for name in SCHEDULERS}
+        ends = {each: searched(population, config_of(name, seed, each)) for each in SCHEDULERS}
         accuracies = [accuracy for _, accuracy in ends["none"]]
-        best = max(accuracies)
-        near.append(sum(accuracy >= best - NEAR - 1e-9 for accuracy in accuracies))
-        for name, of in ends.items():
-            found[name].append(summarized(of, best))
-    print(f"{hardware()}; {seeds} seeds, {time.perf_counter() - started:.0f} s")
-    print(f"near the best are, of {config.search.trials} trials, {quartiles(near)}\n")
-    print(
-        "| Scheduler | Epochs until found | As a share of `none`'s | Found by | Epochs in all | "
-        "Accuracy its best lacks |\n|---|---|---|---|---|---|"
-    )
-    for name, of in found.items():
-        each = {key: [one[key] for one in of] for key in of[0]}
-        shares = [a["until"] / b["until"] for a, b in zip(of, found["none"], strict=True)]
-        reached = sum(map(math.isfinite, each["until"]))
-        print(f"| {name} | {quartiles(each['until'])} | {quartiles(shares)} | {reached} of {seeds}"
-              f" | {quartiles(each['epochs'])} | {quartiles(each['lacks'])} |")  # fmt: skip
+        near.append(sum(accuracy >= max(accuracies) - NEAR - 1e-9 for accuracy in accuracies))
+        for scheduler, of in ends.items():
+            found[scheduler].append(summarized(of, max(accuracies)))
+    return found, near
 
 
 if __name__ == "__main__":
