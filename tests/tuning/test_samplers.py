@@ -201,6 +201,18 @@ def test_the_best_of_a_round_is_one_that_was_trained_to_its_end():
     assert first.best is trials[8] and second.box["x"] == pytest.approx((-0.1, 0.9))
 
 
+def test_bayes_tries_no_point_twice_before_it_has_tried_all():
+    """The same numbers train to the same score."""
+    space = Space((Axis("choice", "rule", values=("a", "b", "c")), Axis("integer", "x", 1, 6)))
+    first = [Proposal(values) for values in itertools.islice(space.grid(6), 8)]
+    trials = [trial(n, one, (one.values["x"] - 4) ** 2) for n, one in enumerate(first)]
+    while len(trials) < 18:
+        for one in sampler("bayes")(space, trials, 2, 0):
+            trials.append(trial(len(trials), one, (one.values["x"] - 4) ** 2))
+    assert len({tuple(one.values.values()) for one in trials}) == 18
+    assert len(sampler("bayes")(space, trials, 2, 0)) == 2
+
+
 def test_cmaes_starts_anew_where_it_has_converged():
     trials = searched("cmaes", 720, 6, bowl)
     converged = next(trial.number for trial in trials if trial.score < 1e-12)
