@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.workloads import WORKLOADS
@@ -133,6 +134,13 @@ def write_table(results: dict) -> None:
 def spread(values: list[float]) -> str:
     """The median, and the extremes of all rounds."""
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
+
+
+def quartiles(values: Sequence[float]) -> str:
+    """The median and the quartiles; each is one of the values, so infinite ones do no harm."""
+    ordered = sorted(values)
+    low, middle, high = (ordered[round(share * (len(ordered) - 1))] for share in (0.25, 0.5, 0.75))
+    return f"{middle:.3g} ({low:.3g} to {high:.3g})"
 
 
 def hardware() -> str:

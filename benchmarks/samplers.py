@@ -76,7 +76,7 @@ def regret(method: str, task: str, seed: int) -> float:
     while len(trials) < total:
         for proposal in propose(space, trials, BATCH, seed):
             score = function(space.encode(proposal.values)) + noise * random.standard_normal()
-            trials.append(Trial(len(trials), proposal, 1, [{"score": score}], FINISHED))
+            trials.append(Trial(len(trials), proposal, 1, [{"piece": 1, "score": score}], FINISHED))
     recommended = best(trials)
     if noise and method == "bayes":
         from research.tuning.bayesian import Surrogate
@@ -90,7 +90,7 @@ def seconds_of_an_ask(method: str) -> float:
     space, propose = space_of(6), sampler_of(method)
     units = np.random.default_rng(0).random((300, 6))
     trials = [
-        Trial(n, Proposal(space.decode(unit)), 1, [{"score": hartmann(unit)}], FINISHED)
+        Trial(n, Proposal(space.decode(unit)), 1, [{"piece": 1, "score": hartmann(unit)}], FINISHED)
         for n, unit in enumerate(units)
     ]
     times = []

@@ -26,6 +26,7 @@ from research.tuning.gaussian_process import (
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
 _SERIES = [(-1.0) ** k * math.prod(range(3, 2 * k + 2, 2)) for k in reversed(range(12))]
 _APART = 1e-2  # what points of a batch differ by, in one column at least
+_SAME = 1e-9  # what is nearer to an observed point is that point
 _LEAST = 1e-12  # of variances, where rounding leaves less
 
 
@@ -201,22 +202,25 @@ def batch(
     pool = candidates(posterior, groups.reshape(-1, groups.shape[-1]), inputs=inputs)
     found = np.zeros((len(draws), groups.shape[-1]))
     found[: len(pending)] = pending
+    tried, places = np.asarray(posterior.x[:row]), np.asarray(pool.x)
+    again = _penalty(places, tried, _SAME)
     for index, draw in enumerate(draws):
         if index >= len(pending):
             others = found[:index]
-            worth = np.asarray(_worth(posterior, pool)) - _penalty(np.asarray(pool.x), others)
+            worth = np.asarray(_worth(posterior, pool)) - again - _penalty(places, others, _APART)
             first = np.arange(len(groups)), worth.reshape(groups.shape[:2]).argmax(1)
             reached = _climbed(posterior, groups[first], free[first], inputs)
             reached = np.concatenate([groups[first], reached])  # a climb may fail
             worth = np.asarray(_worth_and_gradient(posterior, reached, inputs=inputs)[0])
-            worth = np.nan_to_num(worth, nan=-np.inf) - _penalty(reached, others)
+            worth = np.nan_to_num(worth, nan=-np.inf) - _penalty(reached, others, _APART)
+            worth -= _penalty(reached, tried, _SAME)
             found[index] = reached[worth.argmax()]
         posterior, pool = extended(posterior, pool, found[index], row + index, draw, inputs=inputs)
     return found[len(pending) :]
 
 
-def _penalty(points: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """For points (m, columns) that are nearly one of the others.
+def _penalty(points: np.ndarray, others: np.ndarray, apart: float) -> np.ndarray:
+    """For points (m, columns) that are in all columns nearer than this to one of the others.
 
     Where scores are taken to be noisy, to try a point twice is worth something. But the same
     numbers train to the same score.
@@ -224,4 +228,4 @@ def _penalty(points: np.ndarray, others: np.ndarray) -> np.ndarray:
     if not len(others):
         return np.zeros(len(points))
     distances = np.abs(points[:, None] - others[None]).max(-1).min(1)
-    return np.where(distances < _APART, 1e12, 0.0)
+    return np.where(distances < apart, 1e12, 0.0)

@@ -15,9 +15,12 @@ def outcome(trial: Trial) -> float:
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The trial of the least outcome, the earliest of equals; None before there is any."""
+    """The least outcome of those that came furthest, the earliest of equals; None before any.
+
+    The last score of a trial that was stopped is of a shorter training, and losses may rise later.
+    """
     ended = [trial for trial in trials if math.isfinite(outcome(trial))]
-    return min(ended, key=outcome, default=None)
+    return min(ended, key=lambda trial: (-trial.piece, outcome(trial)), default=None)
 
 
 def generator(seed: int, number: int) -> np.random.Generator:

@@ -49,11 +49,18 @@ def _asked(space: Space, asked: Asked) -> dict[str, Any]:
 
 def _told(space: Space, trial: Trial) -> FrozenTrial:
     value = outcome(trial)
-    ended = TrialState.COMPLETE if math.isfinite(value) else TrialState.PRUNED  # worse than all
+    known = math.isfinite(value)
+    if trial.end == RUNNING:
+        state = TrialState.RUNNING
+    elif known and trial.piece == trial.pieces:
+        state = TrialState.COMPLETE
+    else:  # worse than those; of them the best came furthest, and one without a score is the worst
+        state = TrialState.PRUNED
     axes = [axis for axis in space.axes if axis.key in trial.values]
     return create_trial(
-        state=TrialState.RUNNING if trial.end == RUNNING else ended,
-        value=value if math.isfinite(value) else None,
+        state=state,
+        value=value if state == TrialState.COMPLETE else None,
+        intermediate_values={trial.piece: value} if known else {},
         params={axis.key: _plain(axis, trial.values[axis.key]) for axis in axes},
         distributions={axis.key: _distribution(axis) for axis in axes},
     )

@@ -44,7 +44,8 @@ def sobol(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[
 def tpe(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
     """Tree-structured Parzen estimator (Bergstra et al., 2011), as in Optuna.
 
-    Multivariate; running trials count as bad ones, so that a batch spreads.
+    Multivariate; running trials count as bad ones, so that a batch spreads. Stopped ones count as
+    worse than finished ones, those that came further as better.
     """
     from research.tuning import parzen
 

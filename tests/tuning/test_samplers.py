@@ -174,6 +174,45 @@ def test_what_learns_beats_what_does_not(method):
     assert ours < tolerance * blind
 
 
+def overfitting(short, whole):
+    """Trials stopped after 1 of 9 pieces, and finished ones, whose losses have risen since."""
+    trials = []
+    for x, y in short + whole:
+        pieces, end = (1, STOPPED) if (x, y) in short else (9, FINISHED)
+        reports = [{"piece": piece, "score": piece + x} for piece in range(1, pieces + 1)]
+        trials.append(Trial(len(trials), Proposal({"x": x, "y": y}), 9, reports, end))
+    return trials
+
+
+def test_tpe_takes_a_trial_that_was_stopped_for_worse_than_a_finished_one():
+    """As Optuna does with what it pruned: the last scores are of trainings of other lengths."""
+    short = [(-0.9 + 0.02 * n, -0.5 + 0.04 * n) for n in range(24)]
+    trials = overfitting(short, [(0.5 + 0.01 * n, 0.5) for n in range(6)])
+    assert max(trial.score for trial in trials[:24]) < min(trial.score for trial in trials[24:])
+    proposed = [proposal.values["x"] for proposal in sampler("tpe")(SQUARE, trials, 16, 0)]
+    assert np.median(proposed) > 0.3
+
+
+def test_the_best_of_a_round_is_one_that_was_trained_to_its_end():
+    trials = overfitting([(-0.5, 0.1 * n) for n in range(7)], [(0.5, 0.1), (0.4, 0.2), (0.6, 0.3)])
+    search = default_search()
+    search.update({"method": "coarse_to_fine", **ROUNDS, "round_trials": 10})
+    first, second = methods.rounds(search, SQUARE, trials)
+    assert first.best is trials[8] and second.box["x"] == pytest.approx((-0.1, 0.9))
+
+
+def test_bayes_tries_no_point_twice_before_it_has_tried_all():
+    """The same numbers train to the same score."""
+    space = Space((Axis("choice", "rule", values=("a", "b", "c")), Axis("integer", "x", 1, 6)))
+    first = [Proposal(values) for values in itertools.islice(space.grid(6), 8)]
+    trials = [trial(n, one, (one.values["x"] - 4) ** 2) for n, one in enumerate(first)]
+    while len(trials) < 18:
+        for one in sampler("bayes")(space, trials, 2, 0):
+            trials.append(trial(len(trials), one, (one.values["x"] - 4) ** 2))
+    assert len({tuple(one.values.values()) for one in trials}) == 18
+    assert len(sampler("bayes")(space, trials, 2, 0)) == 2
+
+
 def test_cmaes_starts_anew_where_it_has_converged():
     trials = searched("cmaes", 720, 6, bowl)
     converged = next(trial.number for trial in trials if trial.score < 1e-12)
