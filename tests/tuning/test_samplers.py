@@ -195,6 +195,27 @@ def test_what_learns_beats_what_does_not(method, total, tolerance, numbers):
     assert ours < tolerance * blind
 
 
+def test_tpe_takes_axes_together():
+    """What is good on x = y is proposed there: of axes drawn one by one nothing would be known."""
+    valley = lambda values: abs(values["x"] - values["y"])  # noqa: E731
+    proposals = sampler("tpe")(SQUARE, history(60, SQUARE, valley), 60, 0)
+    x, y = np.transpose([list(proposal.values.values()) for proposal in proposals])
+    assert np.corrcoef(x, y)[0, 1] > 0.5
+
+
+def test_tpe_keeps_away_from_trials_that_run():
+    trials, place = history(30, SQUARE, bowl), {"x": 0.3, "y": -0.6}
+    running = [trial(30 + n, Proposal(place), math.nan, RUNNING) for n in range(8)]
+    alone, beside = (
+        np.mean([math.dist(p.values.values(), place.values()) for p in proposals])
+        for proposals in (
+            [sampler("tpe")(SQUARE, known, 1, seed)[0] for seed in range(24)]
+            for known in (trials, trials + running)
+        )
+    )
+    assert beside > 1.3 * alone
+
+
 def test_cmaes_starts_anew_where_it_has_converged():
     trials = searched("cmaes", 720, 6, bowl)
     converged = next(trial.number for trial in trials if trial.score < 1e-12)
