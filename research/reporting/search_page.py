@@ -13,7 +13,7 @@ from research.reporting import search_axes, search_plots
 from research.reporting import search_statistics as statistics
 from research.reporting.document import Figures, document, number, table, tiles, values
 from research.reporting.scales import Scale, last_score, scale_of, short_names
-from research.reporting.search_surface import surface
+from research.reporting.search_surface import Surface, surface
 from research.reporting.searched import Search, read_search
 from research.reporting.writers import write_text
 from research.tuning.results import ENDS, best, command_line, overrides
@@ -178,16 +178,28 @@ def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, fi
         parts.append("<h2>What a surrogate expects</h2>")
         parts.append('<div class="grid">')
         parts += map(figure, search_axes.surfaces(found_surface, drawn, found, scale))
-        parts.append(
-            "</div><p>A Gaussian process over all trials, along the two most important axes"
-        )
-        parts.append(
-            "of the best trial, whose other values it keeps. Right: how unsure it is; 1 is"
-        )
-        parts.append(
-            "the deviation of all scores. Points: trials, whatever their other values.</p>"
-        )
+        parts.append(f"</div><p>{_surface_told(found_surface, found, bool(shares))}</p>")
     return "\n".join(parts)
+
+
+def _surface_told(surface: Surface, best: Trial, measured: bool) -> str:
+    """What is drawn of a surrogate, and why these two axes."""
+    first, second = (
+        f"<code>{escape(axis.key)}</code> ({share:.0%})"
+        for axis, share in zip(surface.axes, surface.shares, strict=True)
+    )
+    why = "importance above" if measured else "effect on what it expects"
+    lines = [
+        "Left: the score that a Gaussian process over all trials expects. Right: how unsure it is;",
+        "1 is the deviation of all scores, on the scale it works on. It has learnt all axes; drawn",
+        f"are the two of the largest {why}, {first} and {second}.",
+    ]
+    if surface.others:
+        told = ", ".join(f"{key} = {_value_told(value)}" for key, value in surface.others.items())
+        lines.append(f"The others stay where the best trial, {best.number}, has them:")
+        lines.append(f"<code>{escape(told)}</code>.")
+    lines.append("Points: trials, whatever their other values; the large one is the best.")
+    return "\n".join(lines)
 
 
 def _rounds(search: Search, figure) -> str:
