@@ -218,10 +218,9 @@ def _rounds(search: Search, figure) -> str:
 
 def _course(search: Search, figure) -> str:
     parts = ["<h2>Slots</h2>", figure(search_plots.timeline(search))]
-    parts.append(
-        "<p>A bar is a trial in its slot; where one ends before the last piece its slot is"
-    )
-    parts.append("given the next one.</p>")
+    parts.append("<p>A bar is a trial in its slot, with its number; its colour says how it ended.")
+    parts.append("Where one ends, or has to wait for others, its slot is given the next one; one")
+    parts.append("that waited goes on in any slot, with another bar.</p>")
     if any(trial.end in (STOPPED, REPLACED) for trial in search.trials):
         parts += ["<h2>Rungs</h2>", figure(search_plots.pieces(search))]
         parts.append("<p>How many trials came to the end of each piece, and what became of them")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from searches import COHORTS, NAME, RATE, SMOOTHING, search, searched
 
 from research.errors import UserError
-from research.reporting import scales, search_page
+from research.reporting import scales, search_page, search_plots
 from research.reporting import search_statistics as statistics
 from research.reporting import searched as folders
 from research.reporting.document import plotly_script
@@ -93,7 +93,7 @@ def test_a_program_waits_while_another_trains():
     trials = [trial({NAME: name}, number=n) for n, name in enumerate(("adam", "sgd", "adam"))]
 
     def report(number, slot):
-        return {"event": "report", "trial": number, "slot": slot}
+        return {"event": "report", "trial": number, "slot": slot, "piece": 1}
 
     lines = [report(0, 0), report(2, 1), report(1, 0), report(0, 0), report(2, 1), report(0, 0)]
     stays = folders.stays_of(lines, trials, space)
@@ -103,6 +103,20 @@ def test_a_program_waits_while_another_trains():
     lines = [report(0, 0), {"event": "end"}, report(2, 1), {"event": "end"}, report(0, 0)]
     told = [(s.trial, s.first, s.last) for s in folders.stays_of(lines, trials, space)]
     assert told == [(0, 0, 0), (2, 1, 1), (0, 2, 2)]
+
+
+def test_a_trial_that_waited_has_a_bar_for_each_time(tmp_path):
+    config, slots = SEARCHES["halving"]
+    found = folders.read_search(folder(tmp_path, config=config, slots=slots)[0])
+    stays = Counter(stay.trial for stay in found.stays)
+    bars = {trace["name"]: trace for trace in search_plots.timeline(found)["data"]}
+    drawn = {name: sorted(map(int, trace["text"])) for name, trace in bars.items()}
+    again = [number for number, count in stays.items() for _ in range(count - 1)]
+    assert again and drawn.pop("waited, and went on later") == sorted(again)
+    for end, numbers in drawn.items():
+        assert numbers == [one.number for one in found.trials if one.end == end]
+    told = bars["waited, and went on later"]["customdata"]
+    assert all(re.fullmatch(r"trial \d+: waited, .* after piece 1 of 6|.* 2 of 6", x) for x in told)
 
 
 @given(
