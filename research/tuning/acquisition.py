@@ -16,7 +16,6 @@ from research.tuning.posterior import Context, Moments
 
 _LOG_ROOT = 0.5 * np.log(2 * np.pi)
 _SERIES = [(-1.0) ** k * math.prod(range(3, 2 * k + 2, 2)) for k in reversed(range(12))]
-_OUTSIDE = 10.0  # deviations that a unit of bound outside the region costs: climbs come back in
 
 
 def log_expected_improvement(now: Moments, observed: Moments, context: Context) -> jax.Array:
@@ -46,7 +45,8 @@ def upper_confidence_bound(
     mean, space = observed.mean[0], context.space  # the same in all samples, without fantasies
     lower = mean - root * jnp.sqrt(observed.variance)
     least = (space.mean[0] + root * jnp.sqrt(space.variance)).min()
-    exploring = deviation - _OUTSIDE * jnp.maximum(lower - least, 0.0)
+    # Outside of the region nothing is worth as much as inside, and more the nearer.
+    exploring = jnp.where(lower > least, least - lower, deviation)
     return jnp.where(context.first, root * deviation - mean, exploring)
 
 

@@ -229,7 +229,7 @@ def test_the_bound_then_pure_exploration(beta, pending):
     places = np.append(x, np.linspace(0, 1, 4001))
     mean, variance = moments_on_a_line(known, y, places)
     lower = mean - np.sqrt(beta * variance)
-    assert (lower[:count] <= least + 1e-3).all()
+    assert (lower[:count] <= least + 1e-9).all()
     for place in range(count):
         before = np.concatenate([known, pending, x[:place]])
         _, variance = moments_on_a_line(before, np.zeros(len(before)), places)
