@@ -100,8 +100,9 @@ def _head(search: Search, found: Trial | None) -> str:
         shown.append(("running", str(running)))
     head = tiles(shown)
     if found is not None:
-        line = command_line(overrides(search.config, found))
-        head += f"<p>The best trial's values, as flags to paste:</p><pre>{escape(line)}</pre>"
+        flags = [command_line({k: v}) for k, v in overrides(search.config, found).items()]
+        line = " ".join(f'<span class="flag">{escape(flag)}</span>' for flag in flags)
+        head += f"<p>The best trial's values, as flags to paste:</p><pre>{line}</pre>"
     if (search.folder / "best.py").exists():
         command = f"python -m research.main --config={search.folder / 'best.py'}"
         head += f"<p>The same, trained and tested:</p><pre>{escape(command)}</pre>"
@@ -120,9 +121,10 @@ def _best_so_far(searches: Sequence[Search], scale: Scale, figure) -> str:
         figure(search_plots.best_so_far(searches, scale, over)) for over in ("trials", "epochs")
     ]
     parts.append("</div><p>The least score that trials came to, finished or stopped, in order of")
-    parts.append(
-        "their numbers, each with the epochs it trained. The band is a bootstrap, 5 to 95 %,"
-    )
+    parts.append("their numbers, each with the epochs it trained.")
+    if len(searches) == 1:
+        parts.append("Points that are filled were trained to their end.")
+    parts.append("The band is a bootstrap, 5 to 95 %,")
     parts.append(
         "dotted the median: the same trials drawn with replacement, and so the luck of the"
     )
@@ -144,6 +146,8 @@ def _curves(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, 
     parts.append("<p>Each trial's score after each piece; each colour is a tenth of the trials, by")
     parts.append("where they ended. Thin: not trained to their end. What is at the")
     parts.append("upper edge lies there or above.")
+    if any(trial.proposal.parent is not None for trial in drawn):
+        parts.append("A copy begins where the trial was copied whose state it took over.")
     if len(drawn) < len(search.trials):
         parts.append(f"Here and below {len(drawn):,} of {len(search.trials):,} trials are drawn,")
         parts.append("evenly spread over their ranks.")
@@ -169,7 +173,10 @@ def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, fi
     parts += map(figure, search_axes.slices(search, drawn, found, scale))
     parts.append("</div><p>Filled circles: finished; open: stopped before; diamonds: replaced;")
     parts.append("crosses: diverged. What is at the upper edge lies there or above. Circled: the")
-    parts.append("best. Where one word stands for a column, points are spread over its width.</p>")
+    parts.append("best. Where one word stands for a column, points are spread over its width.")
+    if any(axis.when for axis in search.space.axes):
+        parts.append("An axis with a condition has the trials that meet it.")
+    parts.append("</p>")
     parts.append("<h2>Parallel coordinates</h2>")
     parts.append(figure(search_axes.parallel_coordinates(search, drawn, scale)))
     parts.append("<p>Dark: the best. Drag along an axis to choose a range, drag its name to move")

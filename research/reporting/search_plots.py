@@ -164,7 +164,7 @@ def learning_curves(trials: Sequence[Trial], best: Trial, scale: Scale, score_sc
     finals = score_scale.place(last_score(trial) for trial in order)
     ticks = [0, 0.25, 0.5, 0.75, 1]
     told = [score_scale.told(float(q)) for q in np.quantile(finals, ticks)]
-    bar = {"title": {"text": "final<br>score"}, "tickvals": ticks, "ticktext": told}
+    bar = {"title": {"text": "final score", "side": "right"}, "tickvals": ticks, "ticktext": told}
     traces.append(
         {
             "type": "scatter",

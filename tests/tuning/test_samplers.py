@@ -204,8 +204,9 @@ def test_tpe_takes_axes_together():
 
 
 def test_tpe_keeps_away_from_trials_that_run():
-    trials, place = history(30, SQUARE, bowl), {"x": 0.3, "y": -0.6}
-    running = [trial(30 + n, Proposal(place), math.nan, RUNNING) for n in range(8)]
+    trials = history(120, SQUARE, bowl)
+    place = min(trials, key=lambda one: one.score).values
+    running = [trial(120 + n, Proposal(place), math.nan, RUNNING) for n in range(8)]
     alone, beside = (
         np.mean([math.dist(p.values.values(), place.values()) for p in proposals])
         for proposals in (
@@ -213,7 +214,7 @@ def test_tpe_keeps_away_from_trials_that_run():
             for known in (trials, trials + running)
         )
     )
-    assert beside > 1.3 * alone
+    assert beside > 1.3 * alone  # 1.66; 1.08 where those that run are left out
 
 
 def test_cmaes_starts_anew_where_it_has_converged():
