@@ -21,7 +21,7 @@ def default_search() -> ConfigDict:
     search.enqueue = ()  # points that go first: tuples of (key, value) pairs
     search.grid_points = 3  # grid: values on each continuous axis
     search.acquisition = "log_expected_improvement"  # bayes: research/tuning/acquisition.py
-    search.beta = 4.0  # upper_confidence_bound: bounds lie sqrt(beta) deviations from the mean
+    search.beta = 1.0  # upper_confidence_bound: bounds lie sqrt(beta) deviations from the mean
     search.rounds = 3  # coarse_to_fine: each in a narrower box
     search.round_method = "random"  # coarse_to_fine: any other method
     search.round_trials = 16  # coarse_to_fine: in each round; the last takes what is left

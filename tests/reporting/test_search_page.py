@@ -233,8 +233,10 @@ def test_one_search(tmp_path):
     found = results.best(study.trials)
     for words in ("Best so far", "Learning curves", "Slices", "Parallel coordinates", "Slots",
                   "Rungs", f"trial {found.number}", "20 trials trained to their end",
-                  f"--config.{RATE}=", "config.search"):  # fmt: skip
+                  f"--config.{RATE}=", "config.search", "An axis with a condition",
+                  "effect on what it expects"):  # fmt: skip
         assert words in html
+    assert scales.short_names(Space.from_config(searched(COHORTS)))[NAME] == NAME  # not "name"
     assert html.count("Plotly.newPlot('figure") == 2 + 1 + 3 + 1 + 2 + 1 + 1
     (workdir / "best.py").touch()
     assert f"python -m research.main --config={workdir}/best.py" in written(tmp_path, workdir)
@@ -251,7 +253,12 @@ def test_importances_of_the_axes_by_the_optuna_journal(tmp_path):
     shares = statistics.importances(study.trials, journal)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares[RATE] > shares[SMOOTHING]  # (log10(rate) + 2.5)^2 is most of that loss
-    assert "Watanabe" in written(tmp_path, workdir)
+    html = written(tmp_path, workdir)
+    assert "Watanabe" in html
+    told = (
+        f"importance above, <code>{RATE}</code> ({shares[RATE]:.0%}) and <code>{SMOOTHING}</code>"
+    )
+    assert told in html  # the axes that the surrogate is drawn over
 
 
 def test_several_searches_compare_at_equal_budget(tmp_path):
