@@ -1,4 +1,5 @@
-"""Samplers on functions whose least value is known: python -m benchmarks.samplers [--seeds=11].
+"""Samplers on functions whose least value is known: python -m benchmarks.samplers [--seeds=11]
+[--methods tpe bayes].
 
 Regret is what the best trial is above the least value; under noise, what the *true* value of the
 trial that would be recommended is above it: for `bayes` that of the least posterior mean, for the
@@ -55,7 +56,10 @@ TASKS = {
     "Hartmann-6, 96 trials": (hartmann, 6, 96, 0.0),
     "Hartmann-6 with noise of 0.1, 96 trials": (hartmann, 6, 96, 0.1),
 }
-METHODS = ("random", "sobol", "tpe", "cmaes", "bayes")
+METHODS = {  # what of `config.search` makes each
+    **{name: {"method": name} for name in ("random", "sobol", "tpe", "cmaes", "bayes")},
+    "bayes_upper_confidence": {"method": "bayes", "acquisition": "upper_confidence_bound"},
+}
 BATCH = 8
 
 
@@ -65,7 +69,7 @@ def space_of(size: int) -> Space:
 
 def sampler_of(method: str):
     search = default_search()
-    search.method = method
+    search.update(METHODS[method])
     return methods.from_config(search)
 
 
@@ -78,7 +82,7 @@ def regret(method: str, task: str, seed: int) -> float:
             score = function(space.encode(proposal.values)) + noise * random.standard_normal()
             trials.append(Trial(len(trials), proposal, 1, [{"piece": 1, "score": score}], FINISHED))
     recommended = best(trials)
-    if noise and method == "bayes":
+    if noise and METHODS[method]["method"] == "bayes":
         from research.tuning.bayesian import Surrogate
 
         recommended = Surrogate(space, trials).best()
@@ -104,14 +108,15 @@ def seconds_of_an_ask(method: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=11)
-    seeds = parser.parse_args().seeds
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS)
+    arguments = parser.parse_args()
     enable_compilation_cache()
     print("| Method | " + " | ".join(TASKS) + " | Seconds of ask(64) |")
     print("|---" * (len(TASKS) + 2) + "|")
-    for method in METHODS:
+    for method in arguments.methods:
         cells = [method]
         for task in TASKS:
-            regrets = [regret(method, task, seed) for seed in range(seeds)]
+            regrets = [regret(method, task, seed) for seed in range(arguments.seeds)]
             cells.append("{1:.2g} ({0:.2g} to {2:.2g})".format(*np.quantile(regrets, [0, 0.5, 1])))
         cells.append(f"{seconds_of_an_ask(method):.3g}")
         print("| " + " | ".join(cells) + " |", flush=True)

@@ -25,8 +25,8 @@ from research.models import (
 from research.names import numbers_of, public_functions
 from research.optimizers import algorithms, averaging, schedules
 from research.training import lanes, modes
+from research.tuning import acquisition, engines, lane_modes, samplers, schedulers
 from research.tuning import config as search
-from research.tuning import engines, lane_modes, samplers, schedulers
 
 # The keys of the config whose values are names, and the modules whose functions they name.
 NAMED: dict[str, ModuleType] = {
@@ -48,6 +48,7 @@ NAMED: dict[str, ModuleType] = {
 # Those of the section `search`, which only the configs of searches have.
 SEARCH: dict[str, ModuleType] = {
     "search.method": samplers,
+    "search.acquisition": acquisition,
     "search.scheduler": schedulers,
     "search.lane_mode": lane_modes,
     "search.engine": engines,

@@ -31,6 +31,7 @@ td:first-child { overflow-wrap: normal; }
 .columns .scroll { overflow: visible; } summary { cursor: pointer; }
 pre { background: #f5f5f5; border-radius: 6px; padding: 8px 12px; white-space: pre-wrap;
   overflow-wrap: anywhere; }
+.flag { display: inline-block; }
 .warning { border-left: 4px solid #E69F00; padding-left: 12px; color: #222; }
 """
 

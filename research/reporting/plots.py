@@ -242,6 +242,8 @@ def figure(traces: list[dict], **layout) -> dict:
     for axis in [name for name in layout if name.startswith(("xaxis", "yaxis"))]:
         style = {"gridcolor": "#e8e8e8", "linecolor": "#888", "ticks": "outside"}
         layout[axis] = {**style, "automargin": True, **layout[axis]}
+        if axis.startswith("y") and "title" in layout[axis]:  # wide labels would run into it
+            layout[axis]["title"] = {"standoff": 10, **layout[axis]["title"]}
     return {
         "data": traces,
         "layout": {

@@ -87,10 +87,10 @@ def last_score(trial: Trial) -> float:
 
 
 def short_names(space: Space) -> dict[str, str]:
-    """The last word of each key, where it is no other's too."""
+    """The last word of each key, where it is no other's too, and says what it names."""
     words = [key.rpartition(".")[2] for key in space.keys]
     return {
-        key: word if words.count(word) == 1 else key
+        key: word if words.count(word) == 1 and word not in ("name", "names") else key
         for key, word in zip(space.keys, words, strict=True)
     }
 

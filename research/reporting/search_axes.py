@@ -62,6 +62,8 @@ def parallel_coordinates(search: Search, trials: Sequence[Trial], scale: Scale) 
             "cmin": low,
             "cmax": high,
         },
+        "labelfont": {"size": 13},
+        "tickfont": {"size": 12},
         "labelangle": 0 if len(dimensions) <= 8 else -20,
         "unselected": {"line": {"opacity": 0.05}},
     }
@@ -166,7 +168,7 @@ def surfaces(found: Surface, trials: Sequence[Trial], best: Trial, scale: Scale)
         "customdata": [[scale.told(score) for score in row] for row in found.scores],
         "hovertemplate": "expected %{customdata}<extra></extra>",
         "colorbar": {
-            "title": {"text": "expected<br>score"},
+            "title": {"text": "expected score", "side": "right"},
             "tickvals": ticks,
             "ticktext": [scale.told(10**tick if scale.log else tick) for tick in ticks],
             "thickness": 14,
@@ -177,7 +179,7 @@ def surfaces(found: Surface, trials: Sequence[Trial], best: Trial, scale: Scale)
         "zmin": 0,
         "colorscale": [[0, "#fff"], [1, "#636363"]],
         "hovertemplate": "%{z:.3f}<extra></extra>",
-        "colorbar": {"title": {"text": "standard<br>deviation"}, "thickness": 14},
+        "colorbar": {"title": {"text": "standard deviation", "side": "right"}, "thickness": 14},
     }
     places = [
         [position(axis, value) for value in values]
@@ -267,7 +269,12 @@ def _boxes(axis: Axis, rounds: Sequence[Round]) -> dict:
             drawn(trials, "trials", {"color": COLORS[7], "size": 5}, 0.6),
             drawn(best, "best of the round", {"color": COLORS[1], "size": 12, "symbol": "star"}, 0),
         ],
-        xaxis={"title": {"text": "round"}, "dtick": 1, "range": [0.4, len(rounds) + 0.6]},
+        xaxis={
+            "title": {"text": "round, and its share of the duration"},
+            "tickvals": [r.number + 1 for r in rounds],
+            "ticktext": [f"{r.number + 1} ({r.share:.0%})" for r in rounds],
+            "range": [0.4, len(rounds) + 0.6],
+        },
         yaxis=axis_of(axis),
         shapes=shapes,
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},

@@ -13,7 +13,7 @@ from research.reporting import search_axes, search_plots
 from research.reporting import search_statistics as statistics
 from research.reporting.document import Figures, document, number, table, tiles, values
 from research.reporting.scales import Scale, last_score, scale_of, short_names
-from research.reporting.search_surface import surface
+from research.reporting.search_surface import Surface, surface
 from research.reporting.searched import Search, read_search
 from research.reporting.writers import write_text
 from research.tuning.results import ENDS, best, command_line, overrides
@@ -100,8 +100,9 @@ def _head(search: Search, found: Trial | None) -> str:
         shown.append(("running", str(running)))
     head = tiles(shown)
     if found is not None:
-        line = command_line(overrides(search.config, found))
-        head += f"<p>The best trial's values, as flags to paste:</p><pre>{escape(line)}</pre>"
+        flags = [command_line({k: v}) for k, v in overrides(search.config, found).items()]
+        line = " ".join(f'<span class="flag">{escape(flag)}</span>' for flag in flags)
+        head += f"<p>The best trial's values, as flags to paste:</p><pre>{line}</pre>"
     if (search.folder / "best.py").exists():
         command = f"python -m research.main --config={search.folder / 'best.py'}"
         head += f"<p>The same, trained and tested:</p><pre>{escape(command)}</pre>"
@@ -120,9 +121,10 @@ def _best_so_far(searches: Sequence[Search], scale: Scale, figure) -> str:
         figure(search_plots.best_so_far(searches, scale, over)) for over in ("trials", "epochs")
     ]
     parts.append("</div><p>The least score that trials came to, finished or stopped, in order of")
-    parts.append(
-        "their numbers, each with the epochs it trained. The band is a bootstrap, 5 to 95 %,"
-    )
+    parts.append("their numbers, each with the epochs it trained.")
+    if len(searches) == 1:
+        parts.append("Points that are filled were trained to their end.")
+    parts.append("The band is a bootstrap, 5 to 95 %,")
     parts.append(
         "dotted the median: the same trials drawn with replacement, and so the luck of the"
     )
@@ -144,6 +146,8 @@ def _curves(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, 
     parts.append("<p>Each trial's score after each piece; each colour is a tenth of the trials, by")
     parts.append("where they ended. Thin: not trained to their end. What is at the")
     parts.append("upper edge lies there or above.")
+    if any(trial.proposal.parent is not None for trial in drawn):
+        parts.append("A copy begins where the trial was copied whose state it took over.")
     if len(drawn) < len(search.trials):
         parts.append(f"Here and below {len(drawn):,} of {len(search.trials):,} trials are drawn,")
         parts.append("evenly spread over their ranks.")
@@ -169,7 +173,10 @@ def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, fi
     parts += map(figure, search_axes.slices(search, drawn, found, scale))
     parts.append("</div><p>Filled circles: finished; open: stopped before; diamonds: replaced;")
     parts.append("crosses: diverged. What is at the upper edge lies there or above. Circled: the")
-    parts.append("best. Where one word stands for a column, points are spread over its width.</p>")
+    parts.append("best. Where one word stands for a column, points are spread over its width.")
+    if any(axis.when for axis in search.space.axes):
+        parts.append("An axis with a condition has the trials that meet it.")
+    parts.append("</p>")
     parts.append("<h2>Parallel coordinates</h2>")
     parts.append(figure(search_axes.parallel_coordinates(search, drawn, scale)))
     parts.append("<p>Dark: the best. Drag along an axis to choose a range, drag its name to move")
@@ -178,16 +185,28 @@ def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, fi
         parts.append("<h2>What a surrogate expects</h2>")
         parts.append('<div class="grid">')
         parts += map(figure, search_axes.surfaces(found_surface, drawn, found, scale))
-        parts.append(
-            "</div><p>A Gaussian process over all trials, along the two most important axes"
-        )
-        parts.append(
-            "of the best trial, whose other values it keeps. Right: how unsure it is; 1 is"
-        )
-        parts.append(
-            "the deviation of all scores. Points: trials, whatever their other values.</p>"
-        )
+        parts.append(f"</div><p>{_surface_told(found_surface, found, bool(shares))}</p>")
     return "\n".join(parts)
+
+
+def _surface_told(surface: Surface, best: Trial, measured: bool) -> str:
+    """What is drawn of a surrogate, and why these two axes."""
+    first, second = (
+        f"<code>{escape(axis.key)}</code> ({share:.0%})"
+        for axis, share in zip(surface.axes, surface.shares, strict=True)
+    )
+    why = "importance above" if measured else "effect on what it expects"
+    lines = [
+        "Left: the score that a Gaussian process over all trials expects. Right: how unsure it is;",
+        "1 is the deviation of all scores, on the scale it works on. It has learnt all axes; drawn",
+        f"are the two of the largest {why}, {first} and {second}.",
+    ]
+    if surface.others:
+        told = ", ".join(f"{key} = {_value_told(value)}" for key, value in surface.others.items())
+        lines.append(f"The others stay where the best trial, {best.number}, has them:")
+        lines.append(f"<code>{escape(told)}</code>.")
+    lines.append("Points: trials, whatever their other values; the large one is the best.")
+    return "\n".join(lines)
 
 
 def _rounds(search: Search, figure) -> str:
@@ -206,10 +225,9 @@ def _rounds(search: Search, figure) -> str:
 
 def _course(search: Search, figure) -> str:
     parts = ["<h2>Slots</h2>", figure(search_plots.timeline(search))]
-    parts.append(
-        "<p>A bar is a trial in its slot; where one ends before the last piece its slot is"
-    )
-    parts.append("given the next one.</p>")
+    parts.append("<p>A bar is a trial in its slot, with its number; its colour says how it ended.")
+    parts.append("Where one ends, or has to wait for others, its slot is given the next one; one")
+    parts.append("that waited goes on in any slot, with another bar.</p>")
     if any(trial.end in (STOPPED, REPLACED) for trial in search.trials):
         parts += ["<h2>Rungs</h2>", figure(search_plots.pieces(search))]
         parts.append("<p>How many trials came to the end of each piece, and what became of them")

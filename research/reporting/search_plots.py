@@ -28,6 +28,7 @@ ENDS = {  # colour and symbol of a trial, by how it ended
 VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58",
            "#b5de2b", "#fde725")  # fmt: skip
 _ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
+_LATER, _WENT_ON = "waited, and went on later", "#d9d9d9"
 _POINTS = 200  # of a band
 _POINTS_OF_TRIALS = 2000
 _STAYS = 3000  # drawn, at most
@@ -163,7 +164,7 @@ def learning_curves(trials: Sequence[Trial], best: Trial, scale: Scale, score_sc
     finals = score_scale.place(last_score(trial) for trial in order)
     ticks = [0, 0.25, 0.5, 0.75, 1]
     told = [score_scale.told(float(q)) for q in np.quantile(finals, ticks)]
-    bar = {"title": {"text": "final<br>score"}, "tickvals": ticks, "ticktext": told}
+    bar = {"title": {"text": "final score", "side": "right"}, "tickvals": ticks, "ticktext": told}
     traces.append(
         {
             "type": "scatter",
@@ -228,9 +229,15 @@ def timeline(search: Search) -> dict:
     rows = {place: row for row, place in enumerate(places)}
     height = min(max(22 * len(rows), 120), 640)
     numbered = height / len(rows) >= 14 and len(stays) <= 300
+    last = {stay.trial: stay for stay in search.stays}
+    groups: dict[str, list] = {}
+    for stay in stays:
+        final = last[stay.trial] is stay
+        groups.setdefault(search.trials[stay.trial].end if final else _LATER, []).append(stay)
     traces = []
-    for end, (color, _) in ENDS.items():
-        found = [stay for stay in stays if search.trials[stay.trial].end == end]
+    colors = {end: color for end, (color, _) in ENDS.items()} | {_LATER: _WENT_ON}
+    for end, color in colors.items():
+        found = groups.get(end)
         if not found:
             continue
         traces.append(
@@ -246,7 +253,7 @@ def timeline(search: Search) -> dict:
                 "textposition": "inside",
                 "insidetextanchor": "middle",
                 "textangle": 0,
-                "customdata": [_stay_told(search.trials[stay.trial]) for stay in found],
+                "customdata": [_stay_told(search.trials[stay.trial], stay.piece) for stay in found],
                 "marker": {"color": color, "line": {"color": "#fff", "width": 1}},
                 "hovertemplate": "%{customdata}<extra></extra>",
             }
@@ -275,8 +282,9 @@ def timeline(search: Search) -> dict:
     )
 
 
-def _stay_told(trial: Trial) -> str:
-    told = f"trial {trial.number}: {trial.end or 'running'} after piece {trial.piece}"
+def _stay_told(trial: Trial, piece: int) -> str:
+    end = (trial.end or "running") if piece == trial.piece else _LATER
+    told = f"trial {trial.number}: {end}, after piece {piece}"
     if trial.proposal.parent is not None:
         told += f", copied from trial {trial.proposal.parent}"
     return f"{told} of {trial.pieces}"
@@ -307,7 +315,7 @@ def pieces(search: Search) -> dict:
                 went_on[trial.reports[0]["piece"] - 1 : trial.piece - 1] += 1
         if here.any():
             traces.append(_bars(f"{end or 'running'} there", here, color))
-    traces.append(_bars("went on", went_on, "#d9d9d9"))
+    traces.append(_bars("went on", went_on, _WENT_ON))
     return figure(
         traces,
         xaxis={"title": {"text": "piece of the training"}, "dtick": 1 if count <= 20 else None},

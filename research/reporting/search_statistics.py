@@ -114,7 +114,7 @@ def _border_told(axis: Axis, value: float, side: str, number: int) -> str:
     )
     limits = TRACED.get(axis.key) or LIMITS.get(axis.key) or (-math.inf, math.inf)
     if end == limits[side == "upper"]:
-        return told + "The key allows no more."
+        return told + f"The key allows no {'less' if side == 'lower' else 'more'}."
     return told + "A wider axis may hold better values."
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,6 +20,8 @@ class Surface:
     """What a Gaussian process expects where two axes vary, and all others are the best trial's."""
 
     axes: tuple[Axis, Axis]
+    shares: tuple[float, float]  # of all axes' importance; of all their main effects
+    others: dict[str, Any]  # the best trial's values of the axes that do not vary
     values: tuple[list, list]  # along each of them
     scores: np.ndarray  # (second, first)
     deviations: np.ndarray  # (second, first); 1: that of all scores, on the surrogate's scale
@@ -47,13 +50,16 @@ def surface(
     order = sorted(best.values, key=lambda key: shares.get(key, 0.0), reverse=True)
     first, second = sorted(space.keys.index(key) for key in order[:2])
     axes = space.axes[first], space.axes[second]
+    of_all = tuple(shares.get(axis.key, 0.0) / (sum(shares.values()) or 1.0) for axis in axes)
+    others = {key: value for key, value in best.values.items() if key not in order[:2]}
     values = tuple(map(_along, axes))
     units = np.tile(space.encode(best.values), (len(values[1]), len(values[0]), 1))
     units[..., first] = [axes[0].encode(value) for value in values[0]]
     units[..., second] = np.array([axes[1].encode(value) for value in values[1]])[:, None]
     mean, deviation = surrogate.predict(units.reshape(-1, space.size))
     shape = units.shape[:2]
-    return Surface(axes, values, surrogate.score(mean).reshape(shape), deviation.reshape(shape))
+    scores = surrogate.score(mean).reshape(shape)
+    return Surface(axes, of_all, others, values, scores, deviation.reshape(shape))
 
 
 def _score(trial: Trial) -> float:

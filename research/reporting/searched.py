@@ -26,6 +26,7 @@ class Stay:
     slot: int
     first: int  # turn, from 0
     last: int
+    piece: int  # the last that it trained there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,9 +153,9 @@ def stays_of(lines: Sequence[dict], trials: Sequence[Trial], space: Space) -> li
         reported |= report
         stay, until = standing.get((program, line["slot"]), (None, 0))
         if stay and stay.trial == trial and until == turns[program] - 1:
-            stay.last = turn
+            stay.last, stay.piece = turn, line["piece"]
         else:
-            stay = Stay(trial, program, line["slot"], turn, turn)
+            stay = Stay(trial, program, line["slot"], turn, turn, line["piece"])
             stays.append(stay)
         standing[program, line["slot"]] = stay, turns[program]
     return stays

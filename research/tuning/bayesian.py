@@ -1,14 +1,16 @@
 """Bayesian optimisation: from trials to a Gaussian process over their scores, and to the next."""
 
 import contextlib
+import functools
 import math
 from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.tree_util import Partial
 from threadpoolctl import threadpool_limits
 
-from research.tuning import acquisition, gaussian_process
+from research.tuning import batches, gaussian_process, posterior
 from research.tuning.history import generator, outcome, sobol_points
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Trial
@@ -18,8 +20,17 @@ _GROUPS, _CANDIDATES = 4, 256  # groups of candidates, and how many in each
 _REACH = (0.1, 0.01)  # deviations of candidates near good trials, in the unit cube
 
 
-def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> np.ndarray:
-    """The next points of the unit cube, (count, size): a Sobol sequence first, then a batch."""
+def propose(
+    space: Space,
+    trials: Sequence[Trial],
+    count: int,
+    seed: int,
+    acquisition: functools.partial,
+) -> np.ndarray:
+    """The next points of the unit cube, (count, size): a Sobol sequence first, then a batch.
+
+    `acquisition` is of research/tuning/acquisition.py, bound to its numbers.
+    """
     beginning = count
     if any(math.isfinite(outcome(trial)) for trial in trials):
         beginning = min(max(8, 2 * space.size) - len(trials), count)
@@ -29,7 +40,7 @@ def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> np.
     if beginning > 0:
         first = sobol_points(space.size, seed, len(trials), beginning)
     random = generator(seed, len(trials))
-    found = Surrogate(space, trials).batch(first, count - len(first), random)
+    found = Surrogate(space, trials).batch(first, count - len(first), random, acquisition)
     return np.concatenate([first, found])
 
 
@@ -52,7 +63,13 @@ class Surrogate:
         with _alone():
             self._parameters = gaussian_process.fit(self._rows, self._y, self._columns.inputs)
 
-    def batch(self, first: np.ndarray, count: int, random: np.random.Generator) -> np.ndarray:
+    def batch(
+        self,
+        first: np.ndarray,
+        count: int,
+        random: np.random.Generator,
+        acquisition: functools.partial,
+    ) -> np.ndarray:
         """Points (count, size) to try beside the running ones and the `first` (p, size)."""
         from scipy.special import ndtri
 
@@ -63,10 +80,13 @@ class Surrogate:
         )
         quantiles = ndtri((np.arange(_SAMPLES) + 0.5) / _SAMPLES)
         draws = random.permuted(np.tile(quantiles, (len(pending) + count, 1)), axis=1)
+        # Numbers go into a program as arguments: it is not compiled anew for each partial.
+        acquisition = Partial(acquisition.func, **acquisition.keywords)
         with _alone():
-            posterior = self._posterior(_SAMPLES, len(draws))
-            rows = acquisition.batch(
-                posterior, len(self._rows), pending, groups, free, draws, self._columns.inputs
+            given = self._posterior(_SAMPLES, len(draws))
+            place = len(self._rows)
+            rows = batches.batch(
+                acquisition, given, place, pending, groups, free, draws, self._columns.inputs
             )
         return self._columns.decode(rows)
 
@@ -74,8 +94,7 @@ class Surrogate:
         """Mean and deviation of points (m, size), as `observations` scales scores."""
         rows, _ = self._columns.encode(units)
         with _alone():
-            posterior = self._posterior(1, 0)
-            mean, variance = acquisition.predicted(posterior, rows, self._columns.inputs)
+            mean, variance = posterior.predicted(self._posterior(1, 0), rows, self._columns.inputs)
             return np.asarray(mean)[0], np.sqrt(variance)
 
     def score(self, y: np.ndarray) -> np.ndarray:
@@ -89,9 +108,9 @@ class Surrogate:
         mean, _ = self.predict(self._units)
         return self._ended[np.where(np.isfinite(self._scores), mean, np.inf).argmin()]
 
-    def _posterior(self, samples: int, more: int) -> acquisition.Posterior:
+    def _posterior(self, samples: int, more: int) -> posterior.Posterior:
         padded = gaussian_process.padded(self._rows, self._y, more)
-        return acquisition.observed(
+        return posterior.observed(
             self._parameters, *padded, inputs=self._columns.inputs, samples=samples
         )
 

@@ -20,6 +20,8 @@ def default_search() -> ConfigDict:
     search.seed = 0  # of the method; what is trained starts from `seed`
     search.enqueue = ()  # points that go first: tuples of (key, value) pairs
     search.grid_points = 3  # grid: values on each continuous axis
+    search.acquisition = "log_expected_improvement"  # bayes: research/tuning/acquisition.py
+    search.beta = 1.0  # upper_confidence_bound: bounds lie sqrt(beta) deviations from the mean
     search.rounds = 3  # coarse_to_fine: each in a narrower box
     search.round_method = "random"  # coarse_to_fine: any other method
     search.round_trials = 16  # coarse_to_fine: in each round; the last takes what is left
@@ -61,6 +63,7 @@ def default_search() -> ConfigDict:
 LIMITS: dict[str, tuple[float, float]] = {
     "search.seed": (0, 2**32),
     "search.grid_points": (1, 2**31),
+    "search.beta": (0, math.inf),
     "search.rounds": (1, 2**31),
     "search.round_trials": (1, 2**31),
     "search.round_shares": (0, math.inf),

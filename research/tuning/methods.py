@@ -19,7 +19,8 @@ def from_config(search: ConfigDict) -> Callable:
     """
     _check(search)
     method = resolve("config.search.method", search.method, samplers)
-    return bind(method, {**search, "round_method": _within_rounds(search)}, {})
+    section = {**_with_acquisition(search), "round_method": _within_rounds(search)}
+    return bind(method, section, {})
 
 
 def rounds(search: ConfigDict, space: Space, trials: Sequence[Trial]) -> list[boxes.Round]:
@@ -35,7 +36,16 @@ def _within_rounds(search: ConfigDict) -> Callable:
     if name == samplers.coarse_to_fine.__name__:
         methods.pop(name)
         raise unknown_name("config.search.round_method", name, methods)
-    return bind(resolve("config.search.round_method", name, samplers), search, {})
+    method = resolve("config.search.round_method", name, samplers)
+    return bind(method, _with_acquisition(search), {})
+
+
+def _with_acquisition(search: ConfigDict) -> dict:
+    """The section with the function, bound to its numbers, in the place of its name."""
+    from research.tuning import acquisition  # imports jax
+
+    function = resolve("config.search.acquisition", search.acquisition, acquisition)
+    return {**search, "acquisition": bind(function, search, {})}
 
 
 def _check(search: ConfigDict) -> None:

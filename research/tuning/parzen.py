@@ -15,6 +15,15 @@ from research.tuning.history import outcome, seed_of
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Proposal, Trial
 
+# What decides the proposals stands here, so that another version of Optuna makes the same ones.
+_OPTIONS = {
+    "n_startup_trials": 10,  # random points until so many trials have ended
+    "n_ei_candidates": 24,  # drawn from the good ones' density; the best of them is proposed
+    "multivariate": True,  # one density over all axes: what is good may be so together alone
+    "group": False,  # conditional axes are drawn one by one; in groups is experimental in Optuna
+    "constant_liar": True,  # running trials count as bad: a batch spreads, and is no one's repeat
+}
+
 
 def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
     """The next points; each is drawn by its number, whatever the size of the batch."""
@@ -25,7 +34,7 @@ def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> lis
         study.add_trials([_told(space, trial) for trial in trials])
         proposals = []
         for number in range(len(trials), len(trials) + count):
-            study.sampler = TPESampler(seed=seed_of(seed, number))
+            study.sampler = TPESampler(seed=seed_of(seed, number), **_OPTIONS)
             proposals.append(Proposal(_asked(space, study.ask())))
         return proposals
     finally:

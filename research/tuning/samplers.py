@@ -62,14 +62,17 @@ def cmaes(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[
     return _decoded(space, evolution.propose(space, trials, count, seed))
 
 
-def bayes(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
-    """A Gaussian process over the scores; batches of the largest expected improvement.
+def bayes(
+    space: Space, trials: Sequence[Trial], count: int, seed: int, *, acquisition: Callable
+) -> list[Proposal]:
+    """A Gaussian process over the scores (Snoek et al., 2012); `acquisition` says what is next.
 
-    Snoek et al. (2012), Ament et al. (2023). Trials that run count with scores they may come to.
+    A batch is chosen point by point; those before, and trials that run, count with scores they may
+    come to.
     """
     from research.tuning import bayesian
 
-    return _decoded(space, bayesian.propose(space, trials, count, seed))
+    return _decoded(space, bayesian.propose(space, trials, count, seed, acquisition))
 
 
 def coarse_to_fine(

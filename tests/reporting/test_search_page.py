@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from searches import COHORTS, NAME, RATE, SMOOTHING, search, searched
 
 from research.errors import UserError
-from research.reporting import scales, search_page
+from research.reporting import scales, search_page, search_plots
 from research.reporting import search_statistics as statistics
 from research.reporting import searched as folders
 from research.reporting.document import plotly_script
@@ -92,7 +92,7 @@ def test_a_program_waits_while_another_trains():
     trials = [trial({NAME: name}, number=n) for n, name in enumerate(("adam", "sgd", "adam"))]
 
     def report(number, slot):
-        return {"event": "report", "trial": number, "slot": slot}
+        return {"event": "report", "trial": number, "slot": slot, "piece": 1}
 
     lines = [report(0, 0), report(2, 1), report(1, 0), report(0, 0), report(2, 1), report(0, 0)]
     stays = folders.stays_of(lines, trials, space)
@@ -102,6 +102,20 @@ def test_a_program_waits_while_another_trains():
     lines = [report(0, 0), {"event": "end"}, report(2, 1), {"event": "end"}, report(0, 0)]
     told = [(s.trial, s.first, s.last) for s in folders.stays_of(lines, trials, space)]
     assert told == [(0, 0, 0), (2, 1, 1), (0, 2, 2)]
+
+
+def test_a_trial_that_waited_has_a_bar_for_each_time(tmp_path):
+    config, slots = SEARCHES["halving"]
+    found = folders.read_search(folder(tmp_path, config=config, slots=slots)[0])
+    stays = Counter(stay.trial for stay in found.stays)
+    bars = {trace["name"]: trace for trace in search_plots.timeline(found)["data"]}
+    drawn = {name: sorted(map(int, trace["text"])) for name, trace in bars.items()}
+    again = [number for number, count in stays.items() for _ in range(count - 1)]
+    assert again and drawn.pop("waited, and went on later") == sorted(again)
+    for end, numbers in drawn.items():
+        assert numbers == [one.number for one in found.trials if one.end == end]
+    told = bars["waited, and went on later"]["customdata"]
+    assert all(re.fullmatch(r"trial \d+: waited, .* after piece 1 of 6|.* 2 of 6", x) for x in told)
 
 
 @given(
@@ -218,8 +232,10 @@ def test_one_search(tmp_path):
     found = results.best(study.trials)
     for words in ("Best so far", "Learning curves", "Slices", "Parallel coordinates", "Slots",
                   "Rungs", f"trial {found.number}", "20 trials trained to their end",
-                  f"--config.{RATE}=", "config.search"):  # fmt: skip
+                  f"--config.{RATE}=", "config.search", "An axis with a condition",
+                  "effect on what it expects"):  # fmt: skip
         assert words in html
+    assert scales.short_names(Space.from_config(searched(COHORTS)))[NAME] == NAME  # not "name"
     assert html.count("Plotly.newPlot('figure") == 2 + 1 + 3 + 1 + 2 + 1 + 1
     (workdir / "best.py").touch()
     assert f"python -m research.main --config={workdir}/best.py" in written(tmp_path, workdir)
@@ -236,7 +252,12 @@ def test_importances_of_the_axes_by_the_optuna_journal(tmp_path):
     shares = statistics.importances(study.trials, journal)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares[RATE] > shares[SMOOTHING]  # (log10(rate) + 2.5)^2 is most of that loss
-    assert "Watanabe" in written(tmp_path, workdir)
+    html = written(tmp_path, workdir)
+    assert "Watanabe" in html
+    told = (
+        f"importance above, <code>{RATE}</code> ({shares[RATE]:.0%}) and <code>{SMOOTHING}</code>"
+    )
+    assert told in html  # the axes that the surrogate is drawn over
 
 
 def test_several_searches_compare_at_equal_budget(tmp_path):

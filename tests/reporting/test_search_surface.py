@@ -49,12 +49,15 @@ def test_it_is_the_function_over_the_axes_that_matter():
     assert np.abs(found.scores - truth)[:, inside].mean() < 0.08
     assert np.all(found.deviations >= 0)
     assert found.values[0][0] == 1e-4 and found.values[0][-1] == 1e-1
+    assert found.others == {DROPOUT: best(known).values[DROPOUT]}
+    assert found.shares[0] > found.shares[1] > 0.05 and 0.95 < sum(found.shares) <= 1
 
 
 def test_importances_choose_the_axes_where_there_are_any():
     known = trials(SPACE, 20)
     found = surface(SPACE, known, best(known), {DROPOUT: 0.6, SMOOTHING: 0.3, RATE: 0.1})
     assert [axis.key for axis in found.axes] == [DROPOUT, SMOOTHING]
+    assert found.shares == pytest.approx((0.6, 0.3)) and set(found.others) == {RATE}
 
 
 def test_words_are_columns():
@@ -88,6 +91,7 @@ def test_the_boxes_are_those_of_the_rounds(tmp_path):
     for drawn, key in ((first, RATE), (second, SMOOTHING)):
         boxes = [(shape["y0"], shape["y1"]) for shape in drawn["layout"]["shapes"]]
         assert boxes == [found_round.box[key] for found_round in rounds]
+        assert drawn["layout"]["xaxis"]["ticktext"] == ["1 (10%)", "2 (30%)", "3 (100%)"]
         points, stars = drawn["data"]
         assert len(points["y"]) == 24
         assert stars["customdata"] == [found_round.best.number for found_round in rounds]

@@ -1,14 +1,17 @@
-"""The surrogate of `bayes` and its acquisition: closed forms, finite differences, Monte Carlo."""
+"""The surrogate of `bayes` and its acquisitions: closed forms, finite differences, Monte Carlo."""
 
+import functools
 import math
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from scipy import stats
 
-from research.tuning import acquisition, bayesian, gaussian_process
+from research.tuning import acquisition, batches, bayesian, gaussian_process
+from research.tuning import posterior as given
 from research.tuning.axes import Axis
 from research.tuning.bayesian import Surrogate, observations
 from research.tuning.gaussian_process import Inputs
@@ -25,6 +28,9 @@ SPACE = Space(
         Axis("choice", "z", values=("a", "b")),
     )
 )
+IMPROVEMENT = functools.partial(acquisition.log_expected_improvement)
+BOUND = functools.partial(acquisition.upper_confidence_bound, beta=4.0)
+both = pytest.mark.parametrize("worth", [IMPROVEMENT, BOUND], ids=["improvement", "bound"])
 
 
 @pytest.fixture(autouse=True)
@@ -59,14 +65,14 @@ def reference_covariance(left, right):
 
 def posterior_of(x, y, more=0, samples=1):
     padded = gaussian_process.padded(x, y, more)
-    return acquisition.observed(PARAMETERS, *padded, inputs=INPUTS, samples=samples)
+    return given.observed(PARAMETERS, *padded, inputs=INPUTS, samples=samples)
 
 
 def test_posterior_is_the_closed_form():
     (x, y), (new, _) = data(20), data(7, seed=1)
     noisy = reference_covariance(x, x) + math.exp(PARAMETERS[4]) * np.eye(20)
     cross = reference_covariance(x, new)
-    mean, variance = acquisition.predicted(posterior_of(x, y), new, INPUTS)
+    mean, variance = given.predicted(posterior_of(x, y), new, INPUTS)
     np.testing.assert_allclose(mean[0], cross.T @ np.linalg.solve(noisy, y), rtol=1e-9)
     expected = math.exp(PARAMETERS[3]) - np.sum(cross * np.linalg.solve(noisy, cross), axis=0)
     np.testing.assert_allclose(variance, expected, rtol=1e-9)
@@ -95,25 +101,35 @@ def test_gradients_are_those_of_finite_differences():
         )
         assert float(gradient[index]) == pytest.approx(float(ahead - behind) / 2e-5, rel=1e-6)
 
-    posterior, (new, _) = posterior_of(*data(20)), data(3, seed=1)
-    worth = lambda x: acquisition.log_expected_improvement(posterior, x, INPUTS)  # noqa: E731
-    _, gradient = acquisition._worth_and_gradient(posterior, new, inputs=INPUTS)
+
+@both
+@pytest.mark.parametrize("first", [True, False])
+def test_gradients_of_what_a_point_is_worth_are_those_of_finite_differences(worth, first):
+    posterior, (new, _) = posterior_of(*data(20), more=1, samples=2), data(5, seed=1)
+    pool = given.candidates(posterior, new, inputs=INPUTS)
+    judge = batches.judge(Partial(worth.func, **worth.keywords), posterior, pool, inputs=INPUTS)
+    draws = np.array([0.5, -0.5])
+    posterior, _ = given.extended(posterior, pool, new[4], 20, draws, inputs=INPUTS)
+    known = functools.partial(batches.worth_and_gradient, judge, posterior, first, inputs=INPUTS)
+    _, gradient = known(new[:3])
     for column in range(2):
         step = np.zeros(4)
         step[column] = 1e-6
-        slope = (worth(new + step) - worth(new - step)) / 2e-6
+        slope = (known(new[:3] + step)[0] - known(new[:3] - step)[0]) / 2e-6
         np.testing.assert_allclose(gradient[:, column], slope, rtol=1e-5, atol=1e-6)
 
 
 def test_expected_improvement_is_that_of_monte_carlo():
     posterior, (new, _) = posterior_of(*data(20)), data(6, seed=1)
-    mean, variance = acquisition.predicted(posterior, new, INPUTS)
-    posterior = posterior._replace(best=jnp.median(mean)[None])
+    moments = given.predicted(posterior, new, INPUTS)
+    mean, variance = moments
+    best = jnp.median(mean)[None]
     drawn = np.asarray(mean) + np.sqrt(variance) * np.random.default_rng(0).standard_normal(
         (400_000, 6)
     )
-    gain = np.maximum(float(posterior.best[0]) - drawn, 0)
-    worth = np.exp(acquisition.log_expected_improvement(posterior, new, INPUTS))
+    gain = np.maximum(float(best[0]) - drawn, 0)
+    context = given.Context(best, moments, True)
+    worth = np.exp(acquisition.log_expected_improvement(moments, moments, context))
     tolerance = 5 * gain.std(axis=0) / math.sqrt(len(gain)) + 1e-12
     assert (np.abs(gain.mean(axis=0) - worth) < tolerance).all()
 
@@ -139,23 +155,90 @@ def test_a_fantasy_is_an_observation():
     (x, y), (new, _) = data(20), data(5, seed=1)
     draws = np.array([[0.3, -1.2], [1.0, 0.4]])
     posterior = posterior_of(x, y, more=2, samples=2)
-    pool, fantasies = acquisition.candidates(posterior, new, inputs=INPUTS), []
+    pool, fantasies = given.candidates(posterior, new, inputs=INPUTS), []
     for row, point in enumerate(new[:2]):
-        mean, variance = acquisition.predicted(posterior, point[None], INPUTS)
+        mean, variance = given.predicted(posterior, point[None], INPUTS)
         noise = math.exp(PARAMETERS[4])
         fantasies.append(np.asarray(mean)[:, 0] + np.sqrt(variance[0] + noise) * draws[row])
-        posterior, pool = acquisition.extended(
+        posterior, pool = given.extended(
             posterior, pool, point, 20 + row, draws[row], inputs=INPUTS
         )
-    mean, variance = acquisition.predicted(posterior, new, INPUTS)
-    np.testing.assert_allclose(pool.mean, mean, rtol=1e-8)
-    np.testing.assert_allclose(pool.variance, variance, rtol=1e-8)
+    mean, variance = given.predicted(posterior, new, INPUTS)
+    np.testing.assert_allclose(pool.moments.mean, mean, rtol=1e-8)
+    np.testing.assert_allclose(pool.moments.variance, variance, rtol=1e-8)
     for sample in range(2):
         longer = np.append(y, [fantasy[sample] for fantasy in fantasies])
         at_once = posterior_of(np.concatenate([x, new[:2]]), longer)
-        expected, spread = acquisition.predicted(at_once, new, INPUTS)
+        expected, spread = given.predicted(at_once, new, INPUTS)
         np.testing.assert_allclose(mean[sample], expected[0], rtol=1e-8)
         np.testing.assert_allclose(variance, spread, rtol=1e-8)
+
+
+LINE = Inputs(axes=(0,), warped=(False,))  # one number, which is not warped
+LENGTH, AMPLITUDE, NOISE = 0.2, 1.3, 0.01
+
+
+def moments_on_a_line(known, y, x):
+    """Mean and variance at x of a Gaussian process with Matern-5/2, as in the books."""
+
+    def covariance(left, right):
+        r = math.sqrt(5) * np.abs(left[:, None] - right[None]) / LENGTH
+        return AMPLITUDE * (1 + r + r**2 / 3) * np.exp(-r)
+
+    cross = covariance(known, x)
+    solved = np.linalg.solve(covariance(known, known) + NOISE * np.eye(len(known)), cross)
+    return y @ solved, AMPLITUDE - (cross * solved).sum(0)
+
+
+def bound_and_exploration(known, y, pending, grid, count, beta):
+    """GP-UCB-PE on a grid, number by number: places in it, and the least upper bound."""
+    everywhere = np.append(grid, known)
+    mean, variance = moments_on_a_line(known, y, everywhere)
+    least = (mean + np.sqrt(beta * variance)).min()
+    mean, variance = mean[: len(grid)], variance[: len(grid)]
+    inside = mean - np.sqrt(beta * variance) <= least
+    _, lessened = moments_on_a_line(np.append(known, pending), np.append(y, 0 * pending), grid)
+    found = [np.argmin(mean - np.sqrt(beta * lessened))]
+    while len(found) < count:
+        x = np.concatenate([known, pending, grid[found]])
+        _, variance = moments_on_a_line(x, np.zeros(len(x)), grid)
+        found.append(np.where(inside, variance, -1).argmax())
+    assert 2 * count < inside.sum() < len(grid) - 8  # or any would do, and none were kept out
+    return found, least
+
+
+@pytest.mark.parametrize("beta", [4.0, 9.0])
+@pytest.mark.parametrize("pending", [[], [0.74, 0.31]])
+def test_the_bound_then_pure_exploration(beta, pending):
+    known, pending = np.array([0.05, 0.3, 0.5, 0.62, 0.9]), np.array(pending)
+    y = np.array([1.2, -0.2, 0.4, -0.9, 0.6])
+    grid, count = np.linspace(0, 1, 64), 5
+    expected, least = bound_and_exploration(known, y, pending, grid, count, beta)
+    draws = np.array([[0.4, -0.4]] * (len(pending) + count))
+    padded = gaussian_process.padded(known[:, None], y, len(draws))
+    parameters = np.log([LENGTH, AMPLITUDE, NOISE])
+    posterior = given.observed(parameters, *padded, inputs=LINE, samples=2)
+    worth = Partial(acquisition.upper_confidence_bound, beta=beta)
+    groups = grid.reshape(4, 16, 1)
+    points = functools.partial(batches.batch, worth, posterior, 5, pending[:, None], groups)
+    found = points(np.zeros(groups.shape, bool), draws, LINE)
+    np.testing.assert_allclose(found[:, 0], grid[expected], atol=1e-12)
+
+    # Between the points of the grid it is no worse, and stays in the region.
+    x = points(np.ones(groups.shape, bool), draws, LINE)[:, 0]
+    places = np.append(x, np.linspace(0, 1, 4001))
+    mean, variance = moments_on_a_line(known, y, places)
+    lower = mean - np.sqrt(beta * variance)
+    assert (lower[:count] <= least + 1e-9).all()
+    for place in range(count):
+        before = np.concatenate([known, pending, x[:place]])
+        _, variance = moments_on_a_line(before, np.zeros(len(before)), places)
+        if place == 0:
+            bound = mean - np.sqrt(beta * variance)
+            assert bound[0] <= bound.min() + 1e-3
+        else:
+            most = variance[count:][lower[count:] <= least].max()
+            assert np.sqrt(variance[place]) > 0.97 * np.sqrt(most)
 
 
 def test_fit_finds_what_the_function_depends_on_and_its_noise():
@@ -206,9 +289,10 @@ def quadratic(values):
     return (values["x"] - 0.8) ** 2 + (values["y"] - 0.1) ** 2 + (values["z"] == "a")
 
 
-def test_a_batch_is_good_and_spreads():
+@both
+def test_a_batch_is_good_and_spreads(worth):
     trials = history(SPACE, 20, quadratic)
-    points = [SPACE.decode(unit) for unit in bayesian.propose(SPACE, trials, 8, 0)]
+    points = [SPACE.decode(unit) for unit in bayesian.propose(SPACE, trials, 8, 0, worth)]
     assert min(map(quadratic, points)) < 0.02
     assert np.mean([point["z"] == "b" for point in points]) > 0.6
     places = np.array([SPACE.encode(point) for point in points])
@@ -216,20 +300,22 @@ def test_a_batch_is_good_and_spreads():
     assert distances[np.triu_indices(8, 1)].min() > 0.009
 
 
-def test_running_trials_keep_others_away():
+@both
+def test_running_trials_keep_others_away(worth):
     trials = history(SPACE, 20, quadratic)
-    first = SPACE.decode(bayesian.propose(SPACE, trials, 1, 0)[0])
+    first = SPACE.decode(bayesian.propose(SPACE, trials, 1, 0, worth)[0])
     again = [*trials, Trial(20, Proposal(first), 1, [], RUNNING)]
-    second = SPACE.decode(bayesian.propose(SPACE, again, 1, 0)[0])
+    second = SPACE.decode(bayesian.propose(SPACE, again, 1, 0, worth)[0])
     assert max(abs(first["x"] - second["x"]), abs(first["y"] - second["y"])) > 0.009
 
 
-def test_where_trials_diverged_none_are_proposed():
+@both
+def test_where_trials_diverged_none_are_proposed(worth):
     trials = history(SPACE, 24, quadratic)
     for trial in trials:
         if trial.values["z"] == "b":  # which holds the least, were it not to diverge
             trial.end = DIVERGED
-    points = [SPACE.decode(unit) for unit in bayesian.propose(SPACE, trials, 8, 0)]
+    points = [SPACE.decode(unit) for unit in bayesian.propose(SPACE, trials, 8, 0, worth)]
     assert np.mean([point["z"] == "a" for point in points]) > 0.6
 
 
@@ -275,6 +361,6 @@ def test_a_surrogate_tells_scores_and_the_best_under_noise():
 
 def test_the_rest_of_the_process_stays_in_float32():
     with jax.enable_x64(False):
-        bayesian.propose(SPACE, history(SPACE, 20, quadratic), 1, 0)
+        bayesian.propose(SPACE, history(SPACE, 20, quadratic), 1, 0, IMPROVEMENT)
         assert jnp.ones(3).dtype == jnp.float32
         assert jax.jit(lambda x: x * 2)(np.ones(3)).dtype == jnp.float32
