@@ -97,17 +97,16 @@ class _Populations:
     def open(self, values: dict, facts: dict | None):
         """As `Study` asks for it."""
         population = self._population(values)
-        if facts is None:
-            population.slots = self._slots(population)
-            seconds = population.compile()
-            parameters = population.parameters()
-            facts = {"slots": population.slots, "chunk": population.chunk, "parameters": parameters}
-        else:
-            population.slots = facts["slots"]
-            seconds = population.compile(facts["chunk"])
         self.opened += 1
+        population.slots = facts["slots"] if facts else self._slots(population)
+        self._tell_estimate(population)
+        seconds = population.compile(facts and facts["chunk"])
         self._tell(population, seconds)
-        return population, facts
+        return population, facts or {
+            "slots": population.slots,
+            "chunk": population.chunk,
+            "parameters": population.parameters(),
+        }
 
     def _slots(self, population) -> int:
         """As many as trials ask for and memory allows; or as the config says."""
@@ -118,16 +117,31 @@ class _Populations:
             return max(1, min(search.trials, search.lanes // population.lanes_of_slot))
         return min(wanted, population.fitting())
 
+    def _tell_estimate(self, population) -> None:
+        """Before anything is compiled."""
+        found = population.estimate()
+        self._voice.tell(
+            f"program {self.opened}: by its shapes about {found.memory / 2**20:,.0f} MB, and about "
+            f"{self._all_trials(population, found.seconds)}; compiling"
+        )
+
     def _tell(self, population, compile_seconds: float) -> None:
-        trials, lanes = self._config.search.trials, population.lanes_of_slot
-        turns = -(-trials // population.slots) * self._config.search.pieces
+        """What was measured, in the place of what was expected."""
         several = population.chunk > 1
         how = f"{population.chunk} together" if several else "one after the other"
         self._voice.tell(
             f"program {self.opened}: {population.slots} trials at a time in "
-            f"{population.slots * lanes} lanes, {how}; {population.memory() / 2**20:,.0f} MB; "
-            f"compiled in {_time(compile_seconds)}; {_time(turns * population.seconds())} for "
-            f"{trials} trials, if all are trained to their end"
+            f"{population.slots * population.lanes_of_slot} lanes, {how}; "
+            f"{population.memory() / 2**20:,.0f} MB; compiled in {_time(compile_seconds)}; "
+            f"{self._all_trials(population, population.seconds())}"
+        )
+
+    def _all_trials(self, population, seconds: float) -> str:
+        """'12.3 s for 64 trials, if all are trained to their end', by the seconds of a piece."""
+        search = self._config.search
+        turns = -(-search.trials // population.slots) * search.pieces
+        return (
+            f"{_time(turns * seconds)} for {search.trials} trials, if all are trained to their end"
         )
 
     def _population(self, values: dict):

@@ -64,10 +64,14 @@ def test_what_it_says(whole):
     assert "config.search.trials = 9" in told
     assert "optimizer.learning_rate  log 0.0001 to 0.1" in told
     assert "9 trials by random, scheduler asha; 1 program to compile" in told
+    expected = (
+        r"program 1: by its shapes about \d+ MB, and about [\d.]+ s for 9 trials, if all are "
+        r"trained to their end; compiling\n"
+    )
     cost = (
         r"program 1: 3 trials at a time in 3 lanes, one after the other; \d+ MB; compiled in .* s;"
     )
-    assert re.search(cost, told)
+    assert re.search(expected + cost, told)
     summary = json.loads((workdir / "summary.json").read_text())
     assert re.search(rf"best: validation_loss \d\.\d+ \(trial {summary['best_trial']}\)", told)
     assert "--config.optimizer.learning_rate=" in told

@@ -33,8 +33,8 @@ class Worker:
         self._populate = populate
         self._opened: Any = None  # to be compiled, or else forgotten
         self._populations: dict[int, Any] = {}
-        self._calls = {call.__name__: call for call in (_meet, self._open, self._compile,
-                                                        self._train)}  # fmt: skip
+        calls = (_meet, self._open, self._estimate, self._compile, self._train)
+        self._calls = {call.__name__: call for call in calls}
 
     def call(self, text: str) -> str:
         """[name of a call, argument, ...] -> {'done': answer}, or why it could not be done."""
@@ -54,6 +54,10 @@ class Worker:
             "fitting": population.fitting(),
             "parameters": population.parameters(),
         }
+
+    def _estimate(self, slots: int) -> dict:
+        self._opened.slots = slots
+        return dataclasses.asdict(self._opened.estimate())
 
     def _compile(self, program: int, slots: int, chunk: int | None) -> dict:
         population = self._populations[program] = self._opened
