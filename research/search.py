@@ -88,11 +88,20 @@ class _Populations:
     def __init__(self, config, space, voice, engine: ExitStack):
         self._config, self._space, self._voice, self._engine = config, space, voice, engine
         self._make = None  # what makes them; a search that is over starts no workers
+        self._last = None  # static values of the one that was made last, and it
         self.opened = 0
 
     def check(self) -> None:
-        """Refuses, before a ledger is begun, data and folds that cannot be trained on."""
-        self._population(self._space.decode([0.5] * self._space.size))
+        """Refuses, before a ledger is begun, what cannot be trained, of all programs."""
+        for values in self._space.one_of_each_program():
+            static = self._space.static(values)
+            try:
+                self._population(values).fitting()  # which looks at all that will be computed
+            except UserError as error:
+                if not static:
+                    raise
+                of = ", ".join(f"{key} = {value!r}" for key, value in static.items())
+                raise UserError(f"config.search.space: the program of {of}: {error}") from None
 
     def open(self, values: dict, facts: dict | None):
         """As `Study` asks for it."""
@@ -148,11 +157,13 @@ class _Populations:
         from research.names import bind, resolve
         from research.tuning import engines
 
-        search = self._config.search
+        search, static = self._config.search, self._space.static(values)
+        if self._last and self._last[0] == static:
+            return self._last[1]
         if self._make is None:
             engine = bind(resolve("config.search.engine", search.engine, engines), search, {})
             self._make = self._engine.enter_context(engine(self._voice.workdir, self._voice))
-        return self._make(
+        population = self._make(
             self._space.program(self._config, values),
             1,  # until it is known how many fit
             pieces=search.pieces,
@@ -162,6 +173,8 @@ class _Populations:
             stratified=search.stratified,
             mode=search.lane_mode,
         )
+        self._last = static, population
+        return population
 
 
 def _tell_space(voice, config, space) -> None:

@@ -195,6 +195,22 @@ def test_the_test_split_is_never_touched(tmp_path, command):
             ("--config.search.space=(('integer', 'batch_size', 8, 108, ()),)",),
             "101 programs to compile",
         ),
+        (  # the first alone would be found by looking at some program
+            ("--config.search.space=(('choice', 'batch_size', (32, 16, 2000), ()),)",),
+            "config.search.space: the program of batch_size = 2000: config.batch_size = 2000 is "
+            "larger than the 901 training examples",
+        ),
+        (
+            (
+                "--config.search.space=(('choice', 'model.weight_standardization', (False, True), "
+                "()), ('choice', 'model.fit_weights', ('none', 'lsuv'), ()))",
+            ),
+            "model.weight_standardization = True, model.fit_weights = 'lsuv': config.model.fit_",
+        ),
+        (  # of the model, and only in training
+            ("--config.search.space=(('choice', 'model.ghost_batch_size', (0, 16, 12), ()),)",),
+            "the program of model.ghost_batch_size = 12: config.model.ghost_batch_size = 12 does",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing_behind(arguments, told, tmp_path, command):

@@ -10,8 +10,9 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -82,6 +83,7 @@ class Population:
         seeds: int = 1,
         stratified: bool = True,
         mode: str = "auto",
+        earlier: cross_validation.Folds | None = None,
     ):
         """Loads the data; compiles nothing.
 
@@ -95,6 +97,7 @@ class Population:
           seeds: runs of each trial and fold, of `config.seed` and those after it.
           stratified: whether folds have the classes' shares of the whole.
           mode: a function of `tuning/lane_modes.py`.
+          earlier: those of another population of the same data, cut alike.
 
         Raises:
           UserError: a config that cannot be trained in a population.
@@ -102,7 +105,7 @@ class Population:
         _check(config)
         self.config, self.slots, self.pieces = config, slots, pieces
         self._modes = resolve("config.search.lane_mode", mode, lane_modes)
-        self._folds = cross_validation.load(config, folds, repeats, stratified)
+        self._folds = cross_validation.load(config, folds, repeats, stratified, earlier)
         self._seeds = seeds
         self.lanes_of_slot = len(self._folds) * seeds
         self._occupants: dict[int, Occupant] = {}
@@ -363,6 +366,19 @@ class Population:
             config = config.copy_and_resolve_references()
             config.duration = f"{ends[-1]} steps"
         return hyperparameters.from_config(config, examples), ends
+
+
+def of_one_search() -> Callable[..., Population]:
+    """Makes populations, whose configs have the same data, so that these are loaded once."""
+    earlier = None
+
+    def made(config: ConfigDict, slots: int, **settings: Any) -> Population:
+        nonlocal earlier
+        population = Population(config, slots, **settings, earlier=earlier)
+        earlier = population._folds
+        return population
+
+    return made
 
 
 def _bytes(tree) -> int:

@@ -18,19 +18,19 @@ import numpy as np
 from research import config as configuration
 from research import platform
 from research.errors import UserError
-from research.tuning.population import Occupant, Parked, Population
+from research.tuning.population import Occupant, Parked, of_one_search
 
 
 class Worker:
     """Drives all devices that its process sees.
 
     Args:
-      populate: makes a population.
+      populate: makes a population; None: of real trainings.
     """
 
-    def __init__(self, populate=Population):
+    def __init__(self, populate=None):
         platform.enable_compilation_cache()
-        self._populate = populate
+        self._populate = populate or of_one_search()
         self._opened: Any = None  # to be compiled, or else forgotten
         self._populations: dict[int, Any] = {}
         calls = (_meet, self._open, self._estimate, self._compile, self._train)

@@ -22,7 +22,7 @@ from research.errors import UserError
 from research.training import advance, evaluation, loop, setup
 from research.tuning import folds
 from research.tuning.packing import Packing
-from research.tuning.population import Population
+from research.tuning.population import Population, of_one_search
 
 STEPS, PIECES = 9, 3
 # Less to compile, where it does not matter what is trained.
@@ -280,6 +280,23 @@ def test_nothing_of_a_validation_split_is_in_the_statistics():
             config, dataclasses.replace(dataset, train=changed), training, validation
         )
         same(found.own(found.arrays, number)["statistics"], run.statistics)
+
+
+def test_data_are_loaded_once_for_all_programs_of_a_search():
+    made = of_one_search()
+    plain = {"preprocessing.name": "per_channel"}
+    first, other, again = (
+        made(small(**changes), 1, folds=3, pieces=PIECES)._folds
+        for changes in (plain, {"preprocessing.name": "per_pixel"}, {**plain, "batch_size": 16})
+    )
+    assert first.dataset is other.dataset is again.dataset
+    assert again.run.config.batch_size == 16
+    # Fitted anew where it has to be, to what it would be alone.
+    alone = folds.load(small(**{"preprocessing.name": "per_pixel"}), folds=3)
+    same(other.arrays, alone.arrays)
+    same(first.arrays, again.arrays)
+    assert again.fitted(small(**plain).preprocessing, 0) is not None
+    assert other.fitted(small(**plain).preprocessing, 0) is None
 
 
 def test_leave_one_out_has_one_cut():
