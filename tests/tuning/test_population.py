@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from research.config import default_config
 from research.errors import UserError
 from research.training import advance, evaluation, loop, setup
-from research.tuning import folds
+from research.tuning import folds, results
+from research.tuning.config import default_search
 from research.tuning.packing import Packing
 from research.tuning.population import Population, of_one_search
+from research.tuning.trials import STOPPED, Proposal, Trial
 
 STEPS, PIECES = 9, 3
 # Less to compile, where it does not matter what is trained.
@@ -263,6 +265,22 @@ def test_lanes_over_devices_are_those_on_one_and_never_talk(tmp_path):
             if mode == "vmap":
                 tolerance["atol"] = 1e-6
             np.testing.assert_allclose(found[f"{mode} {name}"], want, **tolerance)
+
+
+def test_what_is_trained_again_is_what_the_schedule_saw():
+    """Of a trial of 2 of 3 pieces that was stopped after one, in folds of unequal size."""
+    config = small(**PLAIN, **{"data.toy_examples": 101, "batch_size": 8, "duration": "5 epochs"})
+    population = Population(config, 1, pieces=PIECES, folds=3, mode="sequential")
+    config = config.copy_and_resolve_references()
+    config.search = default_search()
+    config.search.pieces = PIECES
+    population.compile()
+    population.start(0, RATES, 2)
+    report = dataclasses.asdict(population.advance([0])[0]) | {"piece": 1}
+    trial = Trial(0, Proposal(RATES), 2, [report], STOPPED)
+    seen = population.states(0)[0].hyperparameters["schedule"]["duration"]
+    assert results.as_config(config, trial).duration == f"{seen:.0f} steps"
+    assert report["step"] < seen < 3 * report["step"]
 
 
 def test_nothing_of_a_validation_split_is_in_the_statistics():
