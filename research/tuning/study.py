@@ -166,8 +166,10 @@ class Study:
         by_hand = self._search.enqueue[len(history) : len(history) + count]
         if by_hand:
             share = 1.0
-            if self._search.method == "coarse_to_fine":  # else it would be compared with short ones
-                share = methods.rounds(self._search, self._space, history)[-1].share
+            if self._search.method == "coarse_to_fine":
+                # As short as those that they are compared with, and no more than the round takes.
+                now = methods.rounds(self._search, self._space, history)[-1]
+                share, by_hand = now.share, by_hand[: int(min(count, now.left))]
             return [Proposal(dict(point), share) for point in by_hand]
         return self._sampler(self._space, history, count, self._search.seed)
 
