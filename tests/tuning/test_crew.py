@@ -87,7 +87,7 @@ def by_workers(config, path, remotes):
         crew = Crew(team, space.program(config, values), 1, pieces=config.search.pieces)
         crew.slots = SLOTS
         crew.compile()
-        return crew, {"slots": SLOTS}
+        return crew, {"slots": SLOTS, "chunk": 1, "parameters": 95}
 
     with Ledger(path) as ledger:
         ledger.begin(config)
