@@ -24,7 +24,7 @@ from research.tuning.team import Lost, Team
 
 _FOLDER = "workers-"
 _HOURS = 24  # that Slurm gives a job, unless `slurm_options` say otherwise
-_PATIENCE = 2.0  # seconds for jobs to end by themselves
+_PATIENCE = 10.0  # seconds for jobs to end by themselves; on this host, those cancelled cry out
 
 
 @contextlib.contextmanager
