@@ -88,26 +88,35 @@ class _Populations:
     def __init__(self, config, space, voice, engine: ExitStack):
         self._config, self._space, self._voice, self._engine = config, space, voice, engine
         self._make = None  # what makes them; a search that is over starts no workers
+        self._last = None  # static values of the one that was made last, and it
         self.opened = 0
 
     def check(self) -> None:
-        """Refuses, before a ledger is begun, data and folds that cannot be trained on."""
-        self._population(self._space.decode([0.5] * self._space.size))
+        """Refuses, before a ledger is begun, what cannot be trained, of all programs."""
+        for values in self._space.one_of_each_program():
+            static = self._space.static(values)
+            try:
+                self._population(values).fitting()  # which looks at all that will be computed
+            except UserError as error:
+                if not static:
+                    raise
+                of = ", ".join(f"{key} = {value!r}" for key, value in static.items())
+                raise UserError(f"config.search.space: the program of {of}: {error}") from None
 
     def open(self, values: dict, facts: dict | None):
         """As `Study` asks for it."""
         population = self._population(values)
-        if facts is None:
-            population.slots = self._slots(population)
-            seconds = population.compile()
-            parameters = population.parameters()
-            facts = {"slots": population.slots, "chunk": population.chunk, "parameters": parameters}
-        else:
-            population.slots = facts["slots"]
-            seconds = population.compile(facts["chunk"])
         self.opened += 1
+        population.slots = facts["slots"] if facts else self._slots(population)
+        self._tell_estimate(population)
+        turns = self._config.search.trials / self._space.programs() / population.slots
+        seconds = population.compile(facts and facts["chunk"], turns)
         self._tell(population, seconds)
-        return population, facts
+        return population, facts or {
+            "slots": population.slots,
+            "chunk": population.chunk,
+            "parameters": population.parameters(),
+        }
 
     def _slots(self, population) -> int:
         """As many as trials ask for and memory allows; or as the config says."""
@@ -118,27 +127,44 @@ class _Populations:
             return max(1, min(search.trials, search.lanes // population.lanes_of_slot))
         return min(wanted, population.fitting())
 
+    def _tell_estimate(self, population) -> None:
+        """Before anything is compiled."""
+        found = population.estimate()
+        self._voice.tell(
+            f"program {self.opened}: by its shapes about {found.memory / 2**20:,.0f} MB, and about "
+            f"{self._all_trials(population, found.seconds)}; compiling"
+        )
+
     def _tell(self, population, compile_seconds: float) -> None:
-        trials, lanes = self._config.search.trials, population.lanes_of_slot
-        turns = -(-trials // population.slots) * self._config.search.pieces
+        """What was measured, in the place of what was expected."""
         several = population.chunk > 1
         how = f"{population.chunk} together" if several else "one after the other"
         self._voice.tell(
             f"program {self.opened}: {population.slots} trials at a time in "
-            f"{population.slots * lanes} lanes, {how}; {population.memory() / 2**20:,.0f} MB; "
-            f"compiled in {_time(compile_seconds)}; {_time(turns * population.seconds())} for "
-            f"{trials} trials, if all are trained to their end"
+            f"{population.slots * population.lanes_of_slot} lanes, {how}; "
+            f"{population.memory() / 2**20:,.0f} MB; compiled in {_time(compile_seconds)}; "
+            f"{self._all_trials(population, population.seconds())}"
+        )
+
+    def _all_trials(self, population, seconds: float) -> str:
+        """'12.3 s for 64 trials, if all are trained to their end', by the seconds of a piece."""
+        search = self._config.search
+        turns = -(-search.trials // population.slots) * search.pieces
+        return (
+            f"{_time(turns * seconds)} for {search.trials} trials, if all are trained to their end"
         )
 
     def _population(self, values: dict):
         from research.names import bind, resolve
         from research.tuning import engines
 
-        search = self._config.search
+        search, static = self._config.search, self._space.static(values)
+        if self._last and self._last[0] == static:
+            return self._last[1]
         if self._make is None:
             engine = bind(resolve("config.search.engine", search.engine, engines), search, {})
             self._make = self._engine.enter_context(engine(self._voice.workdir, self._voice))
-        return self._make(
+        population = self._make(
             self._space.program(self._config, values),
             1,  # until it is known how many fit
             pieces=search.pieces,
@@ -148,6 +174,8 @@ class _Populations:
             stratified=search.stratified,
             mode=search.lane_mode,
         )
+        self._last = static, population
+        return population
 
 
 def _tell_space(voice, config, space) -> None:

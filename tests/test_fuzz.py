@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shutil
 import sys
 import warnings
@@ -14,10 +15,14 @@ import pytest
 from absl import flags
 from hypothesis import strategies as st
 from ml_collections import config_flags
+from searches import COHORTS, RATE, SMOOTHING, search, searched
 
 from research import cli, evaluate, main, report
 from research import config as configuration
+from research.reporting import search_page
 from research.training import setup
+from research.tuning import methods, mirror, results
+from research.tuning.spaces import Space
 
 KEYS = sorted(configuration.flatten(configuration.default_config()))
 NAMES = ["relu", "sgd", "adam", "mlp", "cnn", "resnet", "moons", "digits", "flip", "none", "maxout",
@@ -236,6 +241,123 @@ def test_a_damaged_run_is_resumed_or_refused(tmp_path_factory, finished, choice,
     if again and code == 0:
         found = json.loads((workdir / "summary.json").read_text())["parameters_sha256"]
         assert found == wanted
+
+
+SEARCHES = [
+    searched(scheduler="asha", reduction=2, trials=8, pieces=4),
+    searched(COHORTS, scheduler="successive_halving", reduction=2, trials=8, pieces=4),
+    searched(scheduler="population_based", exploit_share=0.4, trials=5, pieces=4),
+    searched(method="coarse_to_fine", round_trials=2, trials=6, pieces=4,
+             enqueue=(((RATE, 1e-3), (SMOOTHING, 0.1)),) * 3),
+]  # fmt: skip
+ANYTHING = [None, True, 0, 1, 2, 7, -1, 2**63, 0.5, -0.5, 1e308, float("nan"), "", "x", "finished",
+            "stopped", RATE, [], [0], {}, {"a": 1}, {"a.b": {}}]  # fmt: skip
+
+
+def to_its_end(config, workdir: Path) -> int:
+    """A search over a training in closed form, with all that it leaves behind."""
+    study, _ = search(config, workdir / "ledger.jsonl")
+    space = Space.from_config(config)
+    mirror.Mirror(workdir / "journal.log", space, config.search.objective).update(study.trials)
+    search_page.write_report([workdir], workdir / "report.html")
+    if results.all_diverged(study.trials):
+        return 3
+    found = results.best(study.trials)
+    results.config_file(results.as_config(config, found), "")
+    results.command_line(results.overrides(config, found))
+    results.summary(study.trials)
+    methods.rounds(config.search, space, study.trials)
+    return 0
+
+
+@pytest.fixture(scope="module", params=range(len(SEARCHES)))
+def searched_through(request, tmp_path_factory):
+    """A search that came to its end: its config, and the lines of its ledger."""
+    config, workdir = SEARCHES[request.param], tmp_path_factory.mktemp("searched")
+    assert to_its_end(config, workdir) == 0
+    return config, (workdir / "ledger.jsonl").read_text().splitlines()
+
+
+def places(value) -> list[tuple]:
+    """Of all that can be changed in an object of JSON: (what holds it, its key or index)."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value)
+    found = []
+    for key, held in list(inner):
+        found += [(value, key)] + (places(held) if isinstance(held, (dict, list)) else [])
+    return found
+
+
+@st.composite
+def edits(draw):
+    """A function that changes the lines of a ledger, as a hand may that means well."""
+    kind = draw(
+        st.sampled_from(["drop", "swap", "repeat", "cut", "value", "value", "value", "key"])
+    )
+    at, other, value = draw(CHOICE), draw(CHOICE), draw(st.sampled_from(ANYTHING))
+
+    def edit(lines: list[str]) -> None:
+        number, second = int(at * len(lines)), int(other * len(lines))
+        if kind == "drop":
+            del lines[number]
+        elif kind == "swap":
+            lines[number], lines[second] = lines[second], lines[number]
+        elif kind == "repeat":
+            lines.insert(second, lines[number])
+        elif kind == "cut":
+            del lines[number:]
+        else:
+            line = json.loads(lines[number])
+            among = places(line)
+            holder, key = among[int(other * len(among))]
+            if kind == "value":
+                holder[key] = value
+            else:
+                del holder[key]
+            lines[number] = json.dumps(line)
+
+    return edit
+
+
+def edited_ledger(workdir: Path, searched_through, edit) -> None:
+    config, lines = searched_through
+    lines = list(lines)
+    edit(lines)
+    workdir.mkdir(exist_ok=True)
+    for file in workdir.iterdir():
+        file.unlink()
+    (workdir / "ledger.jsonl").write_text("".join(line + "\n" for line in lines))
+    code, errors = called(lambda _: to_its_end(config, workdir))
+    checked(code, errors)
+    where = r"ledger.jsonl, line \d+|search of another config|one of \d+ already"
+    assert code != 2 or re.search(where, errors), errors
+    (workdir / "report.html").unlink(missing_ok=True)
+    checked(*called(lambda _: search_page.write_report([workdir], workdir / "report.html")))
+
+
+@hypothesis.settings(max_examples=60, **SETTINGS)
+@hypothesis.given(edits())
+def test_an_edited_ledger_goes_on_or_is_refused_in_one_line(tmp_path, searched_through, edit):
+    edited_ledger(tmp_path / "run", searched_through, edit)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=5000, **RANDOM)
+@hypothesis.given(edits())
+def test_very_many_edited_ledgers(tmp_path, searched_through, edit):
+    edited_ledger(tmp_path / "run", searched_through, edit)
+
+
+@hypothesis.settings(max_examples=20, **SETTINGS)
+@hypothesis.given(damages())
+def test_a_damaged_ledger_goes_on_or_is_refused_in_one_line(tmp_path, searched_through, damage):
+    config, lines = searched_through
+    (tmp_path / "run").mkdir(exist_ok=True)
+    path = tmp_path / "run" / "ledger.jsonl"
+    if path.is_dir():
+        path.rmdir()
+    path.write_text("".join(line + "\n" for line in lines))
+    damage(path)
+    checked(*called(lambda _: to_its_end(config, path.parent)))
 
 
 def test_overrides_reach_the_config(toy):

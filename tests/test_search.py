@@ -58,10 +58,14 @@ def test_what_it_says(whole):
     assert "config.search.trials = 9" in told
     assert "optimizer.learning_rate  log 0.0001 to 0.1" in told
     assert "9 trials by random, scheduler asha; 1 program to compile" in told
+    expected = (
+        r"program 1: by its shapes about \d+ MB, and about [\d.]+ s for 9 trials, if all are "
+        r"trained to their end; compiling\n"
+    )
     cost = (
         r"program 1: 3 trials at a time in 3 lanes, one after the other; \d+ MB; compiled in .* s;"
     )
-    assert re.search(cost, told)
+    assert re.search(expected + cost, told)
     summary = json.loads((workdir / "summary.json").read_text())
     assert re.search(rf"best: validation_loss \d\.\d+ \(trial {summary['best_trial']}\)", told)
     assert "--config.optimizer.learning_rate=" in told
@@ -184,6 +188,22 @@ def test_the_test_split_is_never_touched(tmp_path, command):
         (
             ("--config.search.space=(('integer', 'batch_size', 8, 108, ()),)",),
             "101 programs to compile",
+        ),
+        (  # the first alone would be found by looking at some program
+            ("--config.search.space=(('choice', 'batch_size', (32, 16, 2000), ()),)",),
+            "config.search.space: the program of batch_size = 2000: config.batch_size = 2000 is "
+            "larger than the 901 training examples",
+        ),
+        (
+            (
+                "--config.search.space=(('choice', 'model.weight_standardization', (False, True), "
+                "()), ('choice', 'model.fit_weights', ('none', 'lsuv'), ()))",
+            ),
+            "model.weight_standardization = True, model.fit_weights = 'lsuv': config.model.fit_",
+        ),
+        (  # of the model, and only in training
+            ("--config.search.space=(('choice', 'model.ghost_batch_size', (0, 16, 12), ()),)",),
+            "the program of model.ghost_batch_size = 12: config.model.ghost_batch_size = 12 does",
         ),
     ],
 )

@@ -97,8 +97,8 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
     return from_split(config, dataset, *cut, statistics)
 
 
-def loaded(config: ConfigDict) -> Dataset:
-    """Checks the config, and loads its data.
+def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
+    """Checks the config, and loads its data, unless they are given.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
@@ -107,7 +107,7 @@ def loaded(config: ConfigDict) -> Dataset:
     checks.check_names(config)
     checks.check_pairs(config)
     Layout.from_config(config).static(config)
-    dataset = sources.load(config.data)
+    dataset = dataset or sources.load(config.data)
     names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
     if names and len(dataset.train.shape) != 3:
         raise UserError(

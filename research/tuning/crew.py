@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research import config as configuration
-from research.tuning.population import Report
+from research.tuning.population import Estimate, Report
 from research.tuning.team import Remote, Team
 
 
@@ -46,6 +46,12 @@ class Crew:
     def parameters(self) -> int:
         """How many parameters a network has."""
         return self._opened["parameters"]
+
+    def estimate(self) -> Estimate:
+        """What `memory` and `seconds` will say, about."""
+        each = -(-self.slots // len(self._team.remotes))
+        told = [Estimate(**of) for of in self._team.ask_all("estimate", each).values()]
+        return Estimate(sum(of.memory for of in told), max(of.seconds for of in told))
 
     def compile(self, chunk: int | None = None, turns: float = 1) -> float:
         """Compiles on all workers; one of them measures what is best for all, if anything is."""

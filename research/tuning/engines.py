@@ -24,15 +24,15 @@ from research.tuning.team import Lost, Team
 
 _FOLDER = "workers-"
 _HOURS = 24  # that Slurm gives a job, unless `slurm_options` say otherwise
-_PATIENCE = 2.0  # seconds for jobs to end by themselves
+_PATIENCE = 10.0  # seconds for jobs to end by themselves; on this host, those cancelled cry out
 
 
 @contextlib.contextmanager
 def local(workdir: Path, voice: Voice) -> Iterator[Callable[..., Any]]:
     """In this process, on all devices of this host."""
-    from research.tuning.population import Population
+    from research.tuning.population import of_one_search
 
-    yield Population
+    yield of_one_search()
 
 
 @contextlib.contextmanager

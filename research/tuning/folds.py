@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from research.data import splits
 from research.data.feed import padded_batches
-from research.data.sources import Arrays
+from research.data.sources import Arrays, Dataset
 from research.errors import UserError
 from research.training import setup
 from research.training.setup import Setup
@@ -32,6 +32,7 @@ class Folds:
     # Of several: 'inputs' and 'labels' of all examples, and with an axis of F: 'rows' (F, n) and
     # 'examples' (F,) of training, 'validation' {'rows', 'mask'}, 'statistics', 'probe'.
     arrays: dict
+    dataset: Dataset  # that they are cut from
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -44,6 +45,11 @@ class Folds:
             name: jax.tree.map(lambda array: array[split], tree) if name in _OF_EACH else tree
             for name, tree in arrays.items()
         }
+
+    def fitted(self, preprocessing: ConfigDict, split: int) -> dict | None:
+        """The statistics of a split, where preprocessing is that of this section."""
+        same = self.run.config.preprocessing == preprocessing
+        return self.own(self.arrays, split)["statistics"] if same else None
 
 
 def cut(
@@ -87,13 +93,25 @@ def cut(
     return found
 
 
-def load(config: ConfigDict, folds: int = 1, repeats: int = 1, stratified: bool = True) -> Folds:
+def load(
+    config: ConfigDict,
+    folds: int = 1,
+    repeats: int = 1,
+    stratified: bool = True,
+    earlier: Folds | None = None,
+) -> Folds:
     """Loads the data of a config, cuts them, and fits preprocessing to each split.
+
+    Args:
+      config: the whole config.
+      folds, repeats, stratified: as for `cut`.
+      earlier: of another config with the same `data`, cut alike: what it loaded is not loaded
+        again, nor is the same preprocessing fitted again.
 
     Raises:
       UserError: as for `setup.from_config`; data that come from disk.
     """
-    dataset = setup.loaded(config)
+    dataset = setup.loaded(config, earlier and earlier.dataset)
     if not isinstance(dataset.train, Arrays):
         raise UserError(
             f"config.data.memory_mb = {config.data.memory_mb}: a search trains on data in memory, "
@@ -101,8 +119,9 @@ def load(config: ConfigDict, folds: int = 1, repeats: int = 1, stratified: bool 
         )
     parts = cut(config, dataset.train.labels, folds, repeats, stratified)
     first, statistics, probes = None, [], []
-    for part in parts:
-        run = setup.from_split(config, dataset, *part)
+    for number, part in enumerate(parts):
+        known = earlier and earlier.fitted(config.preprocessing, number)
+        run = setup.from_split(config, dataset, *part, known)
         first = first or run
         statistics.append(run.statistics)
         probes.append(run.probe())
@@ -115,7 +134,7 @@ def load(config: ConfigDict, folds: int = 1, repeats: int = 1, stratified: bool 
     training, validation = zip(*parts, strict=True)
     arrays = _one(first) if len(parts) == 1 else _several(config, dataset.train, parts)
     arrays |= {"statistics": _together(statistics), "probe": _together(probes)}
-    return Folds(first, tuple(map(len, training)), tuple(map(len, validation)), arrays)
+    return Folds(first, tuple(map(len, training)), tuple(map(len, validation)), arrays, dataset)
 
 
 def _one(run: Setup) -> dict:

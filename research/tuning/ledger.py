@@ -17,7 +17,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from research import config as configuration
 from research.errors import UserError
+from research.tuning.trials import METRICS
 
 _OURS = "time"  # differs each time; all else is the outcome
 # How much of it, and where it is trained, decide nothing about what was there before.
@@ -35,9 +36,16 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "program": {"program": int, "values": dict, "facts": dict},
     "ask": {"count": int, "trials": list},
     "replace": {"trials": list},
-    "report": {"trial": int, "piece": int, "step": int, "score": _NUMBER, "finite": bool},
+    "report": {
+        **dict.fromkeys(("trial", "piece", "step", "slot"), int),
+        **dict.fromkeys(("score", "standard_error", *METRICS), _NUMBER),
+        "epoch": (int, float),
+        "finite": bool,
+    },
     "end": {"trial": int, "why": str},
 }
+_FACTS = dict.fromkeys(("slots", "chunk", "parameters"), int)
+_MOST = 2**53  # of a whole number
 _PROPOSED = {"number": int, "values": dict, "share": (int, float), "parent": (int, type(None))}
 
 
@@ -57,6 +65,7 @@ class Ledger:
         self._lines = read(self._path) if self._path.exists() else []
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         self._next = 0  # of the lines that were there
+        self._taken = 0  # number of the last that was taken, from 1
         self._pending: list[str] = []
         self.trials = 0  # in all, as the config said at this point of the search
 
@@ -76,8 +85,6 @@ class Ledger:
         study = {"config": ours, "trials": config.search.trials}
         told = [line for line in self._lines if line["event"] == "study"]
         if self._lines:
-            if self._lines[0]["event"] != "study":
-                raise _damaged(f"{self._path}, line 1")
             self._check_same(self._lines[0]["config"], ours)
             if told[-1]["trials"] > config.search.trials:
                 raise UserError(
@@ -90,7 +97,10 @@ class Ledger:
         self._hear()
 
     def _check_same(self, theirs: dict, ours: dict) -> None:
-        changed = configuration.differences(ConfigDict(theirs), ConfigDict(ours))
+        try:
+            changed = configuration.differences(ConfigDict(theirs), ConfigDict(ours))
+        except (AttributeError, TypeError, ValueError):  # of keys that no config has
+            raise _damaged(f"{self._path}, line 1") from None
         for key in _MAY_CHANGE:
             changed.pop(f"search.{key}", None)
         if changed:
@@ -104,6 +114,20 @@ class Ledger:
     def replaying(self) -> bool:
         """Whether there are lines left of what happened before."""
         return self._next < len(self._lines)
+
+    @property
+    def place(self) -> str:
+        """Where the line stands that was taken last."""
+        return f"{self._path}, line {self._taken}"
+
+    def check_over(self) -> None:
+        """When all is done again.
+
+        Raises:
+          UserError: there are lines of what was not.
+        """
+        if self.replaying:
+            raise self._foreign("nothing more")
 
     def take(self, event: str, **fields: Any) -> dict | None:
         """The next line, if it is this; else None."""
@@ -119,12 +143,9 @@ class Ledger:
         """
         if not self.replaying:
             return None
+        fields = _strict(fields)
         if not _is(self._lines[self._next], event, fields):
-            raise UserError(
-                f"{self._path}, line {self._next + 1}: here a search of this config has "
-                f"{json.dumps({'event': event, **fields})} (written by another version, or changed "
-                "by hand; choose another --workdir)"
-            )
+            raise self._foreign(json.dumps({"event": event, **fields}))
         return self._pass()
 
     def append(self, event: str, **fields: Any) -> dict:
@@ -132,7 +153,7 @@ class Ledger:
 
         Where the search does again what it did, the line is there already.
         """
-        there = self.due(event, **_strict(fields))
+        there = self.due(event, **fields)
         return self._write(event, fields) if there is None else there
 
     def commit(self) -> None:
@@ -152,8 +173,15 @@ class Ledger:
     def _pass(self) -> dict:
         line = self._lines[self._next]
         self._next += 1
+        self._taken = self._next
         self._hear()
         return line
+
+    def _foreign(self, expected: str) -> UserError:
+        return UserError(
+            f"{self._path}, line {self._next + 1}: here a search of this config has {expected} "
+            "(written by another version, or changed by hand; choose another --workdir)"
+        )
 
     def _hear(self) -> None:
         """What the user said next about the total holds at once."""
@@ -166,14 +194,19 @@ def read(path: Path) -> list[dict]:
     """The whole lines of a ledger, for those who only look.
 
     Raises:
-      UserError: there is none, or a line is damaged.
+      UserError: there is none, or a line that is damaged, or can follow those before it in no
+        search; with its number.
     """
     try:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     whole = data[: data.rfind(b"\n") + 1].splitlines()
-    return [_parsed(line, f"{path}, line {number}") for number, line in enumerate(whole, start=1)]
+    lines = [_parsed(line, f"{path}, line {number}") for number, line in enumerate(whole, start=1)]
+    for number, fits in enumerate(_fitting(lines), start=1):
+        if not fits:
+            raise _damaged(f"{path}, line {number}")
+    return lines
 
 
 def cut_half_line(path: Path) -> None:
@@ -189,14 +222,60 @@ def _parsed(data: bytes, where: str) -> dict:
     try:
         line = json.loads(data)
         event = line["event"]
-        _check(line, _FIELDS[event])
+        _check(line, {**_FIELDS[event], _OURS: (int, float)})
         for proposed in line["trials"] if event in ("ask", "replace") else ():
             _check(proposed, _PROPOSED)
+        if event == "program":
+            _check(line["facts"], _FACTS)
+        if event == "report":
+            line = {name: math.nan if value is None else value for name, value in line.items()}
+            if line["epoch"] <= 0 or (line["finite"] and math.isnan(line["score"])):
+                raise ValueError(event)
     except (ValueError, LookupError, TypeError, RecursionError):
         raise _damaged(where) from None
-    if event == "report":
-        return {name: math.nan if value is None else value for name, value in line.items()}
     return line
+
+
+def _check(values: dict, fields: dict) -> None:
+    """Kinds; whole numbers count something, and numbers that are not finite are null in JSON."""
+    for name, kinds in fields.items():
+        value = values[name]
+        if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
+            raise TypeError(name)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(name)
+        if isinstance(value, int) and not 0 <= value < _MOST:
+            raise ValueError(name)
+
+
+def _fitting(lines: Iterable[dict]) -> Iterator[bool]:
+    """Whether each can follow those before it, in any search whatever."""
+    begun = trials = 0
+    programs: set[int] = set()
+    done: dict[int, int] = {}  # pieces of each trial that has not ended
+    for line in lines:
+        event, trial = line["event"], line.get("trial")
+        if event == "study":
+            fits = line["trials"] > begun
+            begun = line["trials"]
+        elif event in ("ask", "replace"):
+            count = line.get("count", 1)
+            fits = bool(begun) and 1 <= len(line["trials"]) <= count
+            for number, told in enumerate(line["trials"], start=trials):
+                parent = told["parent"]
+                asked = parent is None if event == "ask" else parent in done
+                fits = fits and asked and told["number"] == number and 0 < told["share"] <= 1
+                done[number] = done.get(parent, 0)
+            trials += len(line["trials"])
+        elif event == "program":
+            fits = line["program"] not in programs and line["program"] < trials
+            programs.add(line["program"])
+        elif event == "report":
+            fits = done.get(trial) == line["piece"] - 1
+            done[trial] = line["piece"]
+        else:
+            fits = done.pop(trial, None) is not None
+        yield fits
 
 
 def _is(line: dict, event: str, fields: dict) -> bool:
@@ -208,12 +287,6 @@ def _damaged(where: str) -> UserError:
     return UserError(
         f"{where}: damaged; without this line and those after it the search goes on from there"
     )
-
-
-def _check(values: dict, fields: dict) -> None:
-    for name, kinds in fields.items():
-        if not isinstance(values[name], kinds):
-            raise TypeError(name)
 
 
 def _strict(value: Any) -> Any:

@@ -5,11 +5,14 @@ each fold, repeat and seed. A sampler and a scheduler decide which numbers stand
 is only how slots are trained. After `compile` nothing is compiled again.
 """
 
+import bisect
 import dataclasses
 import functools
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import numpy as np
@@ -20,10 +23,10 @@ from research import platform
 from research.config import default_config, flatten
 from research.errors import UserError
 from research.names import resolve
-from research.training import hyperparameters
+from research.training import executors, hyperparameters
 from research.training.loop import mean
+from research.tuning import costs, lane, lane_modes
 from research.tuning import folds as cross_validation
-from research.tuning import lane, lane_modes
 from research.tuning.chunks import LANES, Chunks, taken
 from research.tuning.packing import Packing
 
@@ -62,6 +65,14 @@ class Parked:
     states: list[dict[str, np.ndarray]]  # of its lanes, packed
 
 
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a population will cost, about, told before anything is compiled."""
+
+    memory: int  # bytes, as `Population.memory`
+    seconds: float  # as `Population.seconds`
+
+
 class Population:
     """Slots of lanes that train trials of one cohort."""
 
@@ -76,6 +87,7 @@ class Population:
         seeds: int = 1,
         stratified: bool = True,
         mode: str = "auto",
+        earlier: cross_validation.Folds | None = None,
     ):
         """Loads the data; compiles nothing.
 
@@ -89,6 +101,7 @@ class Population:
           seeds: runs of each trial and fold, of `config.seed` and those after it.
           stratified: whether folds have the classes' shares of the whole.
           mode: a function of `tuning/lane_modes.py`.
+          earlier: those of another population of the same data, cut alike.
 
         Raises:
           UserError: a config that cannot be trained in a population.
@@ -96,11 +109,13 @@ class Population:
         _check(config)
         self.config, self.slots, self.pieces = config, slots, pieces
         self._modes = resolve("config.search.lane_mode", mode, lane_modes)
-        self._folds = cross_validation.load(config, folds, repeats, stratified)
+        self._folds = cross_validation.load(config, folds, repeats, stratified, earlier)
         self._seeds = seeds
         self.lanes_of_slot = len(self._folds) * seeds
         self._occupants: dict[int, Occupant] = {}
         self._numbers = functools.cache(self._numbers_of)
+        self._state = functools.cache(self._state_of)
+        self._costs = functools.cache(self._costs_of)
         total = hyperparameters.total_steps(config, min(self._folds.sizes))
         if total < pieces:
             raise UserError(
@@ -109,12 +124,19 @@ class Population:
             )
 
     def fitting(self) -> int:
-        """How many slots fit into half the memory by their states alone; at least one.
+        """How many slots fit into half the memory, about; at least one."""
+        most = platform.memory() // 2
+        return max(1, bisect.bisect_right(range(1, 2**31), most, key=self._memory_of))
 
-        What a step needs besides is known once there is a program: `memory`.
+    def estimate(self) -> Estimate:
+        """What `memory` and `seconds` will say once it is compiled, by shapes alone.
+
+        Of several sizes of a chunk that are to be measured it takes the largest.
         """
-        slot = 2 * _bytes(self._state()) * self.lanes_of_slot  # before and after a piece
-        return max(1, platform.memory() // 2 // slot)
+        step, verdict = self._costs()
+        _, ends = self._numbers(0, self.pieces)
+        seconds = step.seconds() * ends[-1] / self.pieces + verdict.seconds()
+        return Estimate(self._memory_of(self.slots), self.slots * self.lanes_of_slot * seconds)
 
     def parameters(self) -> int:
         """How many parameters a network has."""
@@ -263,11 +285,31 @@ class Population:
         """The compiled program that trains a chunk, as XLA prints it."""
         return self._chunks.program.as_text()
 
-    def _state(self):
+    def _state_of(self):
         """The shapes of a lane's state."""
         numbers, _ = self._numbers(0, self.pieces)
         begin = lane.make_begin(self._folds)
         return jax.eval_shape(begin, numbers, np.int32(0), self._folds.arrays)
+
+    def _costs_of(self) -> tuple[costs.Cost, costs.Cost]:
+        """Of a step of one lane, and of judging it at the end of a piece."""
+        number, arrays = np.int32(0), self._folds.arrays
+        train, judge = lane.make_train(self._folds), lane.make_judge(self._folds)
+        return (
+            costs.cost(train, self._state(), number, arrays, number),
+            costs.cost(judge, self._state(), executors.no_metrics(), number, arrays),
+        )
+
+    def _memory_of(self, slots: int) -> int:
+        """Bytes for so many slots: their states, the data, and what is computed at once."""
+        devices = jax.local_device_count()
+        lanes = -(-slots * self.lanes_of_slot // devices)  # on each
+        size = max(self._modes(lanes))
+        chunks = -(-lanes // size)
+        at_once = min(chunks, os.cpu_count() if jax.default_backend() == "cpu" else 1)
+        computed = max(of.memory for of in self._costs())
+        state, data = _bytes(self._state()), _bytes(self._folds.arrays)
+        return devices * (chunks * size * state + data + at_once * size * computed)
 
     def _report(self, slot: int, results: dict) -> Report:
         places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
@@ -335,6 +377,19 @@ class Population:
             config = config.copy_and_resolve_references()
             config.duration = f"{ends[-1]} steps"
         return hyperparameters.from_config(config, examples), ends
+
+
+def of_one_search() -> Callable[..., Population]:
+    """Makes populations, whose configs have the same data, so that these are loaded once."""
+    earlier = None
+
+    def made(config: ConfigDict, slots: int, **settings: Any) -> Population:
+        nonlocal earlier
+        population = Population(config, slots, **settings, earlier=earlier)
+        earlier = population._folds
+        return population
+
+    return made
 
 
 def _bytes(tree) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.config import default_config, flatten
+from research.training import hyperparameters
 from research.tuning.config import training
 from research.tuning.spaces import Space
 from research.tuning.trials import DIVERGED, FINISHED, METRICS, REPLACED, STOPPED, Trial
@@ -79,8 +80,18 @@ def overrides(config: ConfigDict, trial: Trial) -> dict[str, Any]:
     """The keys that the trial has otherwise than the config; its length too, if it is shorter."""
     values = dict(trial.values)
     if trial.pieces != config.search.pieces:
-        values["duration"] = f"{trial.reports[-1]['step']} steps"
+        values["duration"] = f"{_total_steps(config, trial)} steps"
     return values
+
+
+def _total_steps(config: ConfigDict, trial: Trial) -> int:
+    """What the trial's schedule was laid out for, whether or not it came to its end."""
+    alone = training(config).copy_and_resolve_references()
+    alone.batch_size = trial.values.get("batch_size", config.batch_size)
+    last = trial.reports[-1]
+    examples = round(last["step"] * alone.batch_size / last["epoch"])
+    total = hyperparameters.total_steps(alone, examples)
+    return round(total * trial.pieces / config.search.pieces)
 
 
 def command_line(values: dict[str, Any]) -> str:

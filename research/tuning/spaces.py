@@ -13,7 +13,7 @@ have equal shares of it.
 """
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -116,16 +116,15 @@ class Space:
     def grid(self, points: int) -> Iterator[dict[str, Any]]:
         """Full factorial, lazily: all choices, and so many values of each number."""
 
-        def extended(values: dict[str, Any], axes: tuple[Axis, ...]):
-            if not axes:
-                yield values
-            elif not axes[0].is_met(values):
-                yield from extended(values, axes[1:])
-            else:
-                for value in axes[0].spread(points):
-                    yield from extended({**values, axes[0].key: value}, axes[1:])
+        return _extended({}, self.axes, lambda axis: axis.spread(points))
 
-        return extended({}, self.axes)
+    def one_of_each_program(self) -> Iterator[dict[str, Any]]:
+        """Values for each program, as many as `programs` counts: in the middle of numbers."""
+
+        def spread(axis: Axis) -> list:
+            return [axis.decode(0.5)] if self.is_traced(axis.key) else axis.spread(axis.count)
+
+        return _extended({}, self.axes, spread)
 
     def holds(self, values: dict[str, Any]) -> bool:
         """Whether all values are on their axes."""
@@ -190,6 +189,19 @@ class Space:
     def programs(self) -> int:
         """How many programs there are: combinations of static values."""
         return _combinations([axis for axis in self.axes if not self.is_traced(axis.key)], {})
+
+
+def _extended(
+    values: dict[str, Any], axes: tuple[Axis, ...], spread: Callable[[Axis], list]
+) -> Iterator[dict[str, Any]]:
+    """All combinations of these values with those that each axis is spread over, lazily."""
+    if not axes:
+        yield values
+    elif not axes[0].is_met(values):
+        yield from _extended(values, axes[1:], spread)
+    else:
+        for value in spread(axes[0]):
+            yield from _extended({**values, axes[0].key: value}, axes[1:], spread)
 
 
 def _on(axis: Axis) -> Any:

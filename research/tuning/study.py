@@ -14,6 +14,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.config import tuples
+from research.errors import UserError
 from research.names import bind, resolve
 from research.tuning import methods, schedulers
 from research.tuning.ledger import Ledger
@@ -77,8 +78,9 @@ class Study:
       space: of that section.
       ledger: begun with this config.
       populate: (values, facts) -> the population that trains trials with the same static values,
-        compiled, and the facts about it that decide what comes: 'slots' at least. `facts` is None,
-        or those of an earlier start, to which the population is then held.
+        compiled, and the facts about it that decide what comes, whole numbers by name: 'slots',
+        'chunk', 'parameters'. `facts` is None, or those of an earlier start, to which the
+        population is then held.
       after_turn: is called whenever something happened.
     """
 
@@ -100,10 +102,15 @@ class Study:
         self._waiting: list[_Run] = []  # for the scheduler
 
     def run(self) -> None:
-        """To the end of the last trial."""
+        """To the end of the last trial.
+
+        Raises:
+          UserError: the ledger has a line that this search cannot have written.
+        """
         while self._turn():
             self._ledger.commit()
             self._after_turn(self)
+        self._ledger.check_over()
 
     @property
     def total(self) -> int:
@@ -149,7 +156,10 @@ class Study:
         if count <= 0:
             return False
         line = self._ledger.take("ask", count=count)
-        if line is None and not self._ledger.replaying:
+        if line is not None:
+            for told in line["trials"]:
+                self._space.check(_values(told), self._ledger.place)
+        elif not self._ledger.replaying:
             proposals = self._propose(count)
             if proposals:
                 numbered = enumerate(proposals, start=len(self.trials))
@@ -166,14 +176,16 @@ class Study:
         by_hand = self._search.enqueue[len(history) : len(history) + count]
         if by_hand:
             share = 1.0
-            if self._search.method == "coarse_to_fine":  # else it would be compared with short ones
-                share = methods.rounds(self._search, self._space, history)[-1].share
+            if self._search.method == "coarse_to_fine":
+                # As short as those that they are compared with, and no more than the round takes.
+                now = methods.rounds(self._search, self._space, history)[-1]
+                share, by_hand = now.share, by_hand[: int(min(count, now.left))]
             return [Proposal(dict(point), share) for point in by_hand]
         return self._sampler(self._space, history, count, self._search.seed)
 
     def _added(self, told: dict, lineage: tuple) -> _Run:
         """A trial of the ledger's words."""
-        values = {key: tuples(value) for key, value in told["values"].items()}
+        values = _values(told)
         proposal = Proposal(values, told["share"], told["parent"])
         pieces = max(1, round(proposal.share * self._search.pieces))
         trial = Trial(told["number"], proposal, pieces)
@@ -188,12 +200,15 @@ class Study:
         """How many slots a program has is measured once, and written down."""
         if program.facts is not None:
             return
-        line = self._ledger.due("program", program=program.number)
+        told = {"program": program.number, "values": self._space.static(program.values)}
+        line = self._ledger.due("program", **told)
         if line is None:
             program.population, facts = self._populate(program.values, None)
-            values = self._space.static(program.values)
-            line = self._ledger.append(
-                "program", program=program.number, values=values, facts=facts
+            line = self._ledger.append("program", **told, facts=facts)
+        elif not 0 < line["facts"]["slots"] <= self._ledger.trials:
+            raise UserError(
+                f"{self._ledger.place}: {line['facts']['slots']} slots (allowed: 1 to "
+                f"{self._ledger.trials}, as many as trials)"
             )
         program.facts = line["facts"]
         program.slots = [None] * program.facts["slots"]
@@ -219,7 +234,8 @@ class Study:
             self._judge(run, self.total)
 
     def _reported(self, run: _Run) -> dict | None:
-        return self._ledger.due("report", trial=run.trial.number, piece=run.piece + 1)
+        place = {"trial": run.trial.number, "piece": run.piece + 1, "slot": run.slot}
+        return self._ledger.due("report", **place)
 
     def _trained(self, program: _Program, runs: list[_Run]) -> dict[_Run, Any]:
         """Reports of the next piece; before it is trained what the ledger knows and no lane has."""
@@ -342,6 +358,11 @@ def _demand(program: _Program) -> int:
     """How many of its slots could be busy; before they are counted, all that wait."""
     wanted = len(program.running) + len(program.ready)
     return min(wanted, len(program.slots)) if program.facts else wanted
+
+
+def _values(told: dict) -> dict[str, Any]:
+    """Of a trial in the ledger's words."""
+    return {key: tuples(value) for key, value in told["values"].items()}
 
 
 def _told(number: int, proposal: Proposal) -> dict:

@@ -56,12 +56,15 @@ class Team:
                 answers[remote] = json.loads(remote.answer(ticket))
             except Lost as lost:
                 self.remotes.remove(remote)
-                self._warn(f"{self.names[remote]} is lost ({lost}): the others take its trials")
+                told = f"{self.names[remote]} is lost ({lost})"
+                if not self.remotes:
+                    raise UserError(
+                        f"no worker is left; the same command goes on with new ones: {told}"
+                    ) from None
+                self._warn(f"{told}: the others take its trials")
         for answer in answers.values():
             if "refused" in answer:
                 raise UserError(answer["refused"])
             if "failed" in answer:
                 raise RuntimeError(f"a worker failed:\n{answer['failed']}")
-        if not self.remotes:
-            raise UserError("no worker is left; the same command goes on with new ones")
         return {remote: answer["done"] for remote, answer in answers.items()}

@@ -18,23 +18,23 @@ import numpy as np
 from research import config as configuration
 from research import platform
 from research.errors import UserError
-from research.tuning.population import Occupant, Parked, Population
+from research.tuning.population import Occupant, Parked, of_one_search
 
 
 class Worker:
     """Drives all devices that its process sees.
 
     Args:
-      populate: makes a population.
+      populate: makes a population; None: of real trainings.
     """
 
-    def __init__(self, populate=Population):
+    def __init__(self, populate=None):
         platform.enable_compilation_cache()
-        self._populate = populate
+        self._populate = populate or of_one_search()
         self._opened: Any = None  # to be compiled, or else forgotten
         self._populations: dict[int, Any] = {}
-        self._calls = {call.__name__: call for call in (_meet, self._open, self._compile,
-                                                        self._train)}  # fmt: skip
+        calls = (_meet, self._open, self._estimate, self._compile, self._train)
+        self._calls = {call.__name__: call for call in calls}
 
     def call(self, text: str) -> str:
         """[name of a call, argument, ...] -> {'done': answer}, or why it could not be done."""
@@ -54,6 +54,10 @@ class Worker:
             "fitting": population.fitting(),
             "parameters": population.parameters(),
         }
+
+    def _estimate(self, slots: int) -> dict:
+        self._opened.slots = slots
+        return dataclasses.asdict(self._opened.estimate())
 
     def _compile(self, program: int, slots: int, chunk: int | None, turns: float) -> dict:
         population = self._populations[program] = self._opened

@@ -316,7 +316,7 @@ def test_no_searches_and_damaged_ones_are_named(tmp_path):
     for bad, told in (
         ("[]\n", "line 1: damaged"),
         ("", "no search has begun"),
-        (whole.replace('"slot"', '"slit"'), "damaged, it cannot be drawn"),
+        (whole.replace('"slot"', '"slit"'), r"line \d+: damaged"),
         (whole.replace('"pieces": 6', '"pieces": "six"'), "damaged, it cannot be drawn"),
         (whole.replace('"log"', '"lag"'), "unknown"),
     ):

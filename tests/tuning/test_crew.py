@@ -15,7 +15,7 @@ from research.tuning import mailbox
 from research.tuning.config import check_search, training
 from research.tuning.crew import Crew
 from research.tuning.ledger import Ledger
-from research.tuning.population import Occupant, Parked, Population, Report
+from research.tuning.population import Estimate, Occupant, Parked, Population, Report
 from research.tuning.spaces import Space
 from research.tuning.study import Study
 from research.tuning.team import Lost, Team
@@ -41,6 +41,9 @@ class Remembered(Formula):
         return 3
 
     parameters = memory = seconds = fitting
+
+    def estimate(self):
+        return Estimate(memory=100 * self.slots, seconds=self.slots / 8)
 
     def compile(self, chunk, turns):
         self._count = self.slots
@@ -84,7 +87,7 @@ def by_workers(config, path, remotes):
         crew = Crew(team, space.program(config, values), 1, pieces=config.search.pieces)
         crew.slots = SLOTS
         crew.compile()
-        return crew, {"slots": SLOTS}
+        return crew, {"slots": SLOTS, "chunk": 1, "parameters": 95}
 
     with Ledger(path) as ledger:
         ledger.begin(config)
@@ -133,6 +136,8 @@ def test_without_a_worker_it_ends_and_goes_on_with_others(tmp_path):
 def test_memory_is_that_of_all_workers():
     crew = Crew(Team([Here(), Here()], print), training(searched()), 1)
     assert (crew.fitting(), crew.lanes_of_slot, crew.parameters()) == (6, LANES, 3)
+    crew.slots = 5  # 3 and 2, at most
+    assert crew.estimate() == Estimate(memory=600, seconds=3 / 8)
 
 
 def asked(worker, *call):

@@ -5,10 +5,11 @@ import math
 import re
 
 import pytest
-from searches import RATE, outcome, search, searched
+from searches import RATE, SMOOTHING, outcome, search, searched
 
 from research.errors import UserError
 from research.tuning.ledger import Ledger, read
+from research.tuning.trials import METRICS
 
 
 @pytest.fixture
@@ -50,6 +51,17 @@ def test_a_half_last_line_is_cut_off(path):
         lambda line: b'{"event": "unheard of"}',
         lambda line: line.replace(b'"step"', b'"stop"'),
         lambda line: re.sub(rb'"piece": \d+', b'"piece": "one"', line),
+        lambda line: re.sub(rb'"piece": \d+', b'"piece": true', line),
+        lambda line: re.sub(rb'"piece": \d+', b'"piece": 2', line),
+        lambda line: re.sub(rb'"trial": \d+', b'"trial": 4', line),
+        lambda line: re.sub(rb'"slot": \d+', b'"slot": -1', line),
+        lambda line: re.sub(rb'"step": \d+', b'"step": %d' % 10**400, line),
+        lambda line: re.sub(rb'"score": [-.\d]+', b'"score": null', line),  # and it is finite
+        lambda line: re.sub(rb'"score": [-.\d]+', b'"score": 1e999', line),
+        lambda line: re.sub(rb'"epoch": [.\d]+', b'"epoch": 0', line),
+        lambda line: line.replace(b'"standard_error"', b'"error"'),
+        lambda line: line.replace(b'"validation_loss"', b'"loss"'),
+        lambda line: line.replace(b'"time"', b'"date"'),
         lambda line: b"[" * 100_000,
     ],
 )
@@ -63,6 +75,105 @@ def test_a_damaged_line_is_named_and_refused(path, damage):
         with pytest.raises(UserError, match=rf"ledger.jsonl, line {at + 1}: damaged"):
             look(path)
     assert path.read_bytes() == before
+
+
+PROPOSED = {"number": 4, "values": {RATE: 1e-3, SMOOTHING: 0.1}, "share": 1.0, "parent": None}
+
+
+@pytest.mark.parametrize("event", ["study", "ask", "program", "report", "end"])
+def test_nothing_happens_twice(path, event):
+    lines = path.read_bytes().splitlines(keepends=True)
+    at = next(number for number, line in enumerate(lines) if f'"{event}"'.encode() in line)
+    path.write_bytes(b"".join([*lines[: at + 1], lines[at], *lines[at + 1 :]]))
+    with pytest.raises(UserError, match=rf"ledger.jsonl, line {at + 2}: damaged"):
+        read(path)
+
+
+def ask(trials, count=1) -> str:
+    return json.dumps({"event": "ask", "count": count, "trials": trials, "time": 1.0}) + "\n"
+
+
+@pytest.mark.parametrize(
+    "trials",
+    [
+        *(
+            [PROPOSED | change]
+            for change in (
+                {"number": 5},
+                {"number": 3},
+                {"share": 0},
+                {"share": 1.5},
+                {"share": None},
+                {"values": []},
+                {"parent": 0},  # a point of the sampler has none
+            )
+        ),
+        [],
+        4,
+        ["4"],
+        [PROPOSED, PROPOSED | {"number": 5}],  # one was asked for
+    ],
+)
+def test_a_proposal_that_cannot_be_is_damage(path, trials):
+    whole = path.read_text()
+    path.write_text(whole + ask([PROPOSED]))
+    read(path)
+    path.write_text(whole + ask(trials))
+    with pytest.raises(UserError, match=f"line {whole.count(chr(10)) + 1}: damaged"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({RATE: 1e-3}, f"{SMOOTHING} is missing"),
+        ({RATE: 1e-3, SMOOTHING: 0.1, "seed": 1}, "'seed' is unknown"),
+        ({RATE: 7.0, SMOOTHING: 0.1}, f"{RATE} = 7.0 is not on its axis"),
+        ({RATE: "high", SMOOTHING: 0.1}, f"{RATE} = 'high' is not on its axis"),
+    ],
+)
+def test_values_that_are_no_point_of_the_space_are_refused(path, values, told):
+    lines = path.read_bytes().splitlines(keepends=True)
+    asked = json.loads(lines[1])
+    asked["trials"][0]["values"] = values
+    path.write_bytes(b"".join([lines[0], json.dumps(asked).encode() + b"\n", *lines[2:]]))
+    with pytest.raises(UserError, match=rf"ledger.jsonl, line 2\b.*{told}"):
+        search(searched(trials=4, pieces=3), path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        (b'"slots": 4', b'"slots": 5', r"line \d: 5 slots \(allowed: 1 to 4"),
+        (b'"slots": 4', b'"slots": 0', r"line \d: 0 slots"),
+        (b'"chunk": 1', b'"chunk": "one"', r"line \d: damaged"),
+        (b'"parameters"', b'"params"', r"line \d: damaged"),
+        (b'"program": 0, "values": {}', b'"program": 0, "values": {"a": 1}', "changed by hand"),
+        (b'"program": 0', b'"program": 1', r"line \d: damaged"),
+    ],
+)
+def test_facts_that_cannot_be_are_refused(path, old, new, told):
+    data = path.read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    with pytest.raises(UserError, match=told):
+        search(searched(trials=4, pieces=3), path)
+
+
+def test_lines_after_the_end_of_the_search_are_refused(path):
+    lines = path.read_bytes().count(b"\n")
+    path.write_text(path.read_text() + ask([PROPOSED]))
+    with pytest.raises(UserError, match=rf"line {lines + 1}: here .* has nothing more"):
+        search(searched(trials=4, pieces=3), path)
+
+
+@pytest.mark.parametrize("config", [{"a.b": 1}, {"search": 3}, {}, {"": {"": {}}}, {"model": []}])
+def test_a_config_that_is_none_is_refused_in_a_line(path, config):
+    lines = path.read_bytes().splitlines(keepends=True)
+    study = json.loads(lines[0]) | {"config": config}
+    path.write_bytes(b"".join([json.dumps(study).encode() + b"\n", *lines[1:]]))
+    with pytest.raises(UserError, match="line 1: damaged|search of another config"):
+        search(searched(trials=4, pieces=3), path)
 
 
 def test_what_the_line_says_may_be_done_about_it(path):
@@ -106,24 +217,27 @@ def test_nothing_is_written_before_it_is_committed(tmp_path):
     path = tmp_path / "ledger.jsonl"
     with Ledger(path) as ledger:
         ledger.begin(searched())
-        told = ledger.append("end", trial=0, why="finished")
-        assert told["event"] == "end" and path.read_bytes() == b""
+        told = ledger.append("ask", count=1, trials=[PROPOSED | {"number": 0}])
+        assert told["event"] == "ask" and path.read_bytes() == b""
         ledger.commit()
-        assert [line["event"] for line in read(path)] == ["study", "end"]
+        assert [line["event"] for line in read(path)] == ["study", "ask"]
 
 
 def test_numbers_come_back_as_they_were(tmp_path):
     path = tmp_path / "ledger.jsonl"
-    report = {"trial": 0, "piece": 1, "step": 3, "finite": False}
+    report = {"trial": 0, "step": 3, "slot": 0, "epoch": 1.0, "standard_error": math.nan,
+              "finite": False, **dict.fromkeys(METRICS, 0.5)}  # fmt: skip
     with Ledger(path) as ledger:
+        ledger.begin(searched())
+        ledger.append("ask", count=1, trials=[PROPOSED | {"number": 0}])
         told = [
-            ledger.append("report", score=score, **report)["score"]
-            for score in (0.1 + 0.2, math.nan, math.inf, 1e-310)
+            ledger.append("report", piece=piece, score=score, **report)["score"]
+            for piece, score in enumerate((0.1 + 0.2, math.nan, math.inf, 1e-310), start=1)
         ]
         ledger.commit()
     expected = [0.1 + 0.2, math.nan, math.nan, 1e-310]
     assert told == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
-    again = [line["score"] for line in read(path)]
+    again = [line["score"] for line in read(path) if line["event"] == "report"]
     assert again == pytest.approx(expected, nan_ok=True, rel=0, abs=0)
 
 

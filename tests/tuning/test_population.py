@@ -20,9 +20,11 @@ from hypothesis import strategies as st
 from research.config import default_config
 from research.errors import UserError
 from research.training import advance, evaluation, loop, setup
-from research.tuning import folds
+from research.tuning import folds, results
+from research.tuning.config import default_search
 from research.tuning.packing import Packing
-from research.tuning.population import Population
+from research.tuning.population import Population, of_one_search
+from research.tuning.trials import STOPPED, Proposal, Trial
 
 STEPS, PIECES = 9, 3
 # Less to compile, where it does not matter what is trained.
@@ -265,6 +267,22 @@ def test_lanes_over_devices_are_those_on_one_and_never_talk(tmp_path):
             np.testing.assert_allclose(found[f"{mode} {name}"], want, **tolerance)
 
 
+def test_what_is_trained_again_is_what_the_schedule_saw():
+    """Of a trial of 2 of 3 pieces that was stopped after one, in folds of unequal size."""
+    config = small(**PLAIN, **{"data.toy_examples": 101, "batch_size": 8, "duration": "5 epochs"})
+    population = Population(config, 1, pieces=PIECES, folds=3, mode="sequential")
+    config = config.copy_and_resolve_references()
+    config.search = default_search()
+    config.search.pieces = PIECES
+    population.compile()
+    population.start(0, RATES, 2)
+    report = dataclasses.asdict(population.advance([0])[0]) | {"piece": 1}
+    trial = Trial(0, Proposal(RATES), 2, [report], STOPPED)
+    seen = population.states(0)[0].hyperparameters["schedule"]["duration"]
+    assert results.as_config(config, trial).duration == f"{seen:.0f} steps"
+    assert report["step"] < seen < 3 * report["step"]
+
+
 def test_nothing_of_a_validation_split_is_in_the_statistics():
     """Examples far from all others change the statistics of the folds that train on them alone."""
     config = small(**{"data.name": "moons", "data.toy_examples": 60})
@@ -280,6 +298,23 @@ def test_nothing_of_a_validation_split_is_in_the_statistics():
             config, dataclasses.replace(dataset, train=changed), training, validation
         )
         same(found.own(found.arrays, number)["statistics"], run.statistics)
+
+
+def test_data_are_loaded_once_for_all_programs_of_a_search():
+    made = of_one_search()
+    plain = {"preprocessing.name": "per_channel"}
+    first, other, again = (
+        made(small(**changes), 1, folds=3, pieces=PIECES)._folds
+        for changes in (plain, {"preprocessing.name": "per_pixel"}, {**plain, "batch_size": 16})
+    )
+    assert first.dataset is other.dataset is again.dataset
+    assert again.run.config.batch_size == 16
+    # Fitted anew where it has to be, to what it would be alone.
+    alone = folds.load(small(**{"preprocessing.name": "per_pixel"}), folds=3)
+    same(other.arrays, alone.arrays)
+    same(first.arrays, again.arrays)
+    assert again.fitted(small(**plain).preprocessing, 0) is not None
+    assert other.fitted(small(**plain).preprocessing, 0) is None
 
 
 def test_leave_one_out_has_one_cut():

@@ -100,10 +100,22 @@ def test_flags_to_paste_give_the_same_config(tmp_path, monkeypatch):
 
 def test_a_shorter_training_says_how_long_it_was():
     config = searched(SPACE)
-    found = Trial(0, Proposal(VALUES), 3, [{"piece": 3, "step": 31}], FINISHED)
-    assert results.as_config(config, found).duration == "31 steps"
-    assert "'--config.duration=31 steps'" in results.command_line(results.overrides(config, found))
+    reports = [
+        {"piece": piece, "step": step, "epoch": step * 128 / 397}  # 62 steps are 20 epochs
+        for piece, step in ((1, 10), (2, 21), (3, 31))
+    ]
+    for came_to in (3, 2, 1):  # what its schedule saw, wherever it was stopped
+        end = FINISHED if came_to == 3 else STOPPED
+        found = Trial(0, Proposal(VALUES), 3, reports[:came_to], end)
+        assert results.as_config(config, found).duration == "31 steps"
+        flag = "'--config.duration=31 steps'"
+        assert flag in results.command_line(results.overrides(config, found))
     assert config.duration == default_config().duration  # is left as it was
+    whole = Trial(0, Proposal(VALUES), 6, reports, STOPPED)
+    assert results.as_config(config, whole).duration == config.duration
+    # An epoch is as many steps as the trial's own batches make of it: 66 in all, 33 in half.
+    found = Trial(0, Proposal({"batch_size": 120}), 3, [{**reports[0], "epoch": 1200 / 397}])
+    assert results.as_config(config, found).duration == "33 steps"
 
 
 @pytest.mark.parametrize("text", ["plain", 'quo"te', "quo'te", "back\\slash", "new\nline", '"""'])

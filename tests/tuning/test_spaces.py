@@ -107,6 +107,11 @@ def test_programs_are_counted_as_they_are_built():
         check_config(program)
         assert built.setdefault(repr(space.static(values)), repr(program)) == repr(program)
     assert len(built) == len(set(built.values())) == space.programs() == 3 * (1 + 4) * 2
+    listed = list(space.one_of_each_program())
+    assert len(listed) == len(built)
+    for values in listed:
+        space.check(values, "here")
+        assert built[repr(space.static(values))] == repr(space.program(config, values))
 
 
 def test_many_programs_are_counted_without_listing_them():

@@ -144,6 +144,37 @@ def test_points_by_hand_are_as_short_as_their_round(tmp_path):
     assert share < 1 and [trial.proposal.share for trial in study.trials[:2]] == [share, share]
 
 
+@pytest.mark.parametrize("slots", [1, 3, 4, 7])
+def test_more_points_by_hand_than_a_round_has_go_on_in_the_next(slots, tmp_path):
+    """In their order; the sampler fills up the round that the last of them is in."""
+    points = tuple(((RATE, 1e-3 * (1 + i)), (SMOOTHING, i / 20)) for i in range(10))
+    config = searched(
+        enqueue=points, method="coarse_to_fine", round_trials=4, round_shares=(0.2, 0.5, 1.0),
+        trials=14,
+    )  # fmt: skip
+    path = tmp_path / "ledger.jsonl"
+    study, _ = search(config, path, slots)
+    assert [trial.values for trial in study.trials[:10]] == [dict(point) for point in points]
+    assert all(trial.values not in map(dict, points) for trial in study.trials[10:])
+    shares = [trial.proposal.share for trial in study.trials]
+    assert shares == [0.2] * 4 + [0.5] * 4 + [1.0] * 6
+    assert [trial.pieces for trial in study.trials[3:9:5]] == [1, 6]
+    lines = [line for line in read(path) if line["event"] in ("ask", "end")]
+    for first in (4, 8):  # a round begins when the one before has ended
+        asked = next(
+            i for i, line in enumerate(lines) if any(
+                told["number"] == first for told in line.get("trials", ())
+            )
+        )  # fmt: skip
+        assert sum(line["event"] == "end" for line in lines[:asked]) == first
+    data = path.read_bytes()
+    for place in [index + 1 for index, byte in enumerate(data) if byte == 10][::5]:
+        cut = tmp_path / "cut.jsonl"
+        cut.write_bytes(data[:place])
+        search(config, cut, slots)
+        assert outcome(cut) == outcome(path)
+
+
 def test_a_sampler_may_wait_or_have_no_more(tmp_path, monkeypatch):
     """In rounds of three, the last of which is one of two; nine were asked for."""
 
