@@ -25,6 +25,7 @@ SECTIONS = (
     "preprocessing",
     "initialization",
     "normalization",
+    "landscapes",
     "optimization",
     "regularization",
     "transfer",
@@ -69,6 +70,16 @@ def page(texts: dict[str, str]) -> str:
     return "\n".join([HEAD, *summary, "", *parts])
 
 
+def drawn(name: str, picture: bytes) -> str:
+    """Where a claim's picture is, as seen from the page, once it is written; '' of none."""
+    if not picture:
+        return ""
+    path = PAGE.parent / "claims" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(picture)
+    return path.relative_to(PAGE.parent).as_posix()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_dir", default=common.data_dir)
@@ -84,7 +95,8 @@ def main() -> None:
         if arguments.names and not {name, name.partition(".")[0]} & set(arguments.names):
             continue
         started = time.process_time()
-        text = measure().markdown()
+        claim = measure()
+        text = claim.markdown(drawn(name, claim.picture))
         print(f"{text}\n[{name}: {time.process_time() - started:.0f} CPU s]\n", flush=True)
         texts = written(PAGE.read_text()) if PAGE.exists() else {}
         PAGE.write_text(page(texts | {name: text}))
