@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from benchmarks.claims import __main__ as command
-from benchmarks.claims import activations, initialization, measures, optimization
+from benchmarks.claims import activations, initialization, landscapes, measures, saddles
 from benchmarks.claims.common import Claim, percent
 
 
@@ -59,6 +59,7 @@ def test_a_claim_as_text():
         "### It is so", "*Lecture.* On digits.", "", "| a | b |", "| --- | --- |",
         "| 1 | 0.123 |", "", "**Does not hold here.** Why.",
     ]  # fmt: skip
+    assert claim.markdown("a/b.png").endswith("\n\n![It is so](a/b.png)")
     assert percent([0.5, 0.6]) == "55.0 +- 7.1 %" and percent(0.123, 0) == "12 %"
 
 
@@ -70,8 +71,11 @@ def test_a_claim_as_text():
         activations.signs_of_gradients,
         initialization.deviation_by_layer,
         initialization.symmetric_units,
-        optimization.rates_on_a_quadratic,
-        optimization.stability_on_a_quadratic,
+        landscapes.rates_on_a_quadratic,
+        landscapes.stability_on_a_quadratic,
+        landscapes.gradient_noise,
+        saddles.saddles_by_dimension,
+        saddles.escape_from_a_saddle,
     ],
 )
 def test_what_is_exact_holds(measure):

@@ -26,6 +26,7 @@ SECTIONS = (
     "initialization",
     "normalization",
     "landscapes",
+    "saddles",
     "optimization",
     "regularization",
     "transfer",

@@ -1,12 +1,15 @@
 """Section 6: optimisers and schedules."""
 
+import jax
 import numpy as np
 
+from benchmarks.claims import pictures
 from benchmarks.claims.common import SEEDS, Claim, Net, percent, rates
 from research import optimizers
 from research.config import default_config
 from research.names import public_functions
 from research.optimizers import algorithms, schedules
+from research.reporting.plots import COLORS
 from research.training import hyperparameters
 
 TITLE = "Optimisers and schedules"
@@ -62,7 +65,7 @@ def all_optimizers() -> Claim:
 def all_schedules() -> Claim:
     config = default_config()
     config.duration, config.schedule.final = "1000 steps", 0.01
-    rows, means, accuracies = [], {}, {}
+    rows, means, accuracies, curves = [], {}, {}, {}
     cases = {name: {"schedule.name": name} for name in public_functions(schedules)}
     cases["inverse_sqrt"]["schedule.warmup"] = "10 percent"  # which it needs
     cases["constant, warm-up"] = {"schedule.name": "constant", "schedule.warmup": "10 percent"}
@@ -70,10 +73,8 @@ def all_schedules() -> Claim:
     for case, changes in cases.items():
         config.update_from_flattened_dict({"schedule.warmup": "0 percent"} | changes)
         numbers = hyperparameters.from_config(config, 1000)
-        curve = [
-            float(optimizers.learning_rate(config, numbers, step) / config.optimizer.learning_rate)
-            for step in (0, 100, 250, 500, 750, 999)
-        ]
+        curves[case] = _factors(config, numbers, np.arange(1000))
+        curve = curves[case][[0, 100, 250, 500, 750, 999]]
         net = Net(
             _NET
             | {"optimizer.name": "nesterov", "duration": "10 epochs", "schedule.final": 0.01}
@@ -85,7 +86,7 @@ def all_schedules() -> Claim:
         loss = f"{means[case]:.3f} +- {found['loss'].std(ddof=1):.3f}"
         cells = " ".join(f"{value:.2g}" for value in curve)
         rows.append([f"`{case}`", rate, cells, percent(found["accuracy"]), loss])
-    constant = means["constant"]
+    constant, names = means["constant"], list(curves)
     falling = [loss for case, loss in means.items() if not case.startswith(("constant", "plateau"))]
     return Claim(
         "A learning rate that falls ends at a better place than a constant one",
@@ -101,7 +102,25 @@ def all_schedules() -> Claim:
         f"`{max(accuracies, key=accuracies.get)}`, a constant rate has "
         f"{percent(accuracies['constant'])}. Rates come from one seed, so neighbours in the table "
         "may well change places.",
+        pictures.panels(
+            [_drawing({name: curves[name] for name in half}) for half in (names[::2], names[1::2])]
+        ),
     )
+
+
+def _factors(config, numbers, steps: np.ndarray) -> np.ndarray:
+    """On the learning rate, before each of these steps."""
+    factor = jax.vmap(lambda step: optimizers.learning_rate(config, numbers, step))
+    return np.asarray(factor(steps)) / config.optimizer.learning_rate
+
+
+def _drawing(curves: dict[str, np.ndarray]):
+    def draw(axis):
+        for color, (name, curve) in zip(COLORS, curves.items(), strict=False):
+            axis.plot(curve, color=color, label=name)
+        axis.set(xlabel="step", ylabel="factor on the learning rate")
+
+    return draw
 
 
 def full_batch() -> Claim:
