@@ -6,7 +6,7 @@ SECTION is a file of this folder, CLAIM a function in it. DIR holds the prepared
 """
 
 import argparse
-import importlib
+import importlib.util
 import inspect
 import re
 import time
@@ -89,6 +89,8 @@ def main() -> None:
     common.data_dir = arguments.data_dir
     platform.enable_compilation_cache()
     logging.set_verbosity(logging.FATAL)  # Orbax's chatter
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("matplotlib, which draws the pictures, is not installed (bash setup.sh bench)")
     for wanted in arguments.names:
         if not any(name == wanted or name.startswith(f"{wanted}.") for name in claims()):
             parser.error(str(unknown_name("claim", wanted, [*SECTIONS, *claims()])))
