@@ -154,8 +154,8 @@ def few_images() -> Claim:
 def _snapshots(net: Net, count: int, seed: int):
     """The state at the end of each cycle of one training; used up when the next is asked for."""
     state = net.start(seed=seed)
-    for cycle in range(1, count + 1):
-        state, _ = net.train(net.steps * cycle // count - int(state.step), state)
+    for end in ensembles.cycle_ends(state.hyperparameters["schedule"], count):
+        state, _ = net.train(end - int(state.step), state)
         yield state
 
 
