@@ -31,8 +31,8 @@ def test_a_landscape_is_0_and_flat_at_its_minima_and_above_0_elsewhere(landscape
     [
         (surfaces.ravine, (0, 0), (1, 50)),
         (surfaces.rosenbrock, (1, 1), (501 - np.sqrt(250601), 501 + np.sqrt(250601))),
-        (surfaces.saddle, (0, 0), (-1, 1)),
-        (surfaces.saddle, (0, 1), (1, 2)),
+        (surfaces.saddle, (0, 0), (-1, 10)),
+        (surfaces.saddle, (0, 1), (2, 10)),
         (surfaces.monkey_saddle, (0, 0), (0, 0)),
         (surfaces.plateau, (0, 0), (1, 4)),
     ],
@@ -91,6 +91,19 @@ def test_noise_comes_to_rest_where_the_covariance_no_longer_changes():
         assert measures.settled_square(rate, momentum) == pytest.approx(covariance[0, 0])
 
 
+def test_lanes_have_starts_rates_and_functions_of_their_own():
+    found = surfaces.paths(
+        lambda w, h: h * (w**2).sum() / 2, [[1.0], [2.0], [2.0]], 3, [0.1, 0.1, 0.5],
+        np.array([1.0, 2.0, 1.0]), noise=[0.0, 0.0, 1.0], optimizer__name="sgd",
+    )[..., 0]  # fmt: skip
+    falls = np.arange(4)
+    np.testing.assert_allclose(found[:2], [0.9**falls, 2 * 0.8**falls], rtol=1e-6)
+    assert np.abs(found[2] - 2 * 0.5**falls)[1:].min() > 0.01
+    assert surfaces.heights(lambda w, h: h * w[0], found[..., None], np.array([0.0, 1, 2]))[
+        :, 0
+    ].tolist() == [0, 2, 4]
+
+
 def test_noise_is_added_to_gradients():
     path = surfaces.paths(
         lambda w: 0.0 * w.sum(), np.zeros(4000), 1, [0.5], noise=3.0, optimizer__name="sgd"
@@ -131,7 +144,7 @@ def test_shares_of_critical_points():
     exact = {
         1: [1 / 2, 1 / 2],
         2: [1 / 4, 1 / 2, 1 / 4],  # on a torus as many saddles as extrema (Morse)
-        # Bardeen et al., 1986, eq. 4.14 and 4.22, for the densities in three dimensions
+        # Bardeen et al., 1986, for the densities in three dimensions
         3: [(29 - third) / 116, (29 + third) / 116, (29 + third) / 116, (29 - third) / 116],
     }
     for d, shares in exact.items():

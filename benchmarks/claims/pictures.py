@@ -49,7 +49,7 @@ def panels(drawings: Sequence[Callable]) -> bytes:
     for axis, draw in zip(axes, drawings, strict=True):
         draw(axis)
         axis.grid(color="#e8e8e8")
-        axis.legend(frameon=False, fontsize=9)
+        axis.legend(fontsize=9)
     return _png(figure)
 
 

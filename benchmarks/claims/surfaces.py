@@ -1,7 +1,6 @@
 """Small landscapes whose shape is known, and how this project's optimisers move on them."""
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -54,8 +53,8 @@ def two_wells(w):
 
 
 def saddle(w):
-    """Curvatures 1 and -1 at the origin, minima at (0, 1) and (0, -1)."""
-    return w[0] ** 2 / 2 - w[1] ** 2 / 2 + w[1] ** 4 / 4 + 1 / 4
+    """Curvatures 10 and -1 at the origin, minima at (0, 1) and (0, -1)."""
+    return 5 * w[0] ** 2 - w[1] ** 2 / 2 + w[1] ** 4 / 4 + 1 / 4
 
 
 def monkey_saddle(w):
@@ -76,7 +75,7 @@ LANDSCAPES = (
     Landscape("Rosenbrock", rosenbrock, (-1.2, 1.0), [(1, 1)], (-1.8, 1.8, -0.8, 2.2)),
     Landscape("Beale", beale, (1.0, 1.5), [(3, 0.5)], (-0.5, 4.0, -1.5, 2.0)),
     Landscape("two wells", two_wells, (1.8, 0.8), [(_DEEP, 0)], (-1.8, 2.0, -1.2, 1.2)),
-    Landscape("saddle", saddle, (-1.5, 1e-3), [(0, 1), (0, -1)], (-1.8, 1.2, -1.5, 1.5)),
+    Landscape("saddle", saddle, (-1.0, 1e-3), [(0, 1), (0, -1)], (-1.2, 0.8, -1.5, 1.5)),
     Landscape(
         "monkey saddle",
         monkey_saddle,
@@ -89,56 +88,65 @@ LANDSCAPES = (
 
 
 def paths(
-    function: Callable, start, steps: int, rates, *, noise: float = 0.0, seed: int = 0, **changes
+    function: Callable, starts, steps: int, rates, *extra, noise=0.0, seed: int = 0, **changes
 ) -> np.ndarray:
-    """Where an optimiser of the project goes, at each of these learning rates.
+    """Where an optimiser of the project goes, in lanes side by side.
 
     Args:
-      function: what falls, (d,) -> scalar.
-      start: (d,).
+      function: what falls, (d,), then a number of each of `extra` -> scalar.
+      starts: (d,) or (lanes, d).
       steps: so many.
-      rates: learning rates (r,).
-      noise: standard deviation of what is added to each number of each gradient.
-      seed: of the noise, which is the same at all rates.
+      rates: learning rates (lanes,).
+      extra: arrays (lanes,), for the function.
+      noise: standard deviation of what is added to each number of each gradient, () or (lanes,).
+      seed: of the noise, which is the same in all lanes.
       changes: of the default config, but for a constant rate: {'section__name': value}.
 
     Returns:
-      float64 (r, steps + 1, d), the start first.
+      float64 (lanes, steps + 1, d), the start first.
     """
     config = default_config()
     config.duration, config.schedule.name = f"{steps} steps", "constant"
     config.update_from_flattened_dict({k.replace("__", "."): v for k, v in changes.items()})
     numbers = hyperparameters.from_config(config, 1000)
-    start = jnp.asarray(start, jnp.float32)
 
-    def value_fn(params):
-        return function(params["w"])
-
-    def one(numbers, carry, step):
-        params, state = carry
-        value, gradients = jax.value_and_grad(value_fn)(params)
-        key = jax.random.fold_in(jax.random.key(seed), step)
-        seen = {"w": gradients["w"] + noise * jax.random.normal(key, start.shape)}
-        rule = optimizers.build(config, numbers, step)
-        updates, state = rule.update(seen, state, params, value=value, grad=seen, value_fn=value_fn)
-        params = {"w": params["w"] + updates["w"]}
-        return (params, state), params["w"]
-
-    def path(rate):
+    def path(start, rate, noise, *extra):
         traced = numbers | {"optimizer": numbers["optimizer"] | {"learning_rate": rate}}
+
+        def value_fn(params):
+            return function(params["w"], *extra)
+
+        def one(carry, step):
+            params, state = carry
+            value, gradients = jax.value_and_grad(value_fn)(params)
+            key = jax.random.fold_in(jax.random.key(seed), step)
+            seen = {"w": gradients["w"] + noise * jax.random.normal(key, start.shape)}
+            rule = optimizers.build(config, traced, step)
+            updates, state = rule.update(
+                seen, state, params, value=value, grad=seen, value_fn=value_fn
+            )
+            params = {"w": params["w"] + updates["w"]}
+            return (params, state), params["w"]
+
         params = {"w": start}
         carry = params, optimizers.build(config, traced, 0).init(params)
-        return jax.lax.scan(functools.partial(one, traced), carry, jnp.arange(steps))[1]
+        return jax.lax.scan(one, carry, jnp.arange(steps))[1]
 
-    found = jax.jit(jax.vmap(path))(jnp.asarray(rates, jnp.float32))
-    begun = jnp.broadcast_to(start, (len(found), 1, len(start)))
-    return np.asarray(jnp.concatenate([begun, found], axis=1), np.float64)
+    rates, starts = jnp.asarray(rates, jnp.float32), jnp.asarray(starts, jnp.float32)
+    starts = jnp.broadcast_to(starts, (len(rates), starts.shape[-1]))
+    noise = jnp.broadcast_to(jnp.asarray(noise, jnp.float32), len(rates))
+    found = jax.jit(jax.vmap(path))(starts, rates, noise, *map(jnp.asarray, extra))
+    return np.asarray(jnp.concatenate([starts[:, None], found], axis=1), np.float64)
 
 
-def heights(function: Callable, path: np.ndarray) -> np.ndarray:
-    """The function along paths (..., d) -> float64 (...); inf where it is not a number."""
-    flat = jax.jit(jax.vmap(function))(path.reshape(-1, path.shape[-1]).astype(np.float32))
-    found = np.asarray(flat, np.float64).reshape(path.shape[:-1])
+def heights(function: Callable, paths: np.ndarray, *extra) -> np.ndarray:
+    """The function along paths (lanes, steps, d) -> float64 (lanes, steps); inf where it is NaN."""
+
+    def along(path, *extra):
+        return jax.vmap(lambda w: function(w, *extra))(path)
+
+    lanes = jnp.asarray(paths, jnp.float32), *map(jnp.asarray, extra)
+    found = np.asarray(jax.jit(jax.vmap(along))(*lanes), np.float64)
     return np.nan_to_num(found, nan=np.inf, posinf=np.inf)
 
 
