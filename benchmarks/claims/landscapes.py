@@ -49,9 +49,9 @@ def trajectories() -> Claim:
         "at a constant rate, otherwise as by default. Steps until the height stays below 1 % of "
         f"that at the start, for the slowest of {_STARTS} starts (each number of the start times "
         f"N(1, .04)), at the best of {len(_RATES)} rates from {_RATES[0]:g} to {_RATES[-1]:g}, in "
-        "brackets; where it does not from all, from how many. Noise is N(0, 9) on each number of the gradient. In "
-        "the picture contours are log-spaced, and a path ends where it has arrived, or after 200 "
-        "steps.",
+        "brackets; where it does not from all, from how many. Noise is N(0, 9) on each number of "
+        "the gradient. In the picture contours are log-spaced, and a path ends where it has "
+        "arrived, or after 100 steps.",
         [["Optimiser", *names], *rows],
         not kept or f"Holds for {len(mended)} of {len(names)}",
         f"One of those taught needs at most half of plain SGD's steps on: {told or 'none'}"
@@ -89,7 +89,7 @@ def _fastest(rule: str) -> list[tuple[np.ndarray, float, int, float]]:
         order = np.lexsort([low, np.isinf(arrival).sum(1), arrival.max(1)])
         best = order[0]
         path = paths.reshape(*shape, _STEPS + 1, 2)[here, best, 0]
-        end = arrival[best, 0] if np.isfinite(arrival[best, 0]) else 200
+        end = arrival[best, 0] if np.isfinite(arrival[best, 0]) else 100
         reached = int(np.isfinite(arrival[best]).sum())
         found.append((path[: int(end) + 1], arrival[best].max(), reached, _RATES[best]))
     return found
