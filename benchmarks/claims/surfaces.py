@@ -156,7 +156,7 @@ def arrival(heights: np.ndarray, share: float = 0.01) -> int | None:
     return None if above[-1] == len(heights) - 1 else int(above[-1]) + 1
 
 
-def random_field(key: jax.Array, dimension: int, waves: int = 256) -> Callable:
+def random_field(key: jax.Array, dimension: int, waves: int = 256) -> jax.tree_util.Partial:
     """A sum of cosines of random directions, (d,) -> scalar: nearly a Gaussian field of variance 1.
 
     Its correlation is exp(-distance^2 / 2), whatever the direction (Rahimi and Recht, 2007).
@@ -164,10 +164,14 @@ def random_field(key: jax.Array, dimension: int, waves: int = 256) -> Callable:
     directions_key, phases_key = jax.random.split(key)
     directions = jax.random.normal(directions_key, (waves, dimension))
     phases = jax.random.uniform(phases_key, (waves,), maxval=2 * jnp.pi)
-    return lambda x: jnp.sqrt(2 / waves) * jnp.cos(directions @ x + phases).sum()
+    return jax.tree_util.Partial(_cosines, directions, phases)
 
 
-def critical_points(field: Callable, starts: jax.Array, side: float) -> tuple:
+def _cosines(directions, phases, x):
+    return jnp.sqrt(2 / len(phases)) * jnp.cos(directions @ x + phases).sum()
+
+
+def critical_points(field: jax.tree_util.Partial, starts: jax.Array, side: float) -> tuple:
     """The critical points that Newton's method finds in the cube from 0 to `side`.
 
     Args:
@@ -178,19 +182,25 @@ def critical_points(field: Callable, starts: jax.Array, side: float) -> tuple:
     Returns:
       Heights (m,) and eigenvalues (m, d), ascending, of the different ones.
     """
-
-    def step(_, x):
-        move = -jnp.linalg.solve(jax.hessian(field)(x), jax.grad(field)(x))
-        return x + move * jnp.minimum(1, 0.3 / jnp.linalg.norm(move))
-
-    def found(x):
-        x = jax.lax.fori_loop(0, 60, step, x)
-        slope = jnp.linalg.norm(jax.grad(field)(x))
-        return x, field(x), slope, jnp.linalg.eigvalsh(jax.hessian(field)(x))
-
-    points, values, slopes, eigenvalues = map(np.asarray, jax.jit(jax.vmap(found))(starts))
+    points, heights, slopes, eigenvalues = map(np.asarray, _newton(field, starts))
     different: list[int] = []
     for n in np.flatnonzero(((points > 0) & (points < side)).all(1) & (slopes < 1e-4)):
         if not different or np.linalg.norm(points[different] - points[n], axis=1).min() > 0.02:
             different.append(n)
-    return values[different], eigenvalues[different]
+    return heights[different], eigenvalues[different]
+
+
+@jax.jit
+def _newton(field, starts):
+    """Where 40 steps, each at most .3 long, end; heights, slopes and eigenvalues there."""
+
+    def step(_, x):
+        move = -jnp.linalg.solve(jax.hessian(field)(x), jax.grad(field)(x))
+        return x + move * jnp.minimum(1, 0.3 / jnp.maximum(jnp.linalg.norm(move), 1e-9))
+
+    def end(x):
+        x = jax.lax.fori_loop(0, 40, step, x)
+        slope = jnp.linalg.norm(jax.grad(field)(x))
+        return x, field(x), slope, jnp.linalg.eigvalsh(jax.hessian(field)(x))
+
+    return jax.vmap(end)(starts)
