@@ -172,7 +172,7 @@ def dead_units() -> Claim:
         f"rate 1 a bias of .1 makes {percent(biased, 0)} of {percent(plain, 0)}, a bias of 1 "
         f"{percent(small, 0)}. In the picture: one hidden layer on points of the plane, and where "
         "each unit begins to give more than 0; the arrow points to there.",
-        pictures.panels([_hyperplanes(rate) for rate in (0.1, 10.0)]),
+        pictures.panels([_hyperplanes(rate) for rate in (0.1, 6.0)]),
     )
 
 
@@ -194,7 +194,9 @@ def _hyperplanes(rate: float):
     dead = (points @ layer["kernel"] + layer["bias"] <= 0).all(0)
 
     def draw(axis):
-        axis.scatter(*points.T, c=[COLORS[4 + label] for label in net.run.train.labels], s=4)
+        axis.scatter(
+            *points.T, c=[COLORS[4 + label] for label in net.run.train.labels], s=4, zorder=9
+        )
         for kind, color, chosen in (("alive", COLORS[0], ~dead), ("dead", COLORS[1], dead)):
             for number, unit in enumerate(np.flatnonzero(chosen)):
                 normal, bias = layer["kernel"][:, unit], layer["bias"][unit]

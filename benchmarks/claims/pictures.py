@@ -43,13 +43,13 @@ def contours(paths: dict[str, dict[str, np.ndarray]], landscapes: Sequence[Lands
     return _png(figure)
 
 
-def panels(drawings: Sequence[Callable]) -> bytes:
-    """Beside one another, each drawn by a function of its axes."""
+def panels(drawings: Sequence[Callable], legend: str = "best") -> bytes:
+    """Beside one another, each drawn by a function of its axes; where the legend goes."""
     figure, axes = _subplots(1, len(drawings), (5.5 * len(drawings), 4))
     for axis, draw in zip(axes, drawings, strict=True):
         draw(axis)
         axis.grid(color="#e8e8e8")
-        axis.legend(fontsize=9)
+        axis.legend(fontsize=9, loc=legend)
     return _png(figure)
 
 

@@ -42,12 +42,12 @@ def saddles_by_dimension() -> Claim:
         kinds = (
             ("random matrices", "o", "-"),
             ("critical points, by matrices", "s", "-"),
-            ("critical points, found", "x", ""),
+            ("critical points, found", "x", "none"),
         )
         for column, (name, marker, line) in enumerate(kinds):
             there = [d for d in shares if shares[d][column]]
             y = [shares[d][column] for d in there]
-            axis.plot(there, y, line, color=COLORS[column], marker=marker, label=name)
+            axis.plot(there, y, color=COLORS[column], linestyle=line, marker=marker, label=name)
         axis.set(xlabel="dimension", ylabel="share without a falling direction", yscale="log")
         axis.set(title="Minima become rare")
 
@@ -155,8 +155,8 @@ def escape_from_a_saddle() -> Claim:
         "On the ridge itself nothing moves any of them; noise does. SGD needs as many steps for "
         "each factor by which it starts nearer, momentum a tenth of them; RMSProp and Adam divide "
         f"the small gradient by its own size: {found['rmsprop', '1e-6']:.0f} and "
-        f"{found['adam', '1e-6']:.0f} steps from 1e-6.",
-        pictures.panels([drawing("1e-6"), drawing("0, noise")]),
+        f"{found['adam', '1e-6']:.0f} steps from 1e-6. So does AdaGrad, but its steps shrink.",
+        pictures.panels([drawing("1e-6"), drawing("0, noise")], "lower right"),
     )
 
 
@@ -207,16 +207,18 @@ def curvature_of_a_net() -> Claim:
         axis.set(xlabel="eigenvalue, in order", ylabel="curvature", title="Hessian of a small net")
         axis.set_yscale("symlog", linthresh=1e-3)
 
-    least = min((key for key in found), key=lambda key: found[key][0])
+    (slope, falling, least), late = found[0.01, 0], found[1.0, 4000]
     return Claim(
-        "Where a network's gradient is small some directions still fall: it is a saddle",
+        "A network's gradient is small near saddle points, not only near minima",
         "Lecture, section 6; Dauphin et al., 2014; Sagun et al., 2017",
-        "16-16-10, tanh, on 16 principal components of digits, plain descent by all of train; "
-        "eigenvalues of the whole Hessian by `jax.hessian`. Falling: below -.001 of the largest; "
-        "flat: smaller than that. Weights as usual, and a hundredth of it.",
+        "16-16-10, tanh, on 16 principal components of digits, plain descent by all of train at "
+        "rate .3; eigenvalues of the whole Hessian by `jax.hessian`. Falling: below -.001 of the "
+        "largest; flat: smaller than that. Weights as usual, and a hundredth of it.",
         [["Weights", "Step", "Loss", "Gradient", "Falling", "Flat", "Least", "Largest"], *rows],
-        all(share > 0 for _, share, _ in found.values()),
-        f"The smallest gradient is {found[least][0]:.1e}, after {least[1]} steps with weights "
-        f"x {least[0]:g}: {percent(found[least][1])} of the directions fall.",
+        bool(slope < 0.2 * found[1.0, 0][0] and least > 0.5),
+        f"Small weights start near a saddle: a gradient of {slope:.2f} where {percent(falling, 0)} "
+        f"of the directions fall, as steeply as others rise. Descent leaves it by itself. Late in "
+        f"training (x 1, 4,000 steps, gradient {late[0]:.4f}) {percent(late[1], 0)} still fall, "
+        f"but by {late[2]:.3f} of the largest curvature at most.",
         pictures.panels([draw]),
     )

@@ -74,7 +74,7 @@ LANDSCAPES = (
     Landscape("ravine, noise", ravine, (-3.0, 0.8), [(0, 0)], (-3.5, 1.5, -1.2, 1.2), 3.0),
     Landscape("Rosenbrock", rosenbrock, (-1.2, 1.0), [(1, 1)], (-1.8, 1.8, -0.8, 2.2)),
     Landscape("Beale", beale, (1.0, 1.5), [(3, 0.5)], (-0.5, 4.0, -1.5, 2.0)),
-    Landscape("two wells", two_wells, (1.3, 0.8), [(_DEEP, 0)], (-1.8, 2.0, -1.2, 1.2)),
+    Landscape("two wells", two_wells, (1.3, 0.8), [(_DEEP, 0)], (-1.8, 1.8, -1.2, 1.2)),
     Landscape("saddle", saddle, (-1.0, 1e-3), [(0, 1), (0, -1)], (-1.2, 0.8, -1.5, 1.5)),
     Landscape(
         "monkey saddle",
