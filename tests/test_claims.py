@@ -1,5 +1,7 @@
 """What the page of claims is measured by, against closed forms; and that the cheap ones hold."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -50,7 +52,18 @@ def test_a_page_keeps_the_claims_that_are_not_made_again():
     assert command.written(page) == texts
     assert page.index("### two") < page.index("### one")  # in the order of the sections
     assert "| one | holds in part |" in page
-    assert command.written((command.PAGE).read_text()).keys() == set(names)
+    kept = command.written((command.PAGE).read_text())
+    assert kept.keys() == set(names)
+    drawn = [at for text in kept.values() for at in re.findall(r"!\[.*\]\((.*)\)", text)]
+    assert len(drawn) > 5
+    assert {command.PAGE.parent / at for at in drawn} == set(command.PAGE.parent.glob("claims/*"))
+
+
+def test_a_picture_is_written_beside_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "PAGE", tmp_path / "claims.md")
+    assert command.drawn("a.b", b"") == "" and not list(tmp_path.iterdir())
+    assert command.drawn("a.b", b"picture") == "claims/a.b.png"
+    assert (tmp_path / "claims" / "a.b.png").read_bytes() == b"picture"
 
 
 def test_a_claim_as_text():
@@ -76,7 +89,9 @@ def test_a_claim_as_text():
         landscapes.gradient_noise,
         saddles.saddles_by_dimension,
         saddles.escape_from_a_saddle,
+        saddles.curvature_of_a_net,
     ],
 )
 def test_what_is_exact_holds(measure):
+    pytest.importorskip("matplotlib")
     assert measure().holds is not False
