@@ -16,7 +16,7 @@ from absl import logging
 
 from benchmarks.claims import common
 from research import platform
-from research.errors import unknown_name
+from research.errors import UserError, unknown_name
 from research.names import public_functions
 
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
@@ -98,7 +98,10 @@ def main() -> None:
         if arguments.names and not {name, name.partition(".")[0]} & set(arguments.names):
             continue
         started = time.process_time()
-        claim = measure()
+        try:
+            claim = measure()
+        except UserError as error:  # no data there
+            parser.error(f"{name}: {error}")
         text = claim.markdown(drawn(name, claim.picture))
         print(f"{text}\n[{name}: {time.process_time() - started:.0f} CPU s]\n", flush=True)
         texts = written(PAGE.read_text()) if PAGE.exists() else {}
