@@ -1,11 +1,13 @@
 """What the page of claims is measured by, against closed forms; and that the cheap ones hold."""
 
+import re
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from benchmarks.claims import __main__ as command
-from benchmarks.claims import activations, initialization, measures, optimization
+from benchmarks.claims import activations, initialization, landscapes, measures, saddles
 from benchmarks.claims.common import Claim, percent
 
 
@@ -50,7 +52,18 @@ def test_a_page_keeps_the_claims_that_are_not_made_again():
     assert command.written(page) == texts
     assert page.index("### two") < page.index("### one")  # in the order of the sections
     assert "| one | holds in part |" in page
-    assert command.written((command.PAGE).read_text()).keys() == set(names)
+    kept = command.written((command.PAGE).read_text())
+    assert kept.keys() == set(names)
+    drawn = [at for text in kept.values() for at in re.findall(r"!\[.*\]\((.*)\)", text)]
+    assert len(drawn) > 5
+    assert {command.PAGE.parent / at for at in drawn} == set(command.PAGE.parent.glob("claims/*"))
+
+
+def test_a_picture_is_written_beside_the_page(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "PAGE", tmp_path / "claims.md")
+    assert command.drawn("a.b", b"") == "" and not list(tmp_path.iterdir())
+    assert command.drawn("a.b", b"picture") == "claims/a.b.png"
+    assert (tmp_path / "claims" / "a.b.png").read_bytes() == b"picture"
 
 
 def test_a_claim_as_text():
@@ -59,6 +72,7 @@ def test_a_claim_as_text():
         "### It is so", "*Lecture.* On digits.", "", "| a | b |", "| --- | --- |",
         "| 1 | 0.123 |", "", "**Does not hold here.** Why.",
     ]  # fmt: skip
+    assert claim.markdown("a/b.png").endswith("\n\n![It is so](a/b.png)")
     assert percent([0.5, 0.6]) == "55.0 +- 7.1 %" and percent(0.123, 0) == "12 %"
 
 
@@ -70,9 +84,14 @@ def test_a_claim_as_text():
         activations.signs_of_gradients,
         initialization.deviation_by_layer,
         initialization.symmetric_units,
-        optimization.rates_on_a_quadratic,
-        optimization.stability_on_a_quadratic,
+        landscapes.rates_on_a_quadratic,
+        landscapes.stability_on_a_quadratic,
+        landscapes.gradient_noise,
+        saddles.saddles_by_dimension,
+        saddles.escape_from_a_saddle,
+        saddles.curvature_of_a_net,
     ],
 )
 def test_what_is_exact_holds(measure):
+    pytest.importorskip("matplotlib")
     assert measure().holds is not False

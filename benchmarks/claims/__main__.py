@@ -6,7 +6,7 @@ SECTION is a file of this folder, CLAIM a function in it. DIR holds the prepared
 """
 
 import argparse
-import importlib
+import importlib.util
 import inspect
 import re
 import time
@@ -16,7 +16,7 @@ from absl import logging
 
 from benchmarks.claims import common
 from research import platform
-from research.errors import unknown_name
+from research.errors import UserError, unknown_name
 from research.names import public_functions
 
 PAGE = Path(__file__).parents[2] / "docs" / "claims.md"
@@ -25,6 +25,8 @@ SECTIONS = (
     "preprocessing",
     "initialization",
     "normalization",
+    "landscapes",
+    "saddles",
     "optimization",
     "regularization",
     "transfer",
@@ -69,6 +71,16 @@ def page(texts: dict[str, str]) -> str:
     return "\n".join([HEAD, *summary, "", *parts])
 
 
+def drawn(name: str, picture: bytes) -> str:
+    """Where a claim's picture is, as seen from the page, once it is written; '' of none."""
+    if not picture:
+        return ""
+    path = PAGE.parent / "claims" / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(picture)
+    return path.relative_to(PAGE.parent).as_posix()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data_dir", default=common.data_dir)
@@ -77,6 +89,8 @@ def main() -> None:
     common.data_dir = arguments.data_dir
     platform.enable_compilation_cache()
     logging.set_verbosity(logging.FATAL)  # Orbax's chatter
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("matplotlib, which draws the pictures, is not installed (bash setup.sh bench)")
     for wanted in arguments.names:
         if not any(name == wanted or name.startswith(f"{wanted}.") for name in claims()):
             parser.error(str(unknown_name("claim", wanted, [*SECTIONS, *claims()])))
@@ -84,7 +98,11 @@ def main() -> None:
         if arguments.names and not {name, name.partition(".")[0]} & set(arguments.names):
             continue
         started = time.process_time()
-        text = measure().markdown()
+        try:
+            claim = measure()
+        except UserError as error:  # no data there
+            parser.error(f"{name}: {error}")
+        text = claim.markdown(drawn(name, claim.picture))
         print(f"{text}\n[{name}: {time.process_time() - started:.0f} CPU s]\n", flush=True)
         texts = written(PAGE.read_text()) if PAGE.exists() else {}
         PAGE.write_text(page(texts | {name: text}))

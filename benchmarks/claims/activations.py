@@ -4,11 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims import measures
+from benchmarks.claims import measures, pictures
 from benchmarks.claims.common import SEEDS, Claim, Net, parameters, percent, rates
 from research.config import default_config
+from research.data.feed import preprocess
 from research.models import activations
 from research.names import bind, public_functions
+from research.reporting.plots import COLORS
 
 TITLE = "Activation functions"
 _PLAIN = {
@@ -168,8 +170,46 @@ def dead_units() -> Claim:
         {(True, False): "Holds for the rate, not for the bias"}.get((kills, helps), kills),
         f"Before training {percent(before, 0)} are dead, after it up to {percent(most, 0)}. At "
         f"rate 1 a bias of .1 makes {percent(biased, 0)} of {percent(plain, 0)}, a bias of 1 "
-        f"{percent(small, 0)}.",
+        f"{percent(small, 0)}. In the picture: one hidden layer on points of the plane, and where "
+        "each unit begins to give more than 0; the arrow points to there.",
+        pictures.panels([_hyperplanes(rate) for rate in (0.1, 6.0)]),
     )
+
+
+def _hyperplanes(rate: float):
+    """Draws a small net's units over its data, after training at a rate."""
+    net = Net(
+        {
+            "data.name": "moons",
+            "duration": "20 epochs",
+            "model.hidden": (16,),
+            "model.normalization": "none",
+            "optimizer.name": "sgd",
+            "schedule.name": "constant",
+        }
+    )
+    state, _ = net.train(seed=1, optimizer__learning_rate=rate)
+    points = np.asarray(preprocess(state.preprocessing, net.run.train.inputs)).reshape(-1, 2)
+    layer = jax.device_get(state.params["Dense_0"])
+    dead = (points @ layer["kernel"] + layer["bias"] <= 0).all(0)
+
+    def draw(axis):
+        axis.scatter(
+            *points.T, c=[COLORS[4 + label] for label in net.run.train.labels], s=4, zorder=9
+        )
+        for kind, color, chosen in (("alive", COLORS[0], ~dead), ("dead", COLORS[1], dead)):
+            for number, unit in enumerate(np.flatnonzero(chosen)):
+                normal, bias = layer["kernel"][:, unit], layer["bias"][unit]
+                length = np.linalg.norm(normal)
+                nearest, along = -bias * normal / length**2, np.array([-normal[1], normal[0]])
+                ends = np.stack([nearest - 20 * along / length, nearest + 20 * along / length])
+                axis.plot(*ends.T, color=color, linewidth=1, label=None if number else kind)
+                arrow = {"arrowstyle": "->", "color": color}
+                axis.annotate("", nearest + 0.4 * normal / length, nearest, arrowprops=arrow)
+        axis.set(xlim=(-4, 4), ylim=(-4, 4), aspect="equal", xlabel="x", ylabel="y")
+        axis.set(title=f"rate {rate:g}: {dead.sum()} of {len(dead)} dead")
+
+    return draw
 
 
 def all_activations() -> Claim:

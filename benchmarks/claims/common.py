@@ -34,8 +34,10 @@ class Claim:
     table: Sequence[Sequence]  # its head first
     holds: bool | str  # or words between yes and no
     found: str  # in a sentence or two, with the figures
+    picture: bytes = b""  # PNG
 
-    def markdown(self) -> str:
+    def markdown(self, picture: str = "") -> str:
+        """The claim as text; `picture` is the address that its picture has."""
         head, *rows = ([_cell(value) for value in row] for row in self.table)
         lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
         verdict = self.holds
@@ -46,6 +48,7 @@ class Claim:
                 f"### {self.claim}\n*{self.source}.* {self.measured}\n",
                 *lines,
                 f"\n**{verdict}.** {self.found}",
+                *([f"\n![{self.claim}]({picture})"] if picture else []),
             ]
         )
 

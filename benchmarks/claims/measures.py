@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 import numpy as np
 
@@ -54,3 +55,82 @@ def convergence_rate(distances: np.ndarray) -> float:
     """The factor a step, over the later half: distances (steps,) from the minimum."""
     later = np.asarray(distances, np.float64)[len(distances) // 2 :]
     return float((later[-1] / later[0]) ** (1 / (len(later) - 1)))
+
+
+def orthogonal_ensemble(random: np.random.Generator, draws: int, n: int) -> np.ndarray:
+    """Ascending eigenvalues (draws, n) of the Gaussian orthogonal ensemble.
+
+    Symmetric matrices with entries of variance 1, on the diagonal 2; for large n they fill a
+    semicircle of radius 2 sqrt(n) (Wigner, 1958).
+    """
+    square = random.standard_normal((draws, n, n))
+    return np.linalg.eigvalsh((square + square.swapaxes(1, 2)) / np.sqrt(2))
+
+
+def shares_by_index(eigenvalues: np.ndarray) -> np.ndarray:
+    """Of all critical points of an isotropic Gaussian field, those with 0, 1 ... d falling ways.
+
+    By the formula of Kac and Rice their Hessians are of the ensemble, plus N(0, 1) times the
+    identity, weighted by |determinant|. That is, as for Fyodorov (2004), the joint density of
+    eigenvalues of one dimension more: share k is proportional to E exp(-(k-th smallest)^2 / 4).
+
+    Args:
+      eigenvalues: (draws, d + 1), of `orthogonal_ensemble`.
+    """
+    weights = np.exp(-(eigenvalues**2) / 4).mean(0)
+    return weights / weights.sum()
+
+
+def semicircle_below(place: np.ndarray) -> np.ndarray:
+    """The share of Wigner's semicircle of radius 1 that lies below a place."""
+    place = np.clip(place, -1, 1)
+    return 0.5 + (place * np.sqrt(1 - place**2) + np.arcsin(place)) / np.pi
+
+
+def hessian_spectrum(loss, params) -> tuple[np.ndarray, float]:
+    """Ascending eigenvalues (parameters,) of a loss's Hessian, and the length of its gradient.
+
+    Args:
+      loss: params -> scalar.
+      params: a tree of few numbers, for the matrix is dense.
+    """
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+
+    def of_flat(flat):
+        return loss(unravel(flat))
+
+    hessian, gradient = jax.jit(lambda x: (jax.hessian(of_flat)(x), jax.grad(of_flat)(x)))(flat)
+    return np.linalg.eigvalsh(np.asarray(hessian, np.float64)), float(jnp.linalg.norm(gradient))
+
+
+def best_on_a_quadratic(k: float) -> dict[str, tuple[float, float, float]]:
+    """By optimiser: the least factor a step on curvatures 1 to k, and the rate and momentum for it.
+
+    Polyak (1964); for Nesterov's the best there is (Lessard et al., 2016, proposition 1).
+    """
+    root, wide = np.sqrt(k), np.sqrt(3 * k + 1)
+    heavy = (root - 1) / (root + 1)
+    return {
+        "sgd": ((k - 1) / (k + 1), 2 / (k + 1), 0.0),
+        "momentum": (heavy, 4 / (root + 1) ** 2, heavy**2),
+        "nesterov": (1 - 2 / wide, 4 / (3 * k + 1), (wide - 2) / (wide + 2)),
+    }
+
+
+def settled_square(rate: float, momentum: float) -> float:
+    """E w^2 where heavy ball on w^2 / 2 comes to rest, with noise of variance 1 on its gradient."""
+    return rate * (1 + momentum) / ((1 - momentum) * (2 * (1 + momentum) - rate))
+
+
+def step_matrix(name: str, rate: float, momentum: float, curvature: float) -> np.ndarray:
+    """What a step of sgd, momentum or nesterov on a quadratic does to (w, direction): (2, 2)."""
+    m = momentum * (name != "sgd")
+    trace = np.array([curvature, m])  # m <- curvature w + m m
+    moved = np.array([curvature, 0]) + m * trace if name == "nesterov" else trace
+    return np.stack([np.array([1, 0]) - rate * moved, trace])
+
+
+def escape(name: str, rate: float, start: float, momentum: float = 0.9) -> float:
+    """Steps from `start` to 1 along a direction of curvature -1, once the transient is over."""
+    eigenvalues = np.linalg.eigvals(step_matrix(name, rate, momentum, -1.0))
+    return float(-np.log(start) / np.log(np.abs(eigenvalues).max()))

@@ -1,15 +1,15 @@
 """Section 6: optimisers and schedules."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims import measures
+from benchmarks.claims import pictures
 from benchmarks.claims.common import SEEDS, Claim, Net, percent, rates
 from research import optimizers
 from research.config import default_config
 from research.names import public_functions
 from research.optimizers import algorithms, schedules
+from research.reporting.plots import COLORS
 from research.training import hyperparameters
 
 TITLE = "Optimisers and schedules"
@@ -23,73 +23,6 @@ _CASES = {
     "weight decay": {"optimizer.weight_decay": 0.1},
     "4 microbatches": {"compute.microbatches": 4},
 }
-
-
-def distances(name: str, curvatures, steps: int, learning_rate: float, momentum: float = 0.0):
-    """From the minimum of sum(curvature w^2) / 2, after each step from ones: (steps,)."""
-    config = default_config()
-    config.duration = f"{steps} steps"
-    config.schedule.name = "constant"
-    config.optimizer.update({"name": name, "learning_rate": learning_rate, "momentum": momentum})
-    numbers = hyperparameters.from_config(config, 1000)
-    curvatures = jnp.asarray(curvatures, jnp.float32)
-
-    def one(carry, step):
-        params, state = carry
-        rule = optimizers.build(config, numbers, step)
-        updates, state = rule.update({"w": curvatures * params["w"]}, state, params)
-        params = {"w": params["w"] + updates["w"]}
-        return (params, state), jnp.linalg.norm(params["w"])
-
-    params = {"w": jnp.ones(len(curvatures))}
-    state = optimizers.build(config, numbers, 0).init(params)
-    run = jax.jit(lambda: jax.lax.scan(one, (params, state), jnp.arange(steps))[1])
-    return np.asarray(run(), np.float64)
-
-
-def rates_on_a_quadratic() -> Claim:
-    rows, errors = [], []
-    for k in (10.0, 100.0, 1000.0):
-        root = np.sqrt(k)
-        theory = (k - 1) / (k + 1), (root - 1) / (root + 1)
-        steps = int(40 / -np.log(theory[0])), int(40 / -np.log(theory[1]))
-        found = (
-            measures.convergence_rate(distances("sgd", [1.0, k], steps[0], 2 / (1 + k))),
-            measures.convergence_rate(
-                distances("momentum", [1.0, k], steps[1], 4 / (1 + root) ** 2, theory[1] ** 2)
-            ),
-        )
-        errors += [abs(np.log(a) / np.log(b) - 1) for a, b in zip(found, theory, strict=True)]
-        cells = (f"{value:.5f}" for pair in zip(theory, found, strict=True) for value in pair)
-        rows.append([f"{k:g}", *cells])
-    return Claim(
-        "On a quadratic of condition k, gradient descent falls by (k - 1) / (k + 1) a step, heavy "
-        "ball by (sqrt k - 1) / (sqrt k + 1)",
-        "Lecture, section 6; Polyak, 1964",
-        "Two curvatures, 1 and k; the best rate and momentum; the factor a step over the later "
-        "half "
-        "of the steps, through our `sgd` and `momentum`.",
-        [["k", "Theory, descent", "Measured", "Theory, heavy ball", "Measured"], *rows],
-        max(errors) < 0.05,
-        f"To {100 * max(errors):.1f} % of the exponent; of heavy ball what is left is the factor t "
-        "of its double eigenvalue.",
-    )
-
-
-def stability_on_a_quadratic() -> Claim:
-    rows, ratios = [], {}
-    for share in (0.5, 0.99, 1.0, 1.01, 1.1):
-        found = distances("sgd", [1.0, 8.0], 400, share * 2 / 8)
-        ratios[share] = found[-1] / found[199]
-        rows.append([f"{share:g} x 2 / 8", f"{found[-1]:.3g}", f"{ratios[share]:.3g}"])
-    return Claim(
-        "Gradient descent is stable for rates below 2 / (the largest curvature), and not above",
-        "Lecture, section 6",
-        "Curvatures 1 and 8, from (1, 1), 400 steps of `sgd`.",
-        [["Rate", "Distance at the end", "by that after 200 steps"], *rows],
-        ratios[0.99] < 0.1 and ratios[1.0] == 1 and ratios[1.01] > 10,
-        "Exactly: at the limit itself it swings for ever between two points.",
-    )
 
 
 def all_optimizers() -> Claim:
@@ -132,7 +65,7 @@ def all_optimizers() -> Claim:
 def all_schedules() -> Claim:
     config = default_config()
     config.duration, config.schedule.final = "1000 steps", 0.01
-    rows, means, accuracies = [], {}, {}
+    rows, means, accuracies, curves = [], {}, {}, {}
     cases = {name: {"schedule.name": name} for name in public_functions(schedules)}
     cases["inverse_sqrt"]["schedule.warmup"] = "10 percent"  # which it needs
     cases["constant, warm-up"] = {"schedule.name": "constant", "schedule.warmup": "10 percent"}
@@ -140,10 +73,8 @@ def all_schedules() -> Claim:
     for case, changes in cases.items():
         config.update_from_flattened_dict({"schedule.warmup": "0 percent"} | changes)
         numbers = hyperparameters.from_config(config, 1000)
-        curve = [
-            float(optimizers.learning_rate(config, numbers, step) / config.optimizer.learning_rate)
-            for step in (0, 100, 250, 500, 750, 999)
-        ]
+        curves[case] = _factors(config, numbers, np.arange(1000))
+        curve = curves[case][[0, 100, 250, 500, 750, 999]]
         net = Net(
             _NET
             | {"optimizer.name": "nesterov", "duration": "10 epochs", "schedule.final": 0.01}
@@ -155,7 +86,7 @@ def all_schedules() -> Claim:
         loss = f"{means[case]:.3f} +- {found['loss'].std(ddof=1):.3f}"
         cells = " ".join(f"{value:.2g}" for value in curve)
         rows.append([f"`{case}`", rate, cells, percent(found["accuracy"]), loss])
-    constant = means["constant"]
+    constant, names = means["constant"], list(curves)
     falling = [loss for case, loss in means.items() if not case.startswith(("constant", "plateau"))]
     return Claim(
         "A learning rate that falls ends at a better place than a constant one",
@@ -171,7 +102,25 @@ def all_schedules() -> Claim:
         f"`{max(accuracies, key=accuracies.get)}`, a constant rate has "
         f"{percent(accuracies['constant'])}. Rates come from one seed, so neighbours in the table "
         "may well change places.",
+        pictures.panels(
+            [_drawing({name: curves[name] for name in half}) for half in (names[::2], names[1::2])]
+        ),
     )
+
+
+def _factors(config, numbers, steps: np.ndarray) -> np.ndarray:
+    """On the learning rate, before each of these steps."""
+    factor = jax.vmap(lambda step: optimizers.learning_rate(config, numbers, step))
+    return np.asarray(factor(steps)) / config.optimizer.learning_rate
+
+
+def _drawing(curves: dict[str, np.ndarray]):
+    def draw(axis):
+        for color, (name, curve) in zip(COLORS, curves.items(), strict=False):
+            axis.plot(curve, color=color, label=name)
+        axis.set(xlabel="step", ylabel="factor on the learning rate")
+
+    return draw
 
 
 def full_batch() -> Claim:
