@@ -16,12 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-STEPS, LOG_EVERY = 400, 5
+LOG_EVERY = 5
 COMMAND = (
     sys.executable, "-m", "research.main", "--config=configs/bn_adam.py",
-    f"--config.duration={STEPS} steps", f"--config.log_every={LOG_EVERY} steps",
-    "--config.evaluate_every=25 steps", "--config.checkpoint.every=5 steps",
-    "--config.compute.steps_per_dispatch=1",
+    f"--config.log_every={LOG_EVERY} steps", "--config.evaluate_every=25 steps",
+    "--config.checkpoint.every=5 steps", "--config.compute.steps_per_dispatch=1",
 )  # fmt: skip
 
 
@@ -38,54 +37,57 @@ class Tally:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--steps", type=int, default=400, help="of each run")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        tally = soak(Path(folder), arguments.kills, random.Random(arguments.seed))
+        chance = random.Random(arguments.seed)
+        tally = soak(Path(folder), arguments.kills, arguments.steps, chance)
     print(
         f"{tally.kills} kills, {tally.in_training} of them in training: {tally.runs} runs of "
-        f"{STEPS} steps ended with the bits and the metrics of the uninterrupted one; at most "
-        f"{tally.lost_steps} steps were trained again after a kill; "
+        f"{arguments.steps} steps ended with the bits and the metrics of the uninterrupted one; at "
+        f"most {tally.lost_steps} steps were trained again after a kill; "
         f"{time.perf_counter() - started:.0f} s"
     )
 
 
-def soak(folder: Path, kills: int, chance: random.Random) -> Tally:
+def soak(folder: Path, kills: int, steps: int, chance: random.Random) -> Tally:
     """Raises SystemExit at the first difference."""
     tally = Tally()
     started = time.perf_counter()
-    whole = finish(folder / "whole")
+    whole = finish(folder / "whole", steps)
     seconds = time.perf_counter() - started
     while True:
         workdir = folder / str(tally.runs)
         while tally.kills < kills and not (workdir / "summary.json").exists():
-            kill(workdir, seconds, chance, tally)
-        summary = finish(workdir)
+            kill(workdir, steps, seconds, chance, tally)
+        summary = finish(workdir, steps)
         if summary["parameters_sha256"] != whole["parameters_sha256"]:
             raise SystemExit(f"{workdir}: other parameters after {tally.kills} kills")
         if summary["test_loss"] != whole["test_loss"]:
             raise SystemExit(f"{workdir}: another test loss after {tally.kills} kills")
-        steps = trained(workdir, strict=True)
-        if steps != list(range(LOG_EVERY, STEPS + 1, LOG_EVERY)):
-            raise SystemExit(f"{workdir}: steps twice, or missing, in metrics.jsonl: {steps}")
+        logged = trained(workdir, strict=True)
+        if logged != list(range(LOG_EVERY, steps + 1, LOG_EVERY)):
+            raise SystemExit(f"{workdir}: steps twice, or missing, in metrics.jsonl: {logged}")
         tally.runs += 1
         if tally.kills >= kills:
             return tally
 
 
-def kill(workdir: Path, seconds: float, chance: random.Random, tally: Tally) -> None:
+def kill(workdir: Path, steps: int, seconds: float, chance: random.Random, tally: Tally) -> None:
     """Starts the run, or goes on with it, and kills it."""
     before = trained(workdir)
     process = subprocess.Popen(
-        [*COMMAND, f"--workdir={workdir}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command(workdir, steps), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
     if chance.random() < 0.5:
         wait(process, time.perf_counter() + chance.uniform(0, seconds))
     else:
-        while process.poll() is None and not is_training(workdir, before):
+        step = chance.uniform(max(before, default=0), steps)
+        while process.poll() is None and max(trained(workdir), default=0) < step:
             time.sleep(0.005)
-        wait(process, time.perf_counter() + chance.uniform(0, seconds / 3))
+        wait(process, time.perf_counter() + chance.uniform(0, 0.1))
     if process.poll() is not None:
         _, errors = process.communicate()
         if process.returncode:
@@ -124,8 +126,12 @@ def trained(workdir: Path, strict: bool = False) -> list[int]:
     return [record["step"] for record in records if record["split"] == "train"]
 
 
-def finish(workdir: Path) -> dict:
-    done = subprocess.run([*COMMAND, f"--workdir={workdir}"], capture_output=True, text=True)
+def command(workdir: Path, steps: int) -> list[str]:
+    return [*COMMAND, f"--config.duration={steps} steps", f"--workdir={workdir}"]
+
+
+def finish(workdir: Path, steps: int) -> dict:
+    done = subprocess.run(command(workdir, steps), capture_output=True, text=True)
     if done.returncode or "Traceback" in done.stderr:
         raise SystemExit(f"{workdir}: exit code {done.returncode}: {done.stderr}")
     return json.loads((workdir / "summary.json").read_text())

@@ -32,7 +32,7 @@ def wait_for(process: subprocess.Popen, condition) -> None:
 
 def test_five_kills_at_random_moments_change_no_bit():
     done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.soak", "--kills=5", "--seed=3"],
+        [sys.executable, "-m", "benchmarks.soak", "--kills=5", "--steps=200", "--seed=3"],
         cwd=ROOT, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

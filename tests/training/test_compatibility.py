@@ -20,6 +20,7 @@ from research.models import (
 )
 from research.names import public_functions, resolve
 from research.optimizers import algorithms, averaging, schedules
+from research.platform import QUICKLY
 from research.training import checks, setup
 from research.training import lanes as ways
 from research.training.step import make_train_step
@@ -118,14 +119,14 @@ def two_steps(changes):
 
     rates = jnp.asarray([1e-3, 1e-2])
     together = resolve("config.ensemble.lanes", config.ensemble.lanes, ways)
-    lanes, metrics = jax.jit(together(lane, 0, 0))(rates)
+    lanes, metrics = jax.jit(together(lane, 0, 0), compiler_options=QUICKLY)(rates)
     for leaf in jax.tree.leaves((lanes, metrics)):
         assert np.isfinite(leaf).all()
     # What a checkpoint holds: the second step gives the state its first gave it.
     assert jax.tree.structure(lanes) == jax.tree.structure(state)
     for before, after in zip(jax.tree.leaves(state), jax.tree.leaves(lanes), strict=True):
         assert (2, *before.shape) == after.shape and before.dtype == after.dtype
-    alone, _ = jax.jit(lane)(rates[1])
+    alone, _ = jax.jit(lane, compiler_options=QUICKLY)(rates[1])
     for one, many in zip(
         jax.tree.leaves(alone.batch_stats), jax.tree.leaves(lanes.batch_stats), strict=True
     ):
