@@ -197,8 +197,9 @@ def _surface_told(surface: Surface, best: Trial, measured: bool) -> str:
     )
     why = "importance above" if measured else "effect on what it expects"
     lines = [
-        "Left: the score that a Gaussian process over all trials expects. Right: how unsure it is;",
-        "1 is the deviation of all scores, on the scale it works on. It has learnt all axes; drawn",
+        "Left: the score that a Gaussian process over all trials expects, each taken with its last",
+        "score, however long it trained. Right: how unsure it is; 1 is the deviation of all",
+        "scores, on the scale it works on. It has learnt all axes; drawn",
         f"are the two of the largest {why}, {first} and {second}.",
     ]
     if surface.others:

@@ -84,7 +84,7 @@ def _climbed(worth: Callable, x: np.ndarray, free: np.ndarray) -> np.ndarray:
 
     if free.any():
         bounds = [(0.0, 1.0)] * int(free.sum())
-        options = {"maxiter": 12}
+        options = {"maxiter": 12, "maxls": 10}  # no step satisfies it at the edge of a region
         x[free] = minimize(
             loss, x[free], jac=True, method="L-BFGS-B", bounds=bounds, options=options
         ).x

@@ -15,7 +15,8 @@ from research.tuning.history import outcome, seed_of
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Proposal, Trial
 
-# What decides the proposals stands here, so that another version of Optuna makes the same ones.
+# What decides the proposals stands here, whatever Optuna's defaults become. What others of them do
+# is measured in benchmarks/README.md.
 _OPTIONS = {
     "n_startup_trials": 10,  # random points until so many trials have ended
     "n_ei_candidates": 24,  # drawn from the good ones' density; the best of them is proposed
