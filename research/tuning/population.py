@@ -7,8 +7,6 @@ is only how slots are trained. After `compile` nothing is compiled again.
 
 import bisect
 import dataclasses
-import functools
-import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +18,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from research import platform
-from research.config import default_config, flatten
-from research.errors import UserError
 from research.names import resolve
-from research.training import executors, hyperparameters
 from research.training.loop import mean
-from research.tuning import costs, lane, lane_modes
+from research.tuning import cohort, lane, lane_modes
 from research.tuning import folds as cross_validation
 from research.tuning.chunks import LANES, Chunks, taken
+from research.tuning.cohort import bytes_of
 from research.tuning.packing import Packing
 
 # From so much training on, in times of the compilation so far, other sizes of a chunk are compiled
@@ -106,41 +102,33 @@ class Population:
         Raises:
           UserError: a config that cannot be trained in a population.
         """
-        _check(config)
-        self.config, self.slots, self.pieces = config, slots, pieces
+        cohort.check(config)
         self._modes = resolve("config.search.lane_mode", mode, lane_modes)
         self._folds = cross_validation.load(config, folds, repeats, stratified, earlier)
-        self._seeds = seeds
-        self.lanes_of_slot = len(self._folds) * seeds
+        self._cohort = cohort.Cohort(config, self._folds, pieces, seeds)
+        self.config, self.slots, self.pieces = config, slots, pieces
+        self.lanes_of_slot = self._cohort.lanes_of_trial
         self._occupants: dict[int, Occupant] = {}
-        self._numbers = functools.cache(self._numbers_of)
-        self._state = functools.cache(self._state_of)
-        self._costs = functools.cache(self._costs_of)
-        total = hyperparameters.total_steps(config, min(self._folds.sizes))
-        if total < pieces:
-            raise UserError(
-                f"config.duration = {config.duration!r} is {total} steps, and config.search.pieces "
-                f"= {pieces} are more (allowed: at most as many pieces as steps)"
-            )
 
     def fitting(self) -> int:
         """How many slots fit into half the memory, about; at least one."""
-        most = platform.memory() // 2
-        return max(1, bisect.bisect_right(range(1, 2**31), most, key=self._memory_of))
+
+        def memory(slots: int) -> int:
+            return self._cohort.memory(slots, self._modes)
+
+        return max(1, bisect.bisect_right(range(1, 2**31), platform.memory() // 2, key=memory))
 
     def estimate(self) -> Estimate:
         """What `memory` and `seconds` will say once it is compiled, by shapes alone.
 
         Of several sizes of a chunk that are to be measured it takes the largest.
         """
-        step, verdict = self._costs()
-        _, ends = self._numbers(0, self.pieces)
-        seconds = step.seconds() * ends[-1] / self.pieces + verdict.seconds()
-        return Estimate(self._memory_of(self.slots), self.slots * self.lanes_of_slot * seconds)
+        memory = self._cohort.memory(self.slots, self._modes)
+        return Estimate(memory, self.slots * self._cohort.seconds())
 
     def parameters(self) -> int:
         """How many parameters a network has."""
-        return sum(leaf.size for leaf in jax.tree.leaves(self._state().params))
+        return self._cohort.parameters
 
     def compile(self, chunk: int | None = None, turns: float = 1) -> float:
         """Compiles all that will ever run; returns the seconds that took.
@@ -155,9 +143,9 @@ class Population:
         started = time.perf_counter()
         mesh = Mesh(np.array(jax.local_devices()), (LANES,))
         self._arrays = jax.device_put(self._folds.arrays, NamedSharding(mesh, PartitionSpec()))
-        numbers, _ = self._numbers(0, self.pieces)
+        numbers = self._cohort.hyperparameters({}, self.pieces)
         begin = lane.make_begin(self._folds)
-        self._packing, self._packed_numbers = Packing(self._state()), Packing(numbers)
+        self._packing, self._packed_numbers = Packing(self._cohort.state), Packing(numbers)
 
         def packed_begin(numbers, split, arrays):
             return self._packing.pack(begin(self._packed_numbers.unpack(numbers), split, arrays))
@@ -202,18 +190,18 @@ class Population:
         self._splits = np.zeros((count, self._chunks.lanes), np.int32)
         for slot in range(self.slots):
             for number in range(self.lanes_of_slot):
-                self._splits[self._place(slot, number)] = number // self._seeds
+                self._splits[self._place(slot, number)] = self._cohort.split(number)
 
     def seconds(self) -> float:
         """How long a piece of all slots takes, as far as a few steps tell."""
-        _, ends = self._numbers(0, self.pieces)
-        return self._lane_step * self.slots * self.lanes_of_slot * ends[-1] / self.pieces
+        steps = self._cohort.ends(self.pieces)[-1] / self.pieces
+        return self._lane_step * self.slots * self.lanes_of_slot * steps
 
     def memory(self) -> int:
         """Bytes of all states and the data, and of what steps need besides."""
         return (
-            sum(map(_bytes, self._states))
-            + _bytes(self._arrays)
+            sum(map(bytes_of, self._states))
+            + bytes_of(self._arrays)
             + self._chunks.temporary(len(self._states))
         )
 
@@ -229,7 +217,7 @@ class Population:
         occupant = Occupant(dict(values), pieces, 0)
         states = []
         for number in range(self.lanes_of_slot):
-            split = np.int32(number // self._seeds)
+            split = np.int32(self._cohort.split(number))
             numbers = self._packed_numbers.pack(self._hyperparameters(occupant, number))
             states.append(self._first_state(numbers, split, self._arrays))
         self._put(slot, occupant, states)
@@ -258,7 +246,7 @@ class Population:
     def states(self, slot: int) -> list:
         """The states of a slot's lanes, on the host, each as that of a run alone."""
         owned = [
-            self._folds.own(self._folds.arrays, number // self._seeds)["statistics"]
+            self._folds.own(self._folds.arrays, self._cohort.split(number))["statistics"]
             for number in range(self.lanes_of_slot)
         ]
         states = map(self._packing.unpack, self._parked(slot).states)
@@ -271,7 +259,7 @@ class Population:
         for slot in slots:
             occupant = self._occupants[slot]
             for number in range(self.lanes_of_slot):
-                ends = self._ends(slot, number)
+                ends = self._cohort.ends(occupant.pieces, number)
                 steps[self._place(slot, number)] = ends[occupant.done + 1] - ends[occupant.done]
             self._occupants[slot] = dataclasses.replace(occupant, done=occupant.done + 1)
         busy = np.flatnonzero(steps.any(1))
@@ -284,32 +272,6 @@ class Population:
     def program_text(self) -> str:
         """The compiled program that trains a chunk, as XLA prints it."""
         return self._chunks.program.as_text()
-
-    def _state_of(self):
-        """The shapes of a lane's state."""
-        numbers, _ = self._numbers(0, self.pieces)
-        begin = lane.make_begin(self._folds)
-        return jax.eval_shape(begin, numbers, np.int32(0), self._folds.arrays)
-
-    def _costs_of(self) -> tuple[costs.Cost, costs.Cost]:
-        """Of a step of one lane, and of judging it at the end of a piece."""
-        number, arrays = np.int32(0), self._folds.arrays
-        train, judge = lane.make_train(self._folds), lane.make_judge(self._folds)
-        return (
-            costs.cost(train, self._state(), number, arrays, number),
-            costs.cost(judge, self._state(), executors.no_metrics(), number, arrays),
-        )
-
-    def _memory_of(self, slots: int) -> int:
-        """Bytes for so many slots: their states, the data, and what is computed at once."""
-        devices = jax.local_device_count()
-        lanes = -(-slots * self.lanes_of_slot // devices)  # on each
-        size = max(self._modes(lanes))
-        chunks = -(-lanes // size)
-        at_once = min(chunks, os.cpu_count() if jax.default_backend() == "cpu" else 1)
-        computed = max(of.memory for of in self._costs())
-        state, data = _bytes(self._state()), _bytes(self._folds.arrays)
-        return devices * (chunks * size * state + data + at_once * size * computed)
 
     def _report(self, slot: int, results: dict) -> Report:
         places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
@@ -354,29 +316,7 @@ class Population:
         return divmod(slot * self.lanes_of_slot + number, self._chunks.lanes)
 
     def _hyperparameters(self, occupant: Occupant, number: int) -> dict:
-        numbers, _ = self._numbers(number // self._seeds, occupant.pieces)
-        numbers = {name: dict(of) if isinstance(of, dict) else of for name, of in numbers.items()}
-        for key, value in occupant.values.items():
-            section, _, name = key.rpartition(".")
-            if section:
-                numbers[section][name] = np.float32(value)
-            else:
-                numbers[name] = np.uint32(value)
-        return {**numbers, "seed": numbers["seed"] + np.uint32(number % self._seeds)}
-
-    def _ends(self, slot: int, number: int) -> list[int]:
-        return self._numbers(number // self._seeds, self._occupants[slot].pieces)[1]
-
-    def _numbers_of(self, split: int, pieces: int) -> tuple[dict, list[int]]:
-        """The numbers of a trial of such a length that sets none, and where its pieces end."""
-        examples = self._folds.sizes[split]
-        total = hyperparameters.total_steps(self.config, examples)
-        ends = [round(total * piece / self.pieces) for piece in range(pieces + 1)]
-        config = self.config
-        if pieces != self.pieces:
-            config = config.copy_and_resolve_references()
-            config.duration = f"{ends[-1]} steps"
-        return hyperparameters.from_config(config, examples), ends
+        return self._cohort.hyperparameters(occupant.values, occupant.pieces, number)
 
 
 def of_one_search() -> Callable[..., Population]:
@@ -390,30 +330,3 @@ def of_one_search() -> Callable[..., Population]:
         return population
 
     return made
-
-
-def _bytes(tree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-# What has a meaning in a population; anything else would be passed over in silence.
-_ALLOWED = {
-    "ensemble.members": (1,),
-    "ensemble.snapshots": (0,),
-    "parallel.mode": ("jit",),
-    "parallel.model_devices": (1,),
-    "transfer.checkpoint": (None,),
-    "averaging.name": ("none",),
-    "on_divergence": ("stop", "skip_step"),
-    "early_stopping.patience": (default_config().early_stopping.patience,),
-}
-
-
-def _check(config: ConfigDict) -> None:
-    values = flatten(config)
-    for key, allowed in _ALLOWED.items():
-        if values[key] not in allowed:
-            raise UserError(
-                f"config.{key} = {values[key]!r} does not go with a search (allowed: "
-                f"{', '.join(map(repr, allowed))})"
-            )

@@ -7,7 +7,8 @@ import pytest
 
 from research.config import default_config
 from research.tuning import costs
-from research.tuning.population import Population, _bytes
+from research.tuning.cohort import bytes_of
+from research.tuning.population import Population
 
 
 def shape(*sizes, dtype=np.float32):
@@ -90,7 +91,7 @@ def test_memory_is_what_xla_says_within_a_factor_of_two(model, mode):
     population.compile()
     assert 0.5 < expected.memory / population.memory() < 2
     # Without states and data, which are known: what a step has in memory.
-    known = _bytes((population._states, population._arrays))
+    known = bytes_of((population._states, population._arrays))
     computed = population.memory() - known
     assert computed > known  # or the test would be one of these
     assert 0.5 < (expected.memory - known) / computed < 2
@@ -123,5 +124,5 @@ def test_as_many_slots_fit_as_half_the_memory_holds(monkeypatch):
     monkeypatch.setattr("research.platform.memory", lambda: 1)
     assert population.fitting() == 1
     # What a step computes is most of it, and was not counted once.
-    states = 2 * _bytes(population._state())
+    states = 2 * bytes_of(population._cohort.state)
     assert needed(2) - needed(1) > 2 * states
