@@ -87,7 +87,12 @@ def searched(population: Population, config: ConfigDict) -> list[tuple[float, fl
         path = Path(folder) / "ledger.jsonl"
         with ledger.Ledger(path) as lines:
             lines.begin(config)
-            found = FromSeed(population, config.search.seed), {"slots": SLOTS}
+            facts = {
+                "slots": SLOTS,
+                "chunk": population.chunk,
+                "parameters": population.parameters(),
+            }
+            found = FromSeed(population, config.search.seed), facts
             Study(config, Space.from_config(config), lines, lambda *_: found).run()
         events = ledger.read(path)
     epochs, come, accuracy, ends = 0.0, {}, {}, []

@@ -1,9 +1,9 @@
 """Kills a run again and again at random moments: python -m benchmarks.soak --kills=100.
 
-Half of the kills (`kill -9`) fall anywhere between the start of the process and its first steps,
-half into training, where a checkpoint is written every few steps. A run that gets to its end is
-held to the bits and the metrics of one that was never killed, and another one begins, until all
-kills are made and the last run is through.
+Half of the kills (`kill -9`) fall anywhere into the time that a whole run takes from its start,
+half into training, at a random step; a checkpoint is written every few steps. A run that gets to
+its end is held to the bits and the metrics of one that was never killed, and another one begins,
+until all kills are made and the last run is through.
 """
 
 import argparse
@@ -31,7 +31,7 @@ class Tally:
     kills: int = 0
     in_training: int = 0  # kills after the first new metrics of a process
     runs: int = 0  # that got to their end
-    lost_steps: int = 0  # trained again after a kill, at most
+    lost_steps: int = 0  # trained again after a kill: at most to the log point after the last
 
 
 def main() -> None:
@@ -99,11 +99,9 @@ def kill(workdir: Path, steps: int, seconds: float, chance: random.Random, tally
     tally.kills += 1
     tally.in_training += in_training
     saved = [int(path.name) for path in (workdir / "checkpoints").glob("*") if path.name.isdigit()]
-    tally.lost_steps = max(
-        tally.lost_steps, max(trained(workdir), default=0) - max(saved, default=0)
-    )
-    print(f"{tally.kills}: {workdir.name} at step {max(trained(workdir), default=0)}",
-          file=sys.stderr)  # fmt: skip
+    logged = max(trained(workdir), default=0)
+    tally.lost_steps = max(tally.lost_steps, logged + LOG_EVERY - max(saved, default=0))
+    print(f"{tally.kills}: {workdir.name} at step {logged}", file=sys.stderr)
 
 
 def is_training(workdir: Path, before: list[int]) -> bool:

@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -98,12 +99,13 @@ def command(_forks, tmp_path_factory):
     def run(name: str, *arguments: str, timeout: int = 300) -> subprocess.CompletedProcess:
         folder = tmp_path_factory.mktemp("printed")
         files = [folder / "stdout", folder / "stderr"]
-        request = json.dumps([name, arguments, *map(str, files), timeout])
-        print(request, file=_forks.stdin, flush=True)
+        request = [name, arguments, dict(os.environ), *map(str, files), timeout]
+        print(json.dumps(request), file=_forks.stdin, flush=True)
         code = int(_forks.stdout.readline())
-        return subprocess.CompletedProcess(
-            command_line(name, *arguments), code, *(file.read_text() for file in files)
-        )
+        line, printed = command_line(name, *arguments), [file.read_text() for file in files]
+        if code == -signal.SIGALRM:
+            raise subprocess.TimeoutExpired(line, timeout, *printed)
+        return subprocess.CompletedProcess(line, code, *printed)
 
     return run
 

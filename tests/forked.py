@@ -1,6 +1,6 @@
 """Starts commands in processes that have imported the libraries already: for most commands of the
-tests that is most of their time. A line of JSON comes in: the command, its arguments, files for
-what it prints, the seconds it has; its exit code goes out.
+tests that is most of their time. A line of JSON comes in: the command, its arguments, environment,
+files for what it prints, the seconds it has; its exit code goes out.
 """
 
 import json
@@ -18,10 +18,11 @@ if __name__ == "__main__":
     # jax warns of forks: its threads would not be there. Nothing has started them yet.
     warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
     for line in sys.stdin:
-        name, arguments, *files, seconds = json.loads(line)
+        name, arguments, environment, *files, seconds = json.loads(line)
         child = os.fork()
         if not child:
             signal.alarm(seconds)
+            os.environ.update(environment)
             for number, file in enumerate((os.devnull, *files)):
                 os.dup2(os.open(file, os.O_RDWR | os.O_CREAT), number)
             sys.argv[1:] = arguments

@@ -13,6 +13,7 @@ from research.errors import UserError
 from research.reporting.writers import read_json
 from research.tuning import ledger
 from research.tuning.axes import parsed
+from research.tuning.config import completed
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Proposal, Trial
 
@@ -87,7 +88,7 @@ def read_search(folder: Path) -> Search:
     told = [line for line in lines if line["event"] == "study"]
     if not told or lines[0] is not told[0]:
         raise UserError(f"{path}: no search has begun there")
-    config = ConfigDict(_tupled(told[0]["config"]))
+    config = ConfigDict(_tupled(completed(told[0]["config"])))
     space = Space(tuple(map(parsed, config.search.space)))
     trials = trials_of(lines, config.search.pieces)
     environment = Path(folder) / "environment.json"

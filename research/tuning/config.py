@@ -1,10 +1,12 @@
 """The section `search` of a config: every key with its default and meaning, and the checks."""
 
+import json
 import math
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import check_config, check_values, flatten
+from research.config import check_config, check_values, default_config, flatten, to_json
 from research.errors import UserError
 from research.names import resolve
 from research.tuning.spaces import Space
@@ -139,6 +141,19 @@ def check_search(config: ConfigDict) -> Space:
             )
         space.check(dict(point), "config.search.enqueue")
     return space
+
+
+def completed(values: dict[str, Any]) -> dict[str, Any]:
+    """A config in JSON's words, with the defaults of keys that are newer than it is."""
+    defaults = default_config()
+    defaults.search = default_search()
+    return _over(json.loads(to_json(defaults)), values)
+
+
+def _over(defaults: Any, values: Any) -> Any:
+    if not isinstance(defaults, dict) or not isinstance(values, dict):
+        return values
+    return defaults | {key: _over(defaults.get(key), value) for key, value in values.items()}
 
 
 def _pairs(value: object) -> bool:

@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from research import config as configuration
 from research.errors import UserError
+from research.tuning.config import completed
 from research.tuning.trials import METRICS
 
 _OURS = "time"  # differs each time; all else is the outcome
@@ -98,7 +99,8 @@ class Ledger:
 
     def _check_same(self, theirs: dict, ours: dict) -> None:
         try:
-            changed = configuration.differences(ConfigDict(theirs), ConfigDict(ours))
+            theirs = ConfigDict(completed(theirs))
+            changed = configuration.differences(theirs, ConfigDict(ours))
         except (AttributeError, TypeError, ValueError):  # of keys that no config has
             raise _damaged(f"{self._path}, line 1") from None
         for key in _MAY_CHANGE:
@@ -168,7 +170,7 @@ class Ledger:
     def _write(self, event: str, fields: dict) -> dict:
         text = json.dumps(_strict({"event": event, **fields, _OURS: round(self._clock(), 3)}))
         self._pending.append(text + "\n")
-        return _parsed(text.encode(), "a new line")
+        return _read(text.encode())
 
     def _pass(self) -> dict:
         line = self._lines[self._next]
@@ -220,19 +222,24 @@ def cut_half_line(path: Path) -> None:
 
 def _parsed(data: bytes, where: str) -> dict:
     try:
-        line = json.loads(data)
-        event = line["event"]
-        _check(line, {**_FIELDS[event], _OURS: (int, float)})
-        for proposed in line["trials"] if event in ("ask", "replace") else ():
-            _check(proposed, _PROPOSED)
-        if event == "program":
-            _check(line["facts"], _FACTS)
-        if event == "report":
-            line = {name: math.nan if value is None else value for name, value in line.items()}
-            if line["epoch"] <= 0 or (line["finite"] and math.isnan(line["score"])):
-                raise ValueError(event)
+        return _read(data)
     except (ValueError, LookupError, TypeError, RecursionError):
         raise _damaged(where) from None
+
+
+def _read(data: bytes) -> dict:
+    """A line, whose fields are there and of their kinds; else it raises as Python does."""
+    line = json.loads(data)
+    event = line["event"]
+    _check(line, {**_FIELDS[event], _OURS: (int, float)})
+    for proposed in line["trials"] if event in ("ask", "replace") else ():
+        _check(proposed, _PROPOSED)
+    if event == "program":
+        _check(line["facts"], _FACTS)
+    if event == "report":
+        line = {name: math.nan if value is None else value for name, value in line.items()}
+        if line["epoch"] <= 0 or (line["finite"] and math.isnan(line["score"])):
+            raise ValueError(event)
     return line
 
 

@@ -24,7 +24,8 @@ def from_config(search: ConfigDict) -> Callable:
 
 
 def rounds(search: ConfigDict, space: Space, trials: Sequence[Trial]) -> list[boxes.Round]:
-    """What `coarse_to_fine` has looked at so far, round by round, for messages and reports."""
+    """What `coarse_to_fine` has looked at so far, round by round; no copies of other trials."""
+    trials = [trial for trial in trials if trial.proposal.parent is None]
     names = ("rounds", "round_trials", "round_shares", "shrink")
     numbers = {name: search[name] for name in names}
     return boxes.rounds_of(space, trials, round_method=_within_rounds(search), **numbers)

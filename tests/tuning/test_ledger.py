@@ -8,6 +8,7 @@ import pytest
 from searches import RATE, SMOOTHING, outcome, search, searched
 
 from research.errors import UserError
+from research.reporting.searched import read_search
 from research.tuning.ledger import Ledger, read
 from research.tuning.trials import METRICS
 
@@ -205,6 +206,19 @@ def test_another_config_is_refused_with_the_keys_that_differ(path):
     fewer = searched(trials=3, pieces=3)
     with pytest.raises(UserError, match=r"trials = 3.*4 already \(allowed: as many"):
         search(fewer, path)
+
+
+def test_a_search_that_is_older_than_a_key_goes_on_with_its_default(path):
+    lines = path.read_bytes().splitlines(keepends=True)
+    study = json.loads(lines[0])
+    del study["config"]["search"]["beta"], study["config"]["optimizer"]["momentum"]
+    path.write_bytes(b"".join([json.dumps(study).encode() + b"\n", *lines[1:]]))
+    search(searched(trials=4, pieces=3), path)
+    other = searched(trials=4, pieces=3)
+    other.search.beta = 2.0
+    with pytest.raises(UserError, match=r"search.beta: 1.0 -> 2.0"):
+        search(other, path)
+    assert read_search(path.parent).config.search.beta == 1.0
 
 
 def test_a_ledger_without_its_first_line_is_damaged(path):

@@ -222,6 +222,15 @@ def test_the_best_of_a_round_is_one_that_was_trained_to_its_end():
     assert first.best is trials[8] and second.box["x"] == pytest.approx((-0.1, 0.9))
 
 
+def test_copies_of_other_trials_belong_to_no_round():
+    trials = overfitting([(-0.5, 0.1 * n) for n in range(7)], [(0.5, 0.1), (0.4, 0.2), (0.6, 0.3)])
+    copies = [Trial(n, Proposal({"x": 0.0, "y": 0.0}, parent=8), 9, [], RUNNING) for n in (3, 9)]
+    search = default_search()
+    search.update({"method": "coarse_to_fine", **ROUNDS, "round_trials": 5})
+    found = methods.rounds(search, SQUARE, trials[:3] + copies + trials[3:])
+    assert found == methods.rounds(search, SQUARE, trials)
+
+
 def test_bayes_tries_no_point_twice_before_it_has_tried_all():
     """The same numbers train to the same score."""
     space = Space((Axis("choice", "rule", values=("a", "b", "c")), Axis("integer", "x", 1, 6)))
