@@ -103,7 +103,8 @@ def all_schedules() -> Claim:
         f"{percent(accuracies['constant'])}. Rates come from one seed, so neighbours in the table "
         "may well change places.",
         pictures.panels(
-            [_drawing({name: curves[name] for name in half}) for half in (names[::2], names[1::2])]
+            [_drawing({name: curves[name] for name in half}) for half in (names[::2], names[1::2])],
+            "upper right",
         ),
     )
 
@@ -118,7 +119,7 @@ def _drawing(curves: dict[str, np.ndarray]):
     def draw(axis):
         for color, (name, curve) in zip(COLORS, curves.items(), strict=False):
             axis.plot(curve, color=color, label=name)
-        axis.set(xlabel="step", ylabel="factor on the learning rate")
+        axis.set(xlabel="step", ylabel="factor on the learning rate", ylim=(0, 1.9))
 
     return draw
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.claims.common import SEEDS, Claim, Net, percent
+from benchmarks.claims.common import Claim, Net, percent
 from research.training import ensembles, evaluation
 
 TITLE = "Regularisation"
@@ -41,28 +41,6 @@ _WAYS = {
         "optimizer__learning_rate",
         (1e-3, 3e-3, 1e-2),
     ),
-}
-
-_IMAGES = {
-    "data.name": "cifar10",
-    "data.validation": 0.98,  # 1,000 images are left
-    "batch_size": 50,
-    "duration": "40 epochs",
-    "model.name": "cnn",
-    "model.channels": (8, 16, 32),
-}
-_RESNET = {"model.name": "resnet", "model.depth": 8, "model.residual": "zero_gamma"}
-_WAYS_FOR_IMAGES = {
-    "flip": {"augmentation.names": ("flip",)},
-    "alternating flip": {"augmentation.names": ("alternating_flip",)},
-    "crop": {"augmentation.names": ("crop",)},
-    "colour jitter": {"augmentation.names": ("color_jitter",)},
-    "cutout": {"augmentation.names": ("cutout",)},
-    "flip, crop, cutout": {"augmentation.names": ("flip", "crop", "cutout")},
-    "fractional max pooling": {"model.pooling": "fractional_max_pool"},
-    "spatial dropout .1": {"model.dropout": "spatial_dropout", "model.dropout_rate": 0.1},
-    "ResNet-8": _RESNET,
-    "ResNet-8, stochastic depth .3": _RESNET | {"model.stochastic_depth_rate": 0.3},
 }
 
 
@@ -121,33 +99,6 @@ def few_data() -> Claim:
         f"More than half a point better than none ({percent(means['none'])}): "
         f"{', '.join(better) or 'none'}; worse by as much: {', '.join(worse) or 'none'}. Averaging "
         f"the predictions of five nets: {percent(combined['accuracy'])}.",
-    )
-
-
-def few_images() -> Claim:
-    plain = Net(_IMAGES)
-    rate = plain.best("optimizer__learning_rate", (3e-3, 1e-2, 3e-2))
-    rows, means = [], {}
-    for way, changes in {"none": {}, **_WAYS_FOR_IMAGES}.items():
-        net = Net(_IMAGES | changes)
-        states = [net.train(seed=seed, optimizer__learning_rate=rate)[0] for seed in SEEDS]
-        train, test = ([net.score(one, split) for one in states] for split in ("train", "test"))
-        means[way] = np.mean([one["accuracy"] for one in test])
-        each = [percent([one["accuracy"] for one in split]) for split in (train, test)]
-        rows.append([way, *each, f"{np.mean([one['loss'] for one in test]):.3f}"])
-    base = {way: "ResNet-8" if "ResNet-8," in way else "none" for way in means}
-    tried = [way for way in means if way not in base.values()]
-    better = [way for way in tried if means[way] > means[base[way]] + 0.005]
-    return Claim(
-        "Where images are few, what the network may not rely on makes it see more",
-        "Lecture, section 7; Huang et al., 2016; DeVries and Taylor, 2017; Graham, 2014",
-        f"CNN of 8-16-32 channels on {len(plain.run.train):,} images of CIFAR-10, Adam at {rate:g} "
-        "(the best of three for none), 40 epochs; strengths as by default.",
-        [["What", "Train accuracy", "Test accuracy", "Test loss"], *rows],
-        len(better) == len(tried) or f"Holds for {len(better)} of {len(tried)}",
-        f"More than half a point better on test than without: {', '.join(better) or 'none'}. "
-        f"Without {percent(means['none'])} (ResNet-8: {percent(means['ResNet-8'])}), at best "
-        f"{percent(max(means.values()))} ({max(means, key=means.get)}).",
     )
 
 
