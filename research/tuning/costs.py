@@ -1,6 +1,6 @@
-"""What a function will cost, told by its shapes: nothing is compiled, so it is known at once.
+"""What a function will cost, told by its shapes: it is not compiled, so it is known at once.
 
-A compiler fuses operations and orders them anew; what is told here may be off by a factor of two.
+A compiler fuses operations and orders them anew: memory may be off by a factor of two, time by ten.
 """
 
 import dataclasses
