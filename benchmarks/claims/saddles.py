@@ -65,8 +65,8 @@ def saddles_by_dimension() -> Claim:
         "Lecture, section 6; Dean and Majumdar, 2006; Bray and Dean, 2007; Dauphin et al., 2014",
         "The share without a falling direction: of random symmetric matrices (the Hessian of a "
         "Gaussian field where its height is the mean), and of the critical points of an isotropic "
-        "Gaussian field: by its formula in such matrices, and as Newton's method finds them all in "
-        "a cube, in sums of 256 cosines.",
+        "Gaussian field: by its formula in such matrices, and of those that Newton's method finds "
+        "from many starts in a cube, in sums of 256 cosines.",
         [
             ["Dimension", "Matrices, exact", "Drawn", "Minima, exact", "By matrices", "Found"],
             *rows,
@@ -137,7 +137,7 @@ def escape_from_a_saddle() -> Claim:
     errors = [abs(found[name, "1e-6"] / measures.escape(name, rate, 1e-6) - 1)
               for name in _RULES[:3]]  # fmt: skip
     return Claim(
-        "Gradients vanish near a saddle: SGD stays long, noise and momentum help, adaptive rates "
+        "Gradients vanish near a saddle: SGD stays long, noise and momentum help, RMSProp and Adam "
         "most",
         "Lecture, section 6; Dauphin et al., 2014; Jin et al., 2017",
         f"x^2 / 2 - y^2 / 2 from (1, y), rate {rate:g} for all: steps until |y| > 1, by y at the "
@@ -153,9 +153,11 @@ def escape_from_a_saddle() -> Claim:
             and adaptive < found["momentum", "1e-6"] < found["sgd", "1e-6"]
         ),
         "On the ridge itself nothing moves any of them; noise does. SGD needs as many steps for "
-        "each factor by which it starts nearer, momentum a tenth of them; RMSProp and Adam divide "
-        f"the small gradient by its own size: {found['rmsprop', '1e-6']:.0f} and "
-        f"{found['adam', '1e-6']:.0f} steps from 1e-6. So does AdaGrad, but its steps shrink.",
+        "each factor by which it starts nearer, momentum "
+        f"{percent(found['momentum', '1e-6'] / found['sgd', '1e-6'])} of them; RMSProp and Adam "
+        f"divide the small gradient by its own size: {found['rmsprop', '1e-6']:.0f} and "
+        f"{found['adam', '1e-6']:.0f} steps from 1e-6. So does AdaGrad, but its steps shrink: "
+        f"{found['adagrad', '1e-3']:.0f} from 1e-3, where SGD needs {found['sgd', '1e-3']:.0f}.",
         pictures.panels([drawing("1e-6"), drawing("0, noise")], "lower right"),
     )
 
