@@ -51,7 +51,8 @@ def trajectories() -> Claim:
         f"N(1, .04)), at the best of {len(_RATES)} rates from {_RATES[0]:g} to {_RATES[-1]:g} (in "
         "brackets) of which no path climbs above its start; where it does not from all, from how "
         "many. Noise is N(0, 9) on each number of the gradient. In the picture contours are "
-        "log-spaced, and a path ends where it has arrived, or after 100 steps.",
+        "log-spaced, and a path ends where it has arrived, or after 100 steps. (`lars`, `lamb` and "
+        "`muon` are for kernels.)",
         [["Optimiser", *names], *rows],
         not kept or f"Holds for {len(mended)} of {len(names)}",
         f"One of those taught needs at most half of plain SGD's steps on: {told or 'none'}"
