@@ -32,6 +32,7 @@ _OURS = "time"  # differs each time; all else is the outcome
 # How much of it, and where it is trained, decide nothing about what was there before.
 _MAY_CHANGE = ("trials", "engine", "workers", "slurm_options")
 _NUMBER = (int, float, type(None))
+_AMOUNT = (int, float)
 _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "study": {"config": dict, "trials": int},
     "program": {"program": int, "values": dict, "facts": dict},
@@ -40,14 +41,14 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "report": {
         **dict.fromkeys(("trial", "piece", "step", "slot"), int),
         **dict.fromkeys(("score", "standard_error", *METRICS), _NUMBER),
-        "epoch": (int, float),
+        "epoch": _AMOUNT,
         "finite": bool,
     },
     "end": {"trial": int, "why": str},
 }
 _FACTS = dict.fromkeys(("slots", "chunk", "parameters"), int)
-_MOST = 2**53  # of a whole number
-_PROPOSED = {"number": int, "values": dict, "share": (int, float), "parent": (int, type(None))}
+_MOST = 2**40  # of a count, of epochs and of seconds
+_PROPOSED = {"number": int, "values": dict, "share": _AMOUNT, "parent": (int, type(None))}
 
 
 class Ledger:
@@ -231,7 +232,7 @@ def _read(data: bytes) -> dict:
     """A line, whose fields are there and of their kinds; else it raises as Python does."""
     line = json.loads(data)
     event = line["event"]
-    _check(line, {**_FIELDS[event], _OURS: (int, float)})
+    _check(line, {**_FIELDS[event], _OURS: _AMOUNT})
     for proposed in line["trials"] if event in ("ask", "replace") else ():
         _check(proposed, _PROPOSED)
     if event == "program":
@@ -244,14 +245,14 @@ def _read(data: bytes) -> dict:
 
 
 def _check(values: dict, fields: dict) -> None:
-    """Kinds; whole numbers count something, and numbers that are not finite are null in JSON."""
+    """Kinds; numbers that are not finite are null in JSON, and only scores may be less than 0."""
     for name, kinds in fields.items():
         value = values[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
             raise TypeError(name)
         if isinstance(value, float) and not math.isfinite(value):
             raise ValueError(name)
-        if isinstance(value, int) and not 0 <= value < _MOST:
+        if (isinstance(value, int) or kinds == _AMOUNT) and not 0 <= value < _MOST:
             raise ValueError(name)
 
 
