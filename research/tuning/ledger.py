@@ -47,6 +47,7 @@ _FIELDS: dict[str, dict[str, type | tuple[type, ...]]] = {
     "end": {"trial": int, "why": str},
 }
 _FACTS = dict.fromkeys(("slots", "chunk", "parameters"), int)
+_LARGEST = 3.4028235e38  # of float32, which scores are
 _MOST = 2**40  # of a count, of epochs and of seconds
 _PROPOSED = {"number": int, "values": dict, "share": _AMOUNT, "parent": (int, type(None))}
 
@@ -250,7 +251,7 @@ def _check(values: dict, fields: dict) -> None:
         value = values[name]
         if not isinstance(value, kinds) or (isinstance(value, bool) and kinds is not bool):
             raise TypeError(name)
-        if isinstance(value, float) and not math.isfinite(value):
+        if isinstance(value, float) and not abs(value) <= _LARGEST:
             raise ValueError(name)
         if (isinstance(value, int) or kinds == _AMOUNT) and not 0 <= value < _MOST:
             raise ValueError(name)
