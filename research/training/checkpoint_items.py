@@ -30,22 +30,28 @@ from research.training.state import TrainState
 FORMAT = 2
 
 
+def copied(state: TrainState) -> dict:
+    """What of a state is saved, while training may go on in its memory.
+
+    NumPy arrays in the only process, which cost Orbax half as much as jax's; those of the state
+    where there are several.
+    """
+    arrays = _arrays(state)
+    return jax.tree.map(np.array, arrays) if jax.process_count() == 1 else arrays
+
+
 def saved_items(
     config: ConfigDict,
-    state: TrainState,
+    arrays: dict,
     metadata: dict[str, Any],
     metrics: dict[str, float],
     planned: bool,
 ) -> ocp.args.Composite:
-    """What is handed to Orbax; the arguments are those of `Checkpoints.save`."""
-    arrays = _arrays(state)
-    if jax.process_count() == 1:
-        # Copies, for training goes on in the same memory; NumPy's, which cost Orbax half as much.
-        arrays = jax.tree.map(np.array, arrays)
+    """What is handed to Orbax: `copied` arrays; the other arguments are of `Checkpoints.save`."""
     told = {
         **metadata,
         "format": FORMAT,
-        "config": json.loads(configuration.to_json(config)),
+        "config": config.to_dict(),
         "shapes": _shapes(arrays),
         "sha256": tree_sha256(arrays),
         "weights_sha256": tree_sha256(_weights(arrays)),

@@ -11,9 +11,11 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
@@ -22,6 +24,7 @@ from research import processes
 from research.errors import UserError
 from research.training.checkpoint_items import (
     config_of,
+    copied,
     read_metadata,
     read_state,
     read_weights,
@@ -57,6 +60,8 @@ class Checkpoints:
         self._read_only, self._failed = read_only, failed
         self._retention = Retention(snapshots)
         self._manager = self._open()
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._begun: Future | None = None  # a save in that thread
         self._saving = -1
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
@@ -94,6 +99,7 @@ class Checkpoints:
         if kind:  # there is something to tell already
             self._failed = lambda _: None
         self._wait()
+        self._thread.shutdown()
         self._manager.close()
 
     def steps(self) -> list[int]:
@@ -137,20 +143,33 @@ class Checkpoints:
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
           planned: the plan asked for it, no signal: where every run of this config saves.
         """
-        items = saved_items(config, state, metadata, metrics or {}, planned)
+        arrays, metrics = copied(state), metrics or {}
         self._wait()
-        self._retention.note(int(state.step), planned, config, metrics or {})
+        self._retention.note(int(state.step), planned, config, metrics)
         self._saving = int(state.step)
-        self._attempt(lambda: self._save(items))
 
-    def _save(self, items) -> None:
-        if not self._folder.is_dir():  # Orbax would make it anew
-            raise FileNotFoundError("the folder is gone")
-        self._manager.save(self._saving, args=items)
+        def begin():
+            if not self._folder.is_dir():  # Orbax would make it anew
+                raise FileNotFoundError("the folder is gone")
+            items = saved_items(config, arrays, metadata, metrics, planned)
+            self._manager.save(self._saving, args=items)
+
+        if jax.process_count() == 1:
+            # The digests take long for a large state, and Orbax .05 s before it returns.
+            self._begun = self._thread.submit(begin)
+        else:  # digests gather from all processes, each in the order of its dispatches
+            self._attempt(begin)
 
     def _wait(self) -> None:
         """Until the save that was begun is done."""
-        self._attempt(self._manager.wait_until_finished)
+
+        def finish():
+            if self._begun:
+                begun, self._begun = self._begun, None
+                begun.result()
+            self._manager.wait_until_finished()
+
+        self._attempt(finish)
 
     def _attempt(self, function: Callable[[], None]) -> None:
         try:

@@ -54,6 +54,21 @@ def test_what_is_restored_is_what_was_saved(tmp_path, run):
     assert metadata["config"] == json.loads(run.config.to_json_best_effort())
 
 
+def test_training_goes_on_in_the_memory_of_a_state_while_it_is_saved(tmp_path, run):
+    go_on = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
+    first = go_on(run.init())
+    wanted = jax.tree.map(np.array, first.params)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(run.config, first, {})
+        state = first
+        for _ in range(100):
+            state = go_on(state)
+    assert first.step.is_deleted()  # its memory is not its own any more
+    (restored, _), warnings, _ = restore(tmp_path, run)
+    jax.tree.map(np.testing.assert_array_equal, restored.params, wanted)
+    assert not warnings
+
+
 def test_the_newest_two_and_the_best_are_kept(tmp_path, run):
     save(tmp_path, run, [1, 2, 3, 4, 5], [0.1, 0.9, 0.3, 0.4, 0.5])
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
