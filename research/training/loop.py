@@ -109,6 +109,46 @@ class _Dispatch:
     evaluated: dict[str, Any] | None  # sums, by the name of the split
 
 
+class _Window:
+    """The training metrics since the last log point."""
+
+    def __init__(self):
+        self.sums: dict | None = None
+        self._seconds = 0.0
+
+    def add(self, metrics: dict, seconds: float) -> None:
+        """Takes in the sums of a dispatch that took so long."""
+        self.sums = executors.add(self.sums, metrics) if self.sums else metrics
+        self._seconds += seconds
+
+    def close(self, dispatch: _Dispatch) -> dict:
+        """The record of all up to this dispatch; the next window begins.
+
+        Raises:
+          Diverged: all steps were skipped.
+        """
+        sums = self.sums
+        if not np.all(sums.get("member_count", sums["count"])):
+            what = "gradients of all steps since the last log point are"
+            raise Diverged(what, dispatch.step, dispatch.step - dispatch.steps)
+        record = {"step": dispatch.step, "split": "train", **mean(sums)}
+        record["examples_per_second"] = int(sums["count"]) / self._seconds
+        record["learning_rate"] = float(sums["learning_rate"])
+        if sums["skipped"]:
+            record["skipped_steps"] = int(sums["skipped"])
+        self.sums, self._seconds = None, 0.0
+        return record
+
+
+def _demand_finite(dispatch: _Dispatch, metrics: dict, finite: bool) -> None:
+    since = dispatch.step - dispatch.steps
+    if metrics["first_nonfinite_step"] != executors.NEVER:
+        step = int(metrics["first_nonfinite_step"])
+        raise Diverged(f"the training loss{_of_members(metrics)} is", step, since)
+    if not finite:
+        raise Diverged("gradients or parameters are", dispatch.step, since)
+
+
 def fit(
     state: TrainState,
     plan: Plan,
@@ -153,43 +193,22 @@ def fit(
         points were skipped for that; nothing was saved since.
     """
     step = int(state.step)
-    window: dict | None = None  # sums since the last log point
-    window_seconds = 0.0
+    window = _Window()
     last = time.perf_counter()
-
-    def close_window(dispatch: _Dispatch) -> None:
-        """Writes the training metrics since the last log point."""
-        nonlocal window, window_seconds
-        if not np.all(window.get("member_count", window["count"])):
-            what = "gradients of all steps since the last log point are"
-            raise Diverged(what, dispatch.step, dispatch.step - dispatch.steps)
-        record = {"step": dispatch.step, "split": "train", **mean(window)}
-        record["examples_per_second"] = int(window["count"]) / window_seconds
-        record["learning_rate"] = float(window["learning_rate"])
-        if window["skipped"]:
-            record["skipped_steps"] = int(window["skipped"])
-        write(record)
-        window, window_seconds = None, 0.0
 
     def finish(dispatch: _Dispatch) -> dict | None:
         """Waits for a dispatch and tells of it; returns the validation records, if any."""
-        nonlocal window, window_seconds, last
+        nonlocal last
         metrics, finite = jax.device_get((dispatch.metrics, dispatch.finite))
         now = time.perf_counter()
         seconds, last = now - last, now
         pace.update(dispatch.steps, seconds)
-        since = dispatch.step - dispatch.steps
-        if metrics["first_nonfinite_step"] != executors.NEVER:
-            step = int(metrics["first_nonfinite_step"])
-            raise Diverged(f"the training loss{_of_members(metrics)} is", step, since)
-        if not finite:
-            raise Diverged("gradients or parameters are", dispatch.step, since)
-        window = executors.add(window, metrics) if window else metrics
-        window_seconds += seconds
+        _demand_finite(dispatch, metrics, finite)
+        window.add(metrics, seconds)
         shown = mean(metrics)
         shown["examples_per_second"] = int(metrics["count"]) / seconds
         if plan.logs_at(dispatch.step):
-            close_window(dispatch)
+            write(window.close(dispatch))
         records = None
         if dispatch.evaluated is not None:
             found = jax.device_get(dispatch.evaluated)
@@ -226,8 +245,8 @@ def fit(
         if plan.saves_at(step) or (judge and evaluated):
             records = finish(previous)  # first: a state that diverged must not be saved
             new_best, enough = judge() if judge else (False, False)
-            if enough and window:
-                close_window(previous)
+            if enough and window.sums:
+                write(window.close(previous))
             previous = None
             if plan.saves_at(step) or new_best or enough:
                 save(state, records)
