@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from research.errors import UserError
-from research.reporting import search_axes, search_plots
+from research.reporting import search_axes, search_plots, search_timeline
 from research.reporting import search_statistics as statistics
 from research.reporting.document import Figures, document, number, table, tiles, values
 from research.reporting.scales import Scale, last_score, scale_of, short_names
@@ -225,12 +225,12 @@ def _rounds(search: Search, figure) -> str:
 
 
 def _course(search: Search, figure) -> str:
-    parts = ["<h2>Slots</h2>", figure(search_plots.timeline(search))]
+    parts = ["<h2>Slots</h2>", figure(search_timeline.timeline(search))]
     parts.append("<p>A bar is a trial in its slot, with its number; its colour says how it ended.")
     parts.append("Where one ends, or has to wait for others, its slot is given the next one; one")
     parts.append("that waited goes on in any slot, with another bar.</p>")
     if any(trial.end in (STOPPED, REPLACED) for trial in search.trials):
-        parts += ["<h2>Rungs</h2>", figure(search_plots.pieces(search))]
+        parts += ["<h2>Rungs</h2>", figure(search_timeline.pieces(search))]
         parts.append("<p>How many trials came to the end of each piece, and what became of them")
         parts.append("there.</p>")
     return "\n".join(parts)
