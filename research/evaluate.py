@@ -77,7 +77,8 @@ def _read(workdir: Path):
 
     from research import config as configuration
     from research.training import setup
-    from research.training.checkpoints import Checkpoints, fitted_before
+    from research.training.checkpoints import Checkpoints
+    from research.training.fitted import fitted_before
 
     path = workdir / "config.json"
     if not path.exists():

@@ -31,7 +31,8 @@ def main(argv: list[str]) -> int:
     from research.reporting.writers import median_throughput
     from research.session import Session
     from research.training import checks, early_stopping, evaluation, interruption, setup
-    from research.training.checkpoints import Checkpoints, fitted_before
+    from research.training.checkpoints import Checkpoints
+    from research.training.fitted import fitted_before
 
     platform.enable_compilation_cache()
     platform.join_processes()

@@ -1,27 +1,16 @@
 """Searches over a training in closed form: what the tests of studies, ledgers and mirrors share."""
 
-import dataclasses
 import json
 import math
 
 from research.config import default_config
 from research.tuning.config import default_search
 from research.tuning.ledger import Ledger
+from research.tuning.slots import Report
 from research.tuning.spaces import Space, choice, linear, log
 from research.tuning.study import Study
 
 RATE, SMOOTHING, NAME = "optimizer.learning_rate", "loss.label_smoothing", "optimizer.name"
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    step: int
-    epoch: float
-    train_loss: list[float]
-    train_accuracy: list[float]
-    validation_loss: list[float]
-    validation_accuracy: list[float]
-    finite: bool
 
 
 class Formula:

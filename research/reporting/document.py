@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from collections.abc import Sequence
+from datetime import timedelta
 from html import escape
 from pathlib import Path
 
@@ -118,3 +119,8 @@ def percent(value: float | None) -> str:
 def number(value: float | None) -> str:
     """A number as text, to four digits."""
     return "" if value is None else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def duration(seconds: float) -> str:
+    """A time as text."""
+    return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))

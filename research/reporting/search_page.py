@@ -2,17 +2,17 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from datetime import timedelta
 from html import escape
 from pathlib import Path
 
 import numpy as np
 
 from research.errors import UserError
-from research.reporting import search_axes, search_plots
+from research.reporting import search_axes, search_plots, search_timeline
 from research.reporting import search_statistics as statistics
-from research.reporting.document import Figures, document, number, table, tiles, values
+from research.reporting.document import Figures, document, duration, number, table, tiles
 from research.reporting.scales import Scale, last_score, scale_of, short_names
+from research.reporting.search_comparison import best_so_far, error_told, settings, several
 from research.reporting.search_surface import Surface, surface
 from research.reporting.searched import Search, read_search
 from research.reporting.writers import write_text
@@ -58,7 +58,7 @@ def _page(searches: Sequence[Search]) -> str:
             "(allowed: the same config.search.objective)"
         )
     figure = Figures()
-    body = _one(searches[0], figure) if len(searches) == 1 else _several(searches, figure)
+    body = _one(searches[0], figure) if len(searches) == 1 else several(searches, figure)
     return document(" and ".join(search.name for search in searches), body, figure)
 
 
@@ -66,14 +66,14 @@ def _one(search: Search, figure: Callable[[dict], str]) -> list[str]:
     found = best(search.trials)
     body = [_head(search, found)]
     if found is None or not np.isfinite(found.score):
-        return [*body, "<p>No trial has a score yet, or all diverged.</p>", *_settings([search])]
+        return [*body, "<p>No trial has a score yet, or all diverged.</p>", *settings([search])]
     drawn = _drawn(search.trials, found)
     scale = scale_of(search.objective, map(last_score, drawn))
-    body += [_warnings(search), _best_so_far([search], scale, figure)]
+    body += [_warnings(search), best_so_far([search], scale, figure)]
     body += [_curves(search, drawn, found, scale, figure)]
     body += [_axes(search, drawn, found, scale, figure), _rounds(search, figure)]
     body += [_course(search, figure)]
-    body += [_table_of_the_best(search, scale), *_settings([search])]
+    body += [_table_of_the_best(search, scale), *settings([search])]
     return body
 
 
@@ -87,7 +87,7 @@ def _head(search: Search, found: Trial | None) -> str:
     shown += [
         ("trials", f"{ended:,}" if search.over else f"{ended:,} of {search.total:,}"),
         ("epochs, all together", number(sum(map(search.epochs, search.trials)))),
-        ("wall time, pauses included", _duration(search.seconds)),
+        ("wall time, pauses included", duration(search.seconds)),
         ("lanes a trial", str(search.lanes)),
         ("programs", str(len({stay.program for stay in search.stays}))),
     ]
@@ -112,28 +112,6 @@ def _head(search: Search, found: Trial | None) -> str:
 def _warnings(search: Search) -> str:
     lines = statistics.warnings(search)
     return "".join(f'<p class="warning">{escape(line)}</p>' for line in lines)
-
-
-def _best_so_far(searches: Sequence[Search], scale: Scale, figure) -> str:
-    parts = ["<h2>Best so far</h2>"]
-    parts.append('<div class="grid">')
-    parts += [
-        figure(search_plots.best_so_far(searches, scale, over)) for over in ("trials", "epochs")
-    ]
-    parts.append("</div><p>The least score that trials came to, finished or stopped, in order of")
-    parts.append("their numbers, each with the epochs it trained.")
-    if len(searches) == 1:
-        parts.append("Points that are filled were trained to their end.")
-    parts.append("The band is a bootstrap, 5 to 95 %,")
-    parts.append(
-        "dotted the median: the same trials drawn with replacement, and so the luck of the"
-    )
-    parts.append(
-        "draw alone. A method that learns is above it at first: its good trials come late."
-    )
-    if len(searches) > 1:
-        parts.append("Dashed: the least budget of them all, up to which they compare.")
-    return "\n".join([*parts, "</p>"])
 
 
 def _curves(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, figure) -> str:
@@ -225,12 +203,12 @@ def _rounds(search: Search, figure) -> str:
 
 
 def _course(search: Search, figure) -> str:
-    parts = ["<h2>Slots</h2>", figure(search_plots.timeline(search))]
+    parts = ["<h2>Slots</h2>", figure(search_timeline.timeline(search))]
     parts.append("<p>A bar is a trial in its slot, with its number; its colour says how it ended.")
     parts.append("Where one ends, or has to wait for others, its slot is given the next one; one")
     parts.append("that waited goes on in any slot, with another bar.</p>")
     if any(trial.end in (STOPPED, REPLACED) for trial in search.trials):
-        parts += ["<h2>Rungs</h2>", figure(search_plots.pieces(search))]
+        parts += ["<h2>Rungs</h2>", figure(search_timeline.pieces(search))]
         parts.append("<p>How many trials came to the end of each piece, and what became of them")
         parts.append("there.</p>")
     return "\n".join(parts)
@@ -243,7 +221,7 @@ def _table_of_the_best(search: Search, scale: Scale) -> str:
         [
             trial.number,
             scale.told(last_score(trial)),
-            _error_told(search, trial.reports[-1]["standard_error"]) if trial.reports else "",
+            error_told(search, trial.reports[-1]["standard_error"]) if trial.reports else "",
             trial.end or "running",
             number(search.epochs(trial)),
             *(_value_told(trial.values.get(key, "")) for key in keys),
@@ -261,55 +239,6 @@ def _table_of_the_best(search: Search, scale: Scale) -> str:
     return f"<h2>The best {len(rows)}</h2>{table(heads, rows, numbers_from=1)}"
 
 
-def _several(searches: Sequence[Search], figure) -> list[str]:
-    finals = [last_score(trial) for search in searches for trial in search.trials]
-    if not np.isfinite(finals).any():
-        return ["<p>No trial has a score yet, or all diverged.</p>", *_settings(searches)]
-    curves = [np.minimum.accumulate(list(map(last_score, search.trials))) for search in searches]
-    scale = scale_of(searches[0].objective, np.concatenate(list(map(np.unique, curves))))
-    worst = max(curve[-1] for curve in curves if np.isfinite(curve[-1]))
-    scale = dataclasses.replace(scale, ceiling=max(scale.ceiling, worst))
-    trials = min(len(search.trials) for search in searches)
-    epochs = min(sum(map(search.epochs, search.trials)) for search in searches)
-    rows = []
-    for search in searches:
-        scores = np.array(list(map(last_score, search.trials)))
-        spent = np.cumsum([search.epochs(trial) for trial in search.trials])
-        within = scores[spent <= epochs * (1 + 1e-9)]
-        found = best(search.trials)
-        told = [min(scores[:trials]), min(within, default=np.inf), min(scores)]
-        rows.append(
-            [
-                search.name,
-                search.settings["method"],
-                search.settings["scheduler"],
-                len(search.trials),
-                number(float(spent[-1])),
-                _duration(search.seconds),
-                *(scale.told(x) if np.isfinite(x) else "none" for x in told),
-                _error_told(search, found.reports[-1]["standard_error"]) if found else "",
-            ]
-        )  # fmt: skip
-    heads = ("search", "method", "scheduler", "trials", "epochs", "time",
-             f"best of {trials:,} trials", f"best of {number(epochs)} epochs", "best",
-             "standard error")  # fmt: skip
-    body = [f"<h2>Result</h2>{table(heads, rows, numbers_from=3)}"]
-    body.append(f"<p>Scores: {escape(scale.title)}; less is better.</p>")
-    return [*body, _best_so_far(searches, scale, figure), *_settings(searches)]
-
-
-def _settings(searches: Sequence[Search]) -> list[str]:
-    columns = [search.settings for search in searches]
-    keys = list(dict.fromkeys(key for column in columns for key in column))
-    heads = (
-        ("key", *(search.name for search in searches)) if len(searches) > 1 else ("key", "value")
-    )
-    parts = [f"<h2>config.search</h2>{values(heads, keys, columns)}"]
-    environments = [search.environment for search in searches]
-    keys = list(dict.fromkeys(key for column in environments for key in column))
-    return [*parts, f"<h2>Environment</h2>{values(heads, keys, environments)}"]
-
-
 def _drawn(trials: Sequence[Trial], found: Trial) -> list[Trial]:
     """All of them, or the best and others evenly over the ranks."""
     if len(trials) <= _DRAWN:
@@ -322,18 +251,8 @@ def _drawn(trials: Sequence[Trial], found: Trial) -> list[Trial]:
 
 def _objective_told(search: Search, value: float, error: float) -> str:
     told = f"{value:.2%}" if "accuracy" in search.objective else f"{value:.4g}"
-    return f"{told} \u00b1 {_error_told(search, error)}" if np.isfinite(error) else told
-
-
-def _error_told(search: Search, error: float) -> str:
-    if not np.isfinite(error):
-        return ""
-    return f"{error:.2%}" if "accuracy" in search.objective else f"{error:.2g}"
+    return f"{told} \u00b1 {error_told(search, error)}" if np.isfinite(error) else told
 
 
 def _value_told(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 100 else str(timedelta(seconds=round(seconds)))

@@ -9,6 +9,7 @@ import statistics
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from research.atomic import replaced
 from research.errors import UserError
@@ -160,7 +161,16 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: dict) -> None:
     """Replaces a JSON file at once."""
-    write_text(path, json.dumps(_strict(value), indent=2) + "\n")
+    write_text(path, json.dumps(strict(value), indent=2) + "\n")
+
+
+def strict(value: Any) -> Any:
+    """As it comes back from JSON, which has no NaN or infinity: they become null."""
+    if isinstance(value, dict):
+        return {name: strict(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [strict(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _append(file: int, text: str) -> None:
@@ -175,13 +185,4 @@ def _append(file: int, text: str) -> None:
 
 
 def _line(record: dict) -> str:
-    return json.dumps(_strict(record)) + "\n"
-
-
-def _strict(value):
-    """JSON has no NaN or infinity: they become null."""
-    if isinstance(value, dict):
-        return {name: _strict(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return json.dumps(strict(record)) + "\n"

@@ -6,7 +6,6 @@ What one holds is in checkpoint_items.py, which ones are kept in retention.py.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import time
@@ -19,7 +18,6 @@ import jax
 import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
-from research import config as configuration
 from research import processes
 from research.errors import UserError
 from research.training.checkpoint_items import (
@@ -65,7 +63,7 @@ class Checkpoints:
         self._saving = -1
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
-                metadata = read_metadata(self._manager, step)
+                metadata = self.metadata(step)
                 config = config_of(metadata, self._folder / str(step))
                 self._retention.note(step, metadata["planned"], config, metadata["metrics"])
 
@@ -125,6 +123,10 @@ class Checkpoints:
         if not steps:
             raise UserError(f"{self._folder}: no checkpoint to be the {wanted} one")
         return steps[-1]
+
+    def metadata(self, step: int) -> dict:
+        """All that a step has beside its arrays; raises as `read_metadata` does."""
+        return read_metadata(self._manager, step)
 
     def save(
         self,
@@ -196,7 +198,7 @@ class Checkpoints:
         """
         self._wait()
         planned = sorted(self._retention.planned & {*self.steps()})
-        if planned and read_metadata(self._manager, planned[-1]).get("rollbacks", 0) < rollbacks:
+        if planned and self.metadata(planned[-1]).get("rollbacks", 0) < rollbacks:
             planned.pop()
         to = planned[-1] if planned else 0
         for step in [step for step in self.steps() if step > to]:
@@ -286,25 +288,6 @@ class Checkpoints:
 
         processes.alone(move)
         self._manager.reload()
-
-
-def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
-    """The preprocessing in a run folder, so that data are not read once more to fit it.
-
-    Returns:
-      That of the newest whole checkpoint with the same `config.data` and `config.preprocessing`;
-      None where there is none.
-    """
-    if not (Path(workdir) / "checkpoints").is_dir():
-        return None
-    ours = json.loads(configuration.to_json(config))
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        for step in reversed(checkpoints.steps()):
-            with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
-                theirs = read_metadata(checkpoints._manager, step)["config"]
-                if all(theirs[name] == ours[name] for name in ("data", "preprocessing")):
-                    return checkpoints.weights(step)["preprocessing"]
-    return None
 
 
 def _reason(error: Exception) -> str:

@@ -86,7 +86,7 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
 
     Args:
       config: the whole config.
-      statistics: what preprocessing was fitted to before, if it was: `checkpoints.fitted_before`.
+      statistics: what preprocessing was fitted to before, if it was: `fitted.fitted_before`.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.

@@ -31,6 +31,14 @@ class Cost:
         return self.products / products + self.numbers / numbers
 
 
+@dataclasses.dataclass(frozen=True)
+class Estimate:
+    """What a population will cost, about, told before anything is compiled."""
+
+    memory: int  # bytes, as `Population.memory`
+    seconds: float  # as `Population.seconds`
+
+
 def cost(function: Callable, *arguments) -> Cost:
     """Of a function of arrays or shapes; a loop without a known end counts as one turn."""
     return _cost(jax.make_jaxpr(function)(*arguments).jaxpr)

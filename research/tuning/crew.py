@@ -13,7 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research import config as configuration
-from research.tuning.population import Estimate, Report
+from research.tuning.costs import Estimate
+from research.tuning.slots import Report
 from research.tuning.team import Remote, Team
 
 

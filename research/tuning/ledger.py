@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from research import config as configuration
 from research.errors import UserError
+from research.reporting.writers import strict
 from research.tuning.config import completed
 from research.tuning.trials import METRICS
 
@@ -147,7 +148,7 @@ class Ledger:
         """
         if not self.replaying:
             return None
-        fields = _strict(fields)
+        fields = strict(fields)
         if not _is(self._lines[self._next], event, fields):
             raise self._foreign(json.dumps({"event": event, **fields}))
         return self._pass()
@@ -170,7 +171,7 @@ class Ledger:
             os.fsync(self._file)
 
     def _write(self, event: str, fields: dict) -> dict:
-        text = json.dumps(_strict({"event": event, **fields, _OURS: round(self._clock(), 3)}))
+        text = json.dumps(strict({"event": event, **fields, _OURS: round(self._clock(), 3)}))
         self._pending.append(text + "\n")
         return _read(text.encode())
 
@@ -296,12 +297,3 @@ def _damaged(where: str) -> UserError:
     return UserError(
         f"{where}: damaged; without this line and those after it the search goes on from there"
     )
-
-
-def _strict(value: Any) -> Any:
-    """As it comes back from JSON; what is no finite number becomes null there."""
-    if isinstance(value, dict):
-        return {name: _strict(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_strict(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -24,49 +24,13 @@ from research.tuning import cohort, lane, lane_modes
 from research.tuning import folds as cross_validation
 from research.tuning.chunks import LANES, Chunks, taken
 from research.tuning.cohort import bytes_of
+from research.tuning.costs import Estimate
 from research.tuning.packing import Packing
+from research.tuning.slots import Occupant, Parked, Report
 
 # From so much training on, in times of the compilation so far, other sizes of a chunk are compiled
 # too: each takes as long again, and has saved a quarter on CPU at best, on accelerators nearly all.
 _WORTH_COMPILING = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """A slot at the end of a piece; the lists have an entry for each of its lanes."""
-
-    step: int
-    epoch: float
-    train_loss: list[float]  # means over the piece, before each update
-    train_accuracy: list[float]
-    validation_loss: list[float]  # over the whole validation split, by the weights now
-    validation_accuracy: list[float]
-    finite: bool  # all numbers of all lanes
-
-
-@dataclasses.dataclass(frozen=True)
-class Occupant:
-    """What stands in a slot."""
-
-    values: dict[str, float]
-    pieces: int
-    done: int  # pieces
-
-
-@dataclasses.dataclass(frozen=True)
-class Parked:
-    """A slot's content, on the host."""
-
-    occupant: Occupant
-    states: list[dict[str, np.ndarray]]  # of its lanes, packed
-
-
-@dataclasses.dataclass(frozen=True)
-class Estimate:
-    """What a population will cost, about, told before anything is compiled."""
-
-    memory: int  # bytes, as `Population.memory`
-    seconds: float  # as `Population.seconds`
 
 
 class Population:

@@ -2,7 +2,7 @@
 
 It is deterministic but for proposals and scores, and those are in the ledger: see there. All
 decisions are made at the ends of pieces, for the trials of one program at a time. What is not in
-the ledger, the states in the lanes, is trained again where it is needed.
+the ledger, the states in the lanes, is trained again where it is needed: see `programs.py`.
 """
 
 import dataclasses
@@ -18,6 +18,8 @@ from research.errors import UserError
 from research.names import bind, resolve
 from research.tuning import methods, schedulers
 from research.tuning.ledger import Ledger
+from research.tuning.programs import Program, Run
+from research.tuning.slots import Report
 from research.tuning.spaces import Space
 from research.tuning.trials import (
     DIVERGED,
@@ -33,41 +35,6 @@ from research.tuning.trials import (
 )
 
 _PLACE = ("event", "trial", "time")  # in the ledger; the rest of a line is the report
-
-
-@dataclasses.dataclass(eq=False)
-class _Run:
-    """A trial, where it is trained, and how its state comes about."""
-
-    trial: Trial
-    program: "_Program"
-    # From which piece on which values: the trial's own, after those of the trials it descends from.
-    lineage: tuple[tuple[int, dict], ...]
-    slot: int | None = None
-    trained: int | None = None  # pieces that its state has behind it; None: there is no state
-    parked: Any = None  # its state, while it has no slot
-
-    @property
-    def piece(self) -> int:
-        """The last whose scores are known."""
-        return self.trial.piece or self.lineage[-1][0]
-
-
-@dataclasses.dataclass(eq=False)
-class _Program:
-    """Trials with the same static values: they share a population, and wait for its slots."""
-
-    number: int
-    values: dict[str, Any]  # the first trial's
-    slots: list[_Run | None] = dataclasses.field(default_factory=list)
-    ready: list[_Run] = dataclasses.field(default_factory=list)
-    facts: dict | None = None  # about its population, once that is decided
-    population: Any = None  # once something has to be trained
-
-    @property
-    def running(self) -> list[_Run]:
-        """Those in slots."""
-        return [run for run in self.slots if run]
 
 
 class Study:
@@ -98,8 +65,8 @@ class Study:
         self._scheduler = resolve("config.search.scheduler", self._search.scheduler, schedulers)
         self.trials: list[Trial] = []
         self.busy, self.slots = 0, 0  # that trained a piece just now, of so many of their program
-        self._programs: dict[tuple, _Program] = {}
-        self._waiting: list[_Run] = []  # for the scheduler
+        self._programs: dict[tuple, Program] = {}
+        self._waiting: list[Run] = []  # for the scheduler
 
     def run(self) -> None:
         """To the end of the last trial.
@@ -128,26 +95,21 @@ class Study:
 
     def _turn(self) -> bool:
         """One piece of the trials of a program; False: there is nothing left to do."""
-        busiest = max(self._programs.values(), key=_demand, default=None)
-        if busiest is None or not _demand(busiest):
+        busiest = max(self._programs.values(), key=lambda program: program.demand, default=None)
+        if busiest is None or not busiest.demand:
             return self._ask(1, 1) or self._last_verdicts()
         self._refill(busiest)
         self._advance(busiest)
         return True
 
-    def _refill(self, program: _Program) -> None:
+    def _refill(self, program: Program) -> None:
         """Trials of this program go first; others are asked for until too many of them wait."""
         self._decide_slots(program)
         while None in program.slots:
             free = program.slots.count(None)
             if not program.ready and not self._ask(free, len(program.slots)):
                 return
-            # Those that have come far go on before others begin.
-            program.ready.sort(key=lambda run: (run.piece == 0, run.trial.number))
-            for run in program.ready[:free]:
-                run.slot = program.slots.index(None)
-                program.slots[run.slot] = run
-            del program.ready[:free]
+            program.fill()
 
     def _ask(self, count: int, most: int) -> bool:
         """Adds new trials, as many as are left to be tried, and no more than may wait."""
@@ -183,44 +145,43 @@ class Study:
             return [Proposal(dict(point), share) for point in by_hand]
         return self._sampler(self._space, history, count, self._search.seed)
 
-    def _added(self, told: dict, lineage: tuple) -> _Run:
+    def _added(self, told: dict, lineage: tuple) -> Run:
         """A trial of the ledger's words."""
         values = _values(told)
         proposal = Proposal(values, told["share"], told["parent"])
         pieces = max(1, round(proposal.share * self._search.pieces))
         trial = Trial(told["number"], proposal, pieces)
         self.trials.append(trial)
-        return _Run(trial, self._program(values), lineage or ((0, values),))
+        return Run(trial, self._program(values), lineage or ((0, values),))
 
-    def _program(self, values: dict) -> _Program:
+    def _program(self, values: dict) -> Program:
         static = tuple(self._space.static(values).items())
-        return self._programs.setdefault(static, _Program(len(self._programs), values))
+        new = Program(len(self._programs), values, self._space.traced, self._populate)
+        return self._programs.setdefault(static, new)
 
-    def _decide_slots(self, program: _Program) -> None:
+    def _decide_slots(self, program: Program) -> None:
         """How many slots a program has is measured once, and written down."""
         if program.facts is not None:
             return
         told = {"program": program.number, "values": self._space.static(program.values)}
         line = self._ledger.due("program", **told)
         if line is None:
-            program.population, facts = self._populate(program.values, None)
-            line = self._ledger.append("program", **told, facts=facts)
+            line = self._ledger.append("program", **told, facts=program.measured())
         elif not 0 < line["facts"]["slots"] <= self._ledger.trials:
             raise UserError(
                 f"{self._ledger.place}: {line['facts']['slots']} slots (allowed: 1 to "
                 f"{self._ledger.trials}, as many as trials)"
             )
-        program.facts = line["facts"]
-        program.slots = [None] * program.facts["slots"]
+        program.open_slots(line["facts"])
 
-    def _advance(self, program: _Program) -> None:
+    def _advance(self, program: Program) -> None:
         """Trains all that have a slot for a piece, takes their scores down, and judges them."""
         runs = program.running
         self.busy, self.slots = len(runs), len(program.slots)
         known = {run: self._reported(run) for run in runs}
         due = [run for run in runs if known[run] is None]
         if due:
-            for run, report in self._trained(program, due).items():
+            for run, report in program.train(due).items():
                 known[run] = self._ledger.append("report", **self._scored(run, report))
         for run in runs:
             told = known[run].items()
@@ -233,40 +194,11 @@ class Study:
         for run in [run for run in runs if run.slot is not None] + self._waiting:
             self._judge(run, self.total)
 
-    def _reported(self, run: _Run) -> dict | None:
+    def _reported(self, run: Run) -> dict | None:
         place = {"trial": run.trial.number, "piece": run.piece + 1, "slot": run.slot}
         return self._ledger.due("report", **place)
 
-    def _trained(self, program: _Program, runs: list[_Run]) -> dict[_Run, Any]:
-        """Reports of the next piece; before it is trained what the ledger knows and no lane has."""
-        population = self._population(program)
-        for run in runs:
-            if run.parked is not None:
-                population.unpark(run.slot, run.parked)
-                run.parked = None
-            elif run.trained is None:
-                traced = self._space.traced(run.lineage[0][1])
-                population.start(run.slot, traced, run.trial.pieces)
-                run.trained = 0
-        while behind := [run for run in runs if run.trained < run.piece]:
-            self._one_piece(population, behind)
-            for run in behind:
-                for values in [new for piece, new in run.lineage[1:] if piece == run.trained]:
-                    population.copy(run.slot, run.slot, self._space.traced(values))
-        return self._one_piece(population, runs)
-
-    def _one_piece(self, population, runs: list[_Run]) -> dict[_Run, Any]:
-        reports = population.advance([run.slot for run in runs])
-        for run in runs:
-            run.trained += 1
-        return {run: reports[run.slot] for run in runs}
-
-    def _population(self, program: _Program):
-        if program.population is None:
-            program.population, _ = self._populate(program.values, program.facts)
-        return program.population
-
-    def _scored(self, run: _Run, report: Any) -> dict:
+    def _scored(self, run: Run, report: Report) -> dict:
         """A line of the ledger: means over the lanes of a trial."""
         metrics = {name: getattr(report, name) for name in METRICS}
         scores = score(self._search.objective, metrics[self._search.objective])
@@ -283,7 +215,7 @@ class Study:
             **({"scores": scores} if len(scores) > 1 else {}),
         }
 
-    def _judge(self, run: _Run, total: int) -> bool:
+    def _judge(self, run: Run, total: int) -> bool:
         """What the scheduler says of it; whether anything came of that."""
         decide = bind(self._scheduler, self._search, {"trials": total})
         verdict = decide(self._space, self.trials, run.trial, self._search.seed)
@@ -291,11 +223,7 @@ class Study:
         if verdict is STOP:
             self._end(run, STOPPED)
         elif verdict is WAIT and not waits:
-            if run.trained == run.piece:
-                run.parked = self._population(run.program).park(run.slot)
-            else:
-                run.trained = None
-            self._leave(run)
+            run.program.park(run)
             self._waiting.append(run)
         elif verdict is GO and waits:
             self._waiting.remove(run)
@@ -304,7 +232,7 @@ class Study:
             self._replace(run, verdict)
         return verdict is not WAIT
 
-    def _replace(self, run: _Run, proposal: Proposal) -> None:
+    def _replace(self, run: Run, proposal: Proposal) -> None:
         """Its slot goes to a copy of another trial, with other numbers."""
         slot = run.slot
         self._end(run, REPLACED)
@@ -315,11 +243,7 @@ class Study:
         )
         copy = self._added(line["trials"][0], parent.lineage)
         copy.lineage += ((parent.piece, copy.trial.values),)
-        copy.slot, run.program.slots[slot] = slot, copy
-        if parent.trained == parent.piece:
-            traced = self._space.traced(copy.trial.values)
-            self._population(run.program).copy(slot, parent.slot, traced)
-            copy.trained = parent.piece
+        run.program.copy(parent, copy, slot)
 
     def _last_verdicts(self) -> bool:
         """Nothing runs and nothing new will come: those that waited for more wait in vain."""
@@ -328,18 +252,14 @@ class Study:
             raise AssertionError(f"{self._search.scheduler}: trials wait for ever")
         return bool(changed)
 
-    def _end(self, run: _Run, why: str) -> None:
+    def _end(self, run: Run, why: str) -> None:
         self._ledger.append("end", trial=run.trial.number, why=why)
         run.trial.end = why
         run.parked = None
         if run.slot is None:
             self._waiting.remove(run)
         else:
-            self._leave(run)
-
-    def _leave(self, run: _Run) -> None:
-        run.program.slots[run.slot] = None
-        run.slot = None
+            run.program.leave(run)
 
 
 def score(objective: str, values: Iterable[float]) -> list[float]:
@@ -352,12 +272,6 @@ def standard_error(values: list[float]) -> float:
     if len(values) < 2 or not all(map(math.isfinite, values)):
         return math.nan
     return statistics.stdev(values) / math.sqrt(len(values))
-
-
-def _demand(program: _Program) -> int:
-    """How many of its slots could be busy; before they are counted, all that wait."""
-    wanted = len(program.running) + len(program.ready)
-    return min(wanted, len(program.slots)) if program.facts else wanted
 
 
 def _values(told: dict) -> dict[str, Any]:

@@ -18,7 +18,8 @@ import numpy as np
 from research import config as configuration
 from research import platform
 from research.errors import UserError
-from research.tuning.population import Occupant, Parked, of_one_search
+from research.tuning.population import of_one_search
+from research.tuning.slots import Occupant, Parked
 
 
 class Worker:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from searches import COHORTS, NAME, RATE, SMOOTHING, search, searched
 
 from research.errors import UserError
-from research.reporting import scales, search_page, search_plots
+from research.reporting import scales, search_page, search_timeline
 from research.reporting import search_statistics as statistics
 from research.reporting import searched as folders
 from research.reporting.document import plotly_script
@@ -108,7 +108,7 @@ def test_a_trial_that_waited_has_a_bar_for_each_time(tmp_path):
     config, slots = SEARCHES["halving"]
     found = folders.read_search(folder(tmp_path, config=config, slots=slots)[0])
     stays = Counter(stay.trial for stay in found.stays)
-    bars = {trace["name"]: trace for trace in search_plots.timeline(found)["data"]}
+    bars = {trace["name"]: trace for trace in search_timeline.timeline(found)["data"]}
     drawn = {name: sorted(map(int, trace["text"])) for name, trace in bars.items()}
     again = [number for number, count in stays.items() for _ in range(count - 1)]
     assert again and drawn.pop("waited, and went on later") == sorted(again)

@@ -10,8 +10,9 @@ import pytest
 
 from research.errors import UserError
 from research.training import setup
-from research.training.checkpoints import Checkpoints, fitted_before
+from research.training.checkpoints import Checkpoints
 from research.training.digest import parameters_sha256, sealed, tree_sha256
+from research.training.fitted import fitted_before
 
 pytestmark = [
     pytest.mark.usefixtures("_abandoned_reads"),

@@ -13,9 +13,11 @@ from research.config import to_json
 from research.errors import UserError
 from research.tuning import mailbox
 from research.tuning.config import check_search, training
+from research.tuning.costs import Estimate
 from research.tuning.crew import Crew
 from research.tuning.ledger import Ledger
-from research.tuning.population import Estimate, Occupant, Parked, Population, Report
+from research.tuning.population import Population
+from research.tuning.slots import Occupant, Parked, Report
 from research.tuning.spaces import Space
 from research.tuning.study import Study
 from research.tuning.team import Lost, Team

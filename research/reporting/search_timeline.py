@@ -1,0 +1,125 @@
+"""Figures of a search as Plotly's JSON: what happened when, in its slots and to its trials."""
+
+import numpy as np
+
+from research.reporting.plots import figure, text
+from research.reporting.search_plots import ABOVE, ENDS
+from research.reporting.searched import Search
+from research.tuning.trials import Trial
+
+_LATER, _WENT_ON = "waited, and went on later", "#d9d9d9"
+_STAYS = 3000  # drawn, at most
+
+
+def timeline(search: Search) -> dict:
+    """Slots from top to bottom, turns from left to right, a bar for each stay of a trial."""
+    stays = search.stays[:_STAYS]
+    places = sorted({(stay.program, stay.slot) for stay in stays})
+    rows = {place: row for row, place in enumerate(places)}
+    height = min(max(22 * len(rows), 120), 640)
+    numbered = height / len(rows) >= 14 and len(stays) <= 300
+    last = {stay.trial: stay for stay in search.stays}
+    groups: dict[str, list] = {}
+    for stay in stays:
+        final = last[stay.trial] is stay
+        groups.setdefault(search.trials[stay.trial].end if final else _LATER, []).append(stay)
+    traces = []
+    colors = {end: color for end, (color, _) in ENDS.items()} | {_LATER: _WENT_ON}
+    for end, color in colors.items():
+        found = groups.get(end)
+        if not found:
+            continue
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": end or "running",
+                "y": [rows[stay.program, stay.slot] for stay in found],
+                "x": [stay.last - stay.first + 1 for stay in found],
+                "base": [stay.first for stay in found],
+                "width": 0.9,
+                "text": [str(stay.trial) if numbered else "" for stay in found],
+                "textposition": "inside",
+                "insidetextanchor": "middle",
+                "textangle": 0,
+                "customdata": [_stay_told(search.trials[stay.trial], stay.piece) for stay in found],
+                "marker": {"color": color, "line": {"color": "#fff", "width": 1}},
+                "hovertemplate": "%{customdata}<extra></extra>",
+            }
+        )
+    programs = sorted({program for program, _ in places})
+    axis: dict = {"title": {"text": "slot"}, "autorange": "reversed", "showgrid": False}
+    shapes = []
+    if len(programs) > 1:
+        groups = [[rows[p] for p in places if p[0] == program] for program in programs]
+        axis |= {"title": {"text": "program"}, "tickvals": [sum(g) / len(g) for g in groups]}
+        axis["ticktext"] = [_program_told(search, program) for program in programs]
+        shapes = [_level(group[0] - 0.5) for group in groups[1:]]
+    elif len(rows) <= 16:
+        axis["dtick"] = 1
+    return figure(
+        traces,
+        xaxis={"title": {"text": "turn (each trains the slots of a program for one piece)"}},
+        yaxis=axis,
+        barmode="overlay",
+        showlegend=True,
+        legend=ABOVE,
+        shapes=shapes,
+        height=height + 90,
+        bargap=0,
+        uniformtext={"minsize": 8, "mode": "hide"},
+    )
+
+
+def _stay_told(trial: Trial, piece: int) -> str:
+    end = (trial.end or "running") if piece == trial.piece else _LATER
+    told = f"trial {trial.number}: {end}, after piece {piece}"
+    if trial.proposal.parent is not None:
+        told += f", copied from trial {trial.proposal.parent}"
+    return f"{told} of {trial.pieces}"
+
+
+def _program_told(search: Search, program: int) -> str:
+    number = next(stay.trial for stay in search.stays if stay.program == program)
+    static = search.space.static(search.trials[number].values)
+    told = ", ".join(map(str, static.values()))
+    return text(told if len(told) <= 28 else told[:27] + "\u2026")
+
+
+def _level(y: float) -> dict:
+    line = {"color": "#444", "width": 1}
+    return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
+
+
+def pieces(search: Search) -> dict:
+    """How many trials came to the end of each piece, and what became of them there."""
+    count = search.config.search.pieces
+    traces = []
+    went_on = np.zeros(count, int)
+    for end, (color, _) in ENDS.items():
+        here = np.zeros(count, int)
+        for trial in search.trials:
+            if trial.end == end and trial.reports:
+                here[trial.piece - 1] += 1
+                went_on[trial.reports[0]["piece"] - 1 : trial.piece - 1] += 1
+        if here.any():
+            traces.append(_bars(f"{end or 'running'} there", here, color))
+    traces.append(_bars("went on", went_on, _WENT_ON))
+    return figure(
+        traces,
+        xaxis={"title": {"text": "piece of the training"}, "dtick": 1 if count <= 20 else None},
+        yaxis={"title": {"text": "trials"}, "rangemode": "tozero"},
+        barmode="stack",
+        legend=ABOVE,
+    )
+
+
+def _bars(name: str, counts: np.ndarray, color: str) -> dict:
+    return {
+        "type": "bar",
+        "name": name,
+        "x": list(range(1, len(counts) + 1)),
+        "y": counts.tolist(),
+        "marker": {"color": color},
+        "hovertemplate": "%{y} trials",
+    }
