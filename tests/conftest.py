@@ -14,6 +14,19 @@ ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("ONESTEP_TEST_DATA", ROOT.parent / "shared" / "data"))
 
 
+QUICKLY = "--xla_backend_optimization_level=1"
+
+
+def pytest_configure(config):
+    """Most of the quick tests' time is compilation, of which LLVM's first level takes half.
+
+    What XLA makes of a program before that is the same. The slow tests compile as users do.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if config.option.markexpr == "not slow" and QUICKLY not in flags:
+        os.environ["XLA_FLAGS"] = f"{QUICKLY} {flags}".strip()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _folders_of_our_own(tmp_path_factory):
     """Data and caches of the tests stay out of the user's; commands inherit them."""

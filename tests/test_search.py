@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, command_line
+from conftest import QUICKLY, ROOT, command_line
 from runs import one_line
 
 SMALL = (
@@ -35,6 +35,14 @@ def outcome(workdir: Path) -> list[dict]:
     """The ledger but for its times."""
     lines = [json.loads(line) for line in (workdir / "ledger.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "time"} for line in lines]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_as_users_do():
+    """A search compiles what it trains at another level than main, to the same bits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", os.environ.get("XLA_FLAGS", "").replace(QUICKLY, ""))
+        yield
 
 
 @pytest.fixture(scope="module")

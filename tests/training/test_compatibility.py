@@ -50,8 +50,8 @@ def rate(value):
 
 
 @st.composite
-def choices(draw):
-    model = draw(st.sampled_from(sorted(MODELS)))
+def choices(draw, models=tuple(MODELS)):
+    model = draw(st.sampled_from(models))
     config = {
         "model.name": model,
         "preprocessing.name": draw(names(preprocessing, *VECTORS * (model != "mlp"))),
@@ -142,8 +142,9 @@ LIMITS = {
 }
 
 
-@settings(max_examples=3, derandomize=True, **LIMITS)
-@given(choices())
+# A ResNet takes as long to compile as all the others; it is built of their layers.
+@settings(max_examples=4, derandomize=True, **LIMITS)
+@given(choices(models=("mlp", "cnn")))
 def test_random_choices_compose(changes):
     two_steps(changes)
 
