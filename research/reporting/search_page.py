@@ -207,6 +207,9 @@ def _course(search: Search, figure) -> str:
     parts.append("<p>A bar is a trial in its slot, with its number; its colour says how it ended.")
     parts.append("Where one ends, or has to wait for others, its slot is given the next one; one")
     parts.append("that waited goes on in any slot, with another bar.</p>")
+    if len(search.stays) > search_timeline.BARS:
+        parts.append(f"<p>Drawn are the first {search_timeline.BARS:,} of its")
+        parts.append(f"{len(search.stays):,} bars.</p>")
     if any(trial.end in (STOPPED, REPLACED) for trial in search.trials):
         parts += ["<h2>Rungs</h2>", figure(search_timeline.pieces(search))]
         parts.append("<p>How many trials came to the end of each piece, and what became of them")

@@ -8,12 +8,12 @@ from research.reporting.searched import Search
 from research.tuning.trials import Trial
 
 _LATER, _WENT_ON = "waited, and went on later", "#d9d9d9"
-_STAYS = 3000  # drawn, at most
+BARS = 3000  # drawn, at most
 
 
 def timeline(search: Search) -> dict:
-    """Slots from top to bottom, turns from left to right, a bar for each stay of a trial."""
-    stays = search.stays[:_STAYS]
+    """Slots from top to bottom, turns from left to right, a bar for each of the first stays."""
+    stays = search.stays[:BARS]
     places = sorted({(stay.program, stay.slot) for stay in stays})
     rows = {place: row for row, place in enumerate(places)}
     height = min(max(22 * len(rows), 120), 640)

@@ -118,6 +118,16 @@ def test_a_trial_that_waited_has_a_bar_for_each_time(tmp_path):
     assert all(re.fullmatch(r"trial \d+: waited, .* after piece 1 of 6|.* 2 of 6", x) for x in told)
 
 
+def test_bars_that_are_not_drawn_are_told(tmp_path, monkeypatch):
+    workdir, _ = folder(tmp_path, config=searched(**ASHA))
+    stays = len(folders.read_search(workdir).stays)
+    assert "Drawn are the first" not in written(tmp_path, workdir)
+    monkeypatch.setattr(search_timeline, "BARS", stays - 1)
+    assert f"Drawn are the first {stays - 1}" in written(tmp_path, workdir)
+    bars = search_timeline.timeline(folders.read_search(workdir))["data"]
+    assert sum(len(trace["x"]) for trace in bars) == stays - 1
+
+
 @given(
     st.lists(st.floats(0, 10), min_size=1, max_size=30), st.sampled_from((0.05, 0.25, 0.5, 0.95))
 )
