@@ -138,14 +138,14 @@ def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, fi
     if shares:
         parts.append(figure(search_axes.importances(search, shares)))
         parts.append(
-            "<p>How much each axis decides whether a finished trial is among the best tenth:"
+            "<p>How much each axis decides whether a finished trial is among the best tenth of"
         )
-        parts.append("PED-ANOVA (Watanabe et al., 2023).</p>")
+        parts.append("those trained as long as any: PED-ANOVA (Watanabe et al., 2023).</p>")
     else:
         parts.append(
-            f"<p>Left out: {statistics.FEWEST_FOR_IMPORTANCES} trials trained to their end"
+            f"<p>Left out: {statistics.FEWEST_FOR_IMPORTANCES} trials trained to their end, as long"
         )
-        parts.append("are needed, in <code>optuna_journal.log</code>.</p>")
+        parts.append("as any, are needed, in <code>optuna_journal.log</code>.</p>")
     parts.append("<h2>Slices</h2>")
     parts.append('<div class="grid">')
     parts += map(figure, search_axes.slices(search, drawn, found, scale))

@@ -142,15 +142,18 @@ def _noise_told(search: Search, found: Trial) -> list[str]:
 def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
     """How much each axis decides whether a trial is among the best tenth: shares of 1.
 
-    PED-ANOVA (Watanabe et al., 2023, https://arxiv.org/abs/2304.10255), of finished trials; {}
-    where they are too few, or where there is no journal.
+    PED-ANOVA (Watanabe et al., 2023, https://arxiv.org/abs/2304.10255), of the finished trials that
+    were trained longest, for scores of other durations do not compare; {} where they are too few,
+    or where there is no journal.
 
     Args:
       trials: of the search.
       journal: Optuna's, of the same trials.
     """
-    finished = sum(trial.end == FINISHED for trial in trials)
-    if finished < FEWEST_FOR_IMPORTANCES or not journal.exists():
+    finished = [trial for trial in trials if trial.end == FINISHED]
+    longest = max((trial.pieces for trial in finished), default=0)
+    compared = {trial.number for trial in finished if trial.pieces == longest}
+    if len(compared) < FEWEST_FOR_IMPORTANCES or not journal.exists():
         return {}
     import optuna
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
@@ -162,4 +165,6 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(journal)))
     study = optuna.load_study(study_name=STUDY, storage=storage)
-    return get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    among = optuna.create_study(direction=study.direction)  # in memory
+    among.add_trials([trial for trial in study.get_trials() if trial.number in compared])
+    return get_param_importances(among, evaluator=PedAnovaImportanceEvaluator())

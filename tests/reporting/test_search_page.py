@@ -270,6 +270,26 @@ def test_importances_of_the_axes_by_the_optuna_journal(tmp_path):
     assert told in html  # the axes that the surrogate is drawn over
 
 
+def test_importances_are_of_trials_that_were_trained_as_long(tmp_path):
+    """Of short trials smoothing decides, of long ones the rate; the short ones have less loss."""
+    from research.tuning.mirror import Mirror
+
+    rng = np.random.default_rng(0)
+    trials = []
+    for number in range(80):
+        rate, smoothing = 10 ** rng.uniform(-4, -1), rng.uniform(0, 0.5)
+        long = number >= 40
+        score = 1 + abs(np.log10(rate) + 2.5) if long else smoothing
+        proposal = Proposal({RATE: rate, SMOOTHING: smoothing}, 1.0 if long else 0.5)
+        report = {"piece": 6 if long else 3, "epoch": 1.0, "score": score, "standard_error": 0.0}
+        trials.append(Trial(number, proposal, report["piece"], [report], FINISHED))
+    space, journal = Space.from_config(searched()), tmp_path / "optuna_journal.log"
+    Mirror(journal, space, "validation_loss").update(trials, at_once=True)
+    shares = statistics.importances(trials, journal)
+    assert shares[RATE] > 3 * shares[SMOOTHING]
+    assert statistics.importances(trials[:59], journal) == {}
+
+
 def test_several_searches_compare_at_equal_budget(tmp_path):
     long, study = folder(tmp_path, "long", searched(trials=30))
     short, _ = folder(tmp_path, "short", searched(trials=12, seed=1))
