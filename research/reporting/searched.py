@@ -13,7 +13,7 @@ from research.errors import UserError
 from research.reporting.writers import read_json
 from research.tuning import ledger
 from research.tuning.axes import parsed
-from research.tuning.config import completed
+from research.tuning.config import check_section, completed
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Proposal, Trial
 
@@ -89,6 +89,10 @@ def read_search(folder: Path) -> Search:
     if not told or lines[0] is not told[0]:
         raise UserError(f"{path}: no search has begun there")
     config = ConfigDict(_tupled(completed(told[0]["config"])))
+    try:
+        check_section(config)
+    except UserError as error:
+        raise UserError(f"{path}, line 1: damaged: {error}") from None
     space = Space(tuple(map(parsed, config.search.space)))
     trials = trials_of(lines, config.search.pieces)
     environment = Path(folder) / "environment.json"

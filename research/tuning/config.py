@@ -112,8 +112,7 @@ def check_search(config: ConfigDict) -> Space:
         )
     from research.tuning import engines, lane_modes, methods, schedulers
 
-    defaults = flatten(ConfigDict({"search": default_search()}))
-    check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
+    check_section(config)
     modules = {"scheduler": schedulers, "lane_mode": lane_modes, "engine": engines}
     for key, module in modules.items():
         resolve(f"config.search.{key}", config.search[key], module)
@@ -141,6 +140,16 @@ def check_search(config: ConfigDict) -> Space:
             )
         space.check(dict(point), "config.search.enqueue")
     return space
+
+
+def check_section(config: ConfigDict) -> None:
+    """Refuses keys, types and values that the section `search` of a config cannot have.
+
+    Raises:
+      UserError: there is one.
+    """
+    defaults = flatten(ConfigDict({"search": default_search()}))
+    check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
 
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:

@@ -347,7 +347,9 @@ def test_no_searches_and_damaged_ones_are_named(tmp_path):
         ("[]\n", "line 1: damaged"),
         ("", "no search has begun"),
         (whole.replace('"slot"', '"slit"'), r"line \d+: damaged"),
-        (whole.replace('"pieces": 6', '"pieces": "six"'), "damaged, it cannot be drawn"),
+        (whole.replace('"pieces": 6', '"pieces": "six"'), "1: damaged: .*pieces = 'six' is not"),
+        (whole.replace('"seeds": 1', '"seeds": 1e308'), "1: damaged: .*seeds = 1e.308 is not"),
+        (whole.replace(f'"values": {{"{RATE}"', '"values": {"x"'), "damaged, it cannot be drawn"),
         (whole.replace('"log"', '"lag"'), "unknown"),
     ):
         path.write_text(bad)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 from searches import RATE, SMOOTHING, outcome, search, searched
 
@@ -40,6 +41,16 @@ def test_a_half_last_line_is_cut_off(path):
         path.write_bytes(data + rest)
         assert len(read(path)) == data.count(b"\n")  # who only looks changes nothing
         assert path.read_bytes() == data + rest
+
+
+def test_a_number_of_numpy_is_not_a_list(path):
+    """Which it compares with element by element."""
+    with Ledger(path) as ledger:
+        first = read(path)[0]
+        ledger.due("study", config=first["config"], trials=4)
+        ledger._lines[1] = {**ledger._lines[1], "count": []}
+        with pytest.raises(UserError, match="line 2: here a search"):
+            ledger.due("ask", count=np.float64(4.0))
 
 
 @pytest.mark.parametrize(
