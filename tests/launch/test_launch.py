@@ -183,11 +183,13 @@ def test_the_exit_code_is_the_worst(program, code):
 
 def test_signals_go_on_to_all_and_output_has_its_process_before_it():
     program = (
-        "import os, signal, sys, time\n"
-        # The signal may come in the midst of print, which cannot be entered twice, and just before
-        # a sleep, after which alone Python hears it.
-        "signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b'stopped\\n'), sys.exit(130)))\n"
-        "print('ready', flush=True)\nfor _ in range(600):\n    time.sleep(0.1)"
+        # Blocked, a signal that comes before the wait for it is kept until then.
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})\n"
+        "print('ready', flush=True)\n"
+        "if signal.sigtimedwait({signal.SIGTERM}, 60):\n"
+        "    print('stopped', flush=True)\n"
+        "    sys.exit(130)"
     )
     process = subprocess.Popen(
         [*LOCAL, "-n", "2", "--", sys.executable, "-c", program], cwd=ROOT,
