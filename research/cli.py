@@ -16,11 +16,10 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
     for number in (signal.SIGINT, signal.SIGTERM):  # a polite kill is a Ctrl-C
         signal.signal(number, _interrupt)
-    # Chatter of the libraries is not for the user, nor are Orbax's tracebacks: we tell in a line.
+    # Chatter of the libraries is not for the user.
     flags.FLAGS.set_default("verbosity", logging.FATAL)
     flags.FLAGS["verbosity"].using_default_value = False  # or absl makes it INFO
     sys.stdout.reconfigure(errors="backslashreplace")  # paths and names may be any bytes
-    sys.unraisablehook = _without_abandoned_reads
     app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse_flags)
 
 
@@ -32,12 +31,6 @@ def refuse_arguments(argv: list[str]) -> None:
     """
     if argv[1:]:
         raise UserError(f"unexpected argument {argv[1]!r} (flags start with --)")
-
-
-def _without_abandoned_reads(unraisable) -> None:
-    """Orbax leaves reads of a damaged checkpoint behind; what they find comes too late."""
-    if str(unraisable.exc_value) != "Event loop is closed":
-        sys.__unraisablehook__(unraisable)
 
 
 _INTERRUPTED = "interrupted; the same command goes on"

@@ -1,6 +1,5 @@
 """What all tests share: folders of their own, real data where it is there, real commands."""
 
-import gc
 import json
 import os
 import signal
@@ -85,13 +84,6 @@ def moons():
     config.data.name = "moons"
     config.model.hidden = (8,)
     return setup.from_config(config)
-
-
-@pytest.fixture
-def _abandoned_reads():
-    """Orbax leaves event loops unfinished when files are damaged: they end with their test."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(scope="session")

@@ -215,10 +215,6 @@ def test_a_damaged_run_is_drawn_or_refused_in_one_line(tmp_path_factory, finishe
     checked(*called(report.main, "report", str(workdir)))
 
 
-ORBAX = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-@ORBAX
 @hypothesis.settings(max_examples=8, **SETTINGS)
 @hypothesis.given(CHOICE, damages())
 def test_a_damaged_run_is_evaluated_or_refused(tmp_path_factory, finished, choice, damage):
@@ -226,7 +222,6 @@ def test_a_damaged_run_is_evaluated_or_refused(tmp_path_factory, finished, choic
     checked(*called(evaluate.main, "evaluate", str(workdir)))
 
 
-@ORBAX
 @hypothesis.settings(max_examples=6, **SETTINGS)
 @hypothesis.given(CHOICE, damages(), st.booleans())
 def test_a_damaged_run_is_resumed_or_refused(tmp_path_factory, finished, choice, damage, again):

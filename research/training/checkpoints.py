@@ -1,33 +1,25 @@
-"""Checkpoints: Orbax, asynchronous, the newest two, the best and snapshots, checked when read.
+"""Checkpoints: written while training goes on, the newest two, the best and snapshots, and checked
+when read.
 
-What one holds is in checkpoint_items.py, which ones are kept in retention.py.
-"""
+What one holds is in checkpoint_files.py, which ones are kept in retention.py.
+"""  # noqa: D205
 
 from __future__ import annotations
 
 import contextlib
-import os
-import re
+import errno
+import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import jax
-import orbax.checkpoint as ocp
 from ml_collections import ConfigDict
 
 from research import processes
 from research.errors import UserError
-from research.training.checkpoint_items import (
-    config_of,
-    copied,
-    read_metadata,
-    read_state,
-    read_weights,
-    saved_items,
-)
+from research.training import checkpoint_files as files
 from research.training.retention import Retention
 from research.training.state import TrainState
 
@@ -57,52 +49,43 @@ class Checkpoints:
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._read_only, self._failed = read_only, failed
         self._retention = Retention(snapshots)
-        self._manager = self._open()
         self._thread = ThreadPoolExecutor(1, "checkpoint")
-        self._begun: Future | None = None  # a save in that thread
+        self._begun: Future | None = None  # the save in that thread
         self._saving = -1
+        if not read_only and processes.first():
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._clear_away()
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
                 metadata = self.metadata(step)
-                config = config_of(metadata, self._folder / str(step))
+                config = files.config_of(metadata, self._path(step))
                 self._retention.note(step, metadata["planned"], config, metadata["metrics"])
-
-    def _open(self) -> ocp.CheckpointManager:
-        try:
-            return self._opened()
-        except OSError:
-            raise
-        # Orbax reads its notes on all steps at once, and raises many kinds where one is damaged.
-        # They hold nothing of a state, and it does without.
-        except Exception:
-            for note in self._folder.glob("*/_CHECKPOINT_METADATA"):
-                note.unlink(missing_ok=True)
-            return self._opened()
-
-    def _opened(self) -> ocp.CheckpointManager:
-        return ocp.CheckpointManager(
-            self._folder,
-            options=ocp.CheckpointManagerOptions(
-                preservation_policy=self._retention,
-                cleanup_tmp_directories=not self._read_only,
-                read_only=self._read_only,
-                create=not self._read_only,
-            ),
-        )
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        if kind:  # there is something to tell already
+        if kind:  # there is something to tell already, and perhaps in this process alone
             self._failed = lambda _: None
-        self._wait()
+            self._finish()
+        else:
+            self._wait()
         self._thread.shutdown()
-        self._manager.close()
+
+    def _path(self, step: int) -> Path:
+        return self._folder / str(step)
+
+    def _clear_away(self) -> None:
+        """Removes what is half written, or half deleted."""
+        for path in self._folder.glob(f"*{files.HALF}*"):
+            shutil.rmtree(path)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, oldest first."""
-        return sorted(self._manager.all_steps())
+        if not self._folder.is_dir():
+            return []
+        names = [path.name for path in self._folder.iterdir() if path.is_dir()]
+        return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
     def find(self, wanted: str) -> int:
         """The step that 'last', 'best' or a number stands for.
@@ -126,7 +109,7 @@ class Checkpoints:
 
     def metadata(self, step: int) -> dict:
         """All that a step has beside its arrays; raises as `read_metadata` does."""
-        return read_metadata(self._manager, step)
+        return files.read_metadata(self._path(step))
 
     def save(
         self,
@@ -145,47 +128,44 @@ class Checkpoints:
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
           planned: the plan asked for it, no signal: where every run of this config saves.
         """
-        arrays, metrics = copied(state), metrics or {}
+        arrays, metrics = files.copied(state), metrics or {}
         self._wait()
-        self._retention.note(int(state.step), planned, config, metrics)
         self._saving = int(state.step)
+        self._retention.note(self._saving, planned, config, metrics)
+        if processes.first():
+            told = {"config": config.to_dict(), "metrics": metrics, "planned": planned}
+            self._begun = self._thread.submit(self._write, arrays, {**metadata, **told})
 
-        def begin():
-            if not self._folder.is_dir():  # Orbax would make it anew
-                raise FileNotFoundError("the folder is gone")
-            items = saved_items(config, arrays, metadata, metrics, planned)
-            self._manager.save(self._saving, args=items)
-
-        if jax.process_count() == 1:
-            # The digests take long for a large state, and Orbax .05 s before it returns.
-            self._begun = self._thread.submit(begin)
-        else:  # digests gather from all processes, each in the order of its dispatches
-            self._attempt(begin)
+    def _write(self, arrays: dict, metadata: dict) -> None:
+        if not self._folder.is_dir():  # Orbax would make it anew
+            raise FileNotFoundError(errno.ENOENT, "the folder is gone")
+        files.write(self._path(self._saving), arrays, metadata)
+        steps = self.steps()
+        self._delete({*steps} - self._retention.kept(steps))
 
     def _wait(self) -> None:
-        """Until the save that was begun is done."""
+        """Until the save that was begun is done, and every process knows."""
+        if not self._read_only:
+            processes.alone(self._finish)
 
-        def finish():
-            if self._begun:
-                begun, self._begun = self._begun, None
-                begun.result()
-            self._manager.wait_until_finished()
-
-        self._attempt(finish)
-
-    def _attempt(self, function: Callable[[], None]) -> None:
+    def _finish(self) -> None:
+        if self._begun is None:
+            return
+        begun, self._begun = self._begun, None
         try:
-            function()
-        # Orbax and tensorstore raise many kinds when they cannot write.
-        except Exception as error:
+            begun.result()
+        except Exception as error:  # of the system, mostly, and then in its words
             self._retention.forget(self._saving)
-            with contextlib.suppress(Exception):  # as long as nothing can be written
-                self._manager.close()
-            with contextlib.suppress(Exception):
-                if self._folder.is_dir():
-                    self._manager = self._open()  # which clears away what is half written
-            where = self._folder / str(self._saving)
-            self._failed(f"{where} could not be saved: {_reason(error)}")
+            with contextlib.suppress(OSError):  # as long as nothing can be written
+                self._clear_away()
+            reason = getattr(error, "strerror", None) or _brief(error)
+            self._failed(f"{self._path(self._saving)} could not be saved: {reason}")
+
+    def _delete(self, steps: Iterable[int]) -> None:
+        for step in steps:
+            doomed = self._path(step).with_suffix(files.HALF)  # a kill leaves no half of one
+            self._path(step).rename(doomed)
+            shutil.rmtree(doomed)
 
     def return_to(self, rollbacks: int) -> int:
         """Where a run goes back to: its newest planned checkpoint; 0 where there is none.
@@ -201,8 +181,9 @@ class Checkpoints:
         if planned and self.metadata(planned[-1]).get("rollbacks", 0) < rollbacks:
             planned.pop()
         to = planned[-1] if planned else 0
-        for step in [step for step in self.steps() if step > to]:
-            self._manager.delete(step)
+        later = [step for step in self.steps() if step > to]
+        processes.alone(lambda: self._delete(later))
+        for step in later:
             self._retention.forget(step)
         return to
 
@@ -228,16 +209,15 @@ class Checkpoints:
         """
         self._wait()
         if step is not None:
-            return self._asked_for(step, lambda: read_state(self._manager, step, template))
+            return self._asked_for(step, lambda: files.read_state(self._path(step), template))
         for candidate in reversed(self.steps()):
             try:
-                return read_state(self._manager, candidate, template)
+                return files.read_state(self._path(candidate), template)
             except (UserError, MemoryError, PermissionError):
                 raise  # not the checkpoint's fault
-            # Whatever a damaged file makes Orbax, tensorstore or JSON raise: tell, and go on with
-            # the one before.
+            # Whatever a damaged file may lead to: tell, and go on with the one before.
             except Exception as error:
-                warn(f"checkpoint {self._folder / str(candidate)} is damaged: {_brief(error)}")
+                warn(f"checkpoint {self._path(candidate)} is damaged: {_brief(error)}")
                 self._set_aside(candidate)
         return None
 
@@ -265,7 +245,7 @@ class Checkpoints:
         Raises:
           UserError: the step is not there, or damaged.
         """
-        return self._asked_for(step, lambda: read_weights(self._manager, step))
+        return self._asked_for(step, lambda: files.read_weights(self._path(step)))
 
     def _asked_for(self, step: int, read: Callable):
         if step not in self.steps():
@@ -276,7 +256,7 @@ class Checkpoints:
         except UserError:
             raise
         except Exception as error:
-            raise UserError(f"{self._folder / str(step)} is damaged: {_brief(error)}") from None
+            raise UserError(f"{self._path(step)} is damaged: {_brief(error)}") from None
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint out of the way, for the step may be saved again."""
@@ -284,16 +264,9 @@ class Checkpoints:
 
         def move():
             aside.mkdir(exist_ok=True)
-            (self._folder / str(step)).rename(aside / f"{step}-{time.time_ns()}")
+            self._path(step).rename(aside / f"{step}-{time.time_ns()}")
 
         processes.alone(move)
-        self._manager.reload()
-
-
-def _reason(error: Exception) -> str:
-    """What the system said, where tensorstore wraps it up in its own words."""
-    found = re.search(r"\[os_error_code='(\d+)'", str(error))
-    return os.strerror(int(found[1])) if found else _brief(error)
 
 
 def _brief(error: Exception) -> str:

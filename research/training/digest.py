@@ -14,8 +14,7 @@ SEAL = "metadata_sha256"
 def tree_sha256(tree) -> str:
     """SHA-256 over all leaves in sorted path order: path, dtype, shape and bytes of each.
 
-    Orbax does not notice flipped bytes in array data; this does. It also names final weights:
-    equal digests are equal bits.
+    It names final weights: equal digests are equal bits.
     """
     leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}

@@ -10,10 +10,7 @@ from research.training import early_stopping
 
 
 class Retention:
-    """What Orbax asks which steps to keep, with the scores in mind.
-
-    Its own `best_fn` with `max_to_keep` deletes the newest, and its `BestN` forgets the best when
-    the process ends.
+    """Which steps to keep, with the scores in mind.
 
     Args:
       snapshots: steps to keep besides the newest two, the newest two that were planned, and the
@@ -43,9 +40,7 @@ class Retention:
         scored = [step for step in steps if step in self._scores]
         return max(scored, key=lambda step: (self._scores[step], step), default=None)
 
-    def should_preserve(self, checkpoints, *, context) -> list[bool]:
-        """For each checkpoint, whether it is kept."""
-        steps = sorted(checkpoint.step for checkpoint in checkpoints)
+    def kept(self, steps: list[int]) -> set[int]:
+        """Which of the steps, oldest first, are kept."""
         planned = [step for step in steps if step in self.planned]
-        kept = {*steps[-2:], *planned[-2:], self.best(steps)} | self._snapshots
-        return [checkpoint.step in kept for checkpoint in checkpoints]
+        return {*steps[-2:], *planned[-2:], self.best(steps)} | self._snapshots

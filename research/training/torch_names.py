@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from research import safetensors
 from research.errors import UserError
 
 _MODULES = {"conv": "Conv", "bn": "BatchNorm"}
@@ -24,18 +25,11 @@ def read(path: Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: no such file, a damaged one, or names that no ResNet of torchvision has.
     """
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
-    except ModuleNotFoundError:
-        raise UserError(
-            "reading .safetensors files needs the extra `safetensors`: bash setup.sh safetensors"
-        ) from None
     if not path.is_file():
         raise UserError(f"config.transfer.checkpoint = {str(path)!r}: no such file")
     try:
-        arrays = load_file(path)
-    except (SafetensorError, ValueError, KeyError, TypeError) as error:
+        arrays = safetensors.read(np.fromfile(path, np.uint8))
+    except ValueError as error:
         raise UserError(f"{path} is damaged: {error}") from None
     blocks = {}  # convolutions on the main path of a block, by 'layer1.0'
     for name in arrays:

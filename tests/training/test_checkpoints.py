@@ -14,11 +14,6 @@ from research.training.checkpoints import Checkpoints
 from research.training.digest import parameters_sha256, sealed, tree_sha256
 from research.training.fitted import fitted_before
 
-pytestmark = [
-    pytest.mark.usefixtures("_abandoned_reads"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.fixture(scope="module")
 def run(moons):
@@ -97,26 +92,20 @@ def test_no_score_at_all_has_no_best(tmp_path, run):
             checkpoints.find("newest")
 
 
-def arrays_of(folder):
-    """The files that hold the arrays' bytes."""
-    return [path for path in (folder / "state").rglob("*") if path.is_file() and "d/" in str(path)]
-
-
 def damage(folder, how):
+    arrays = folder / "arrays.safetensors"
     if how == "flipped":
-        for victim in arrays_of(folder):  # the arrays' bytes are in one of them
-            data = bytearray(victim.read_bytes())
-            data[len(data) // 2] ^= 0xFF
-            victim.write_bytes(bytes(data))
+        data = bytearray(arrays.read_bytes())
+        data[len(data) // 2] ^= 0xFF
+        arrays.write_bytes(bytes(data))
     elif how == "truncated":
-        for victim in arrays_of(folder):
-            victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+        arrays.write_bytes(arrays.read_bytes()[: arrays.stat().st_size // 2])
     elif how == "no arrays":
-        shutil.rmtree(folder / "state")
+        arrays.unlink()
     elif how == "no metadata":
-        shutil.rmtree(folder / "metadata")
+        (folder / "metadata.json").unlink()
     elif how == "metadata":
-        (folder / "metadata" / "metadata").write_text('{"format": 1')
+        (folder / "metadata.json").write_text('{"format": 1')
     elif how == "empty":
         shutil.rmtree(folder)
         folder.mkdir()
@@ -182,7 +171,7 @@ def test_another_model_is_not_a_damaged_file(tmp_path, run):
 
 def test_a_checkpoint_of_another_format_is_not_a_damaged_file(tmp_path, run):
     save(tmp_path, run, [3])
-    path = tmp_path / "checkpoints" / "3" / "metadata" / "metadata"
+    path = tmp_path / "checkpoints" / "3" / "metadata.json"
     metadata = json.loads(path.read_text())
     later = sealed({**metadata, "format": 99})
     earlier = {name: metadata[name] for name in metadata if name != "metadata_sha256"}

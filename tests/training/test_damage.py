@@ -14,11 +14,6 @@ from research.errors import UserError
 from research.training import setup
 from research.training.checkpoints import Checkpoints
 
-pytestmark = [
-    pytest.mark.usefixtures("_abandoned_reads"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.fixture(scope="module")
 def run(moons):
@@ -66,7 +61,6 @@ def test_every_file_of_a_checkpoint_damaged_in_every_way(tmp_path, run, saved, h
     whole, state = saved
     folder = whole / "checkpoints" / "7"
     files = [path.relative_to(folder) for path in sorted(folder.rglob("*")) if path.is_file()]
-    assert len(files) >= 8
     found = set()
     for number, file in enumerate(files):
         workdir, warnings = tmp_path / str(number), []
@@ -83,8 +77,7 @@ def test_every_file_of_a_checkpoint_damaged_in_every_way(tmp_path, run, saved, h
         assert metadata["metrics"] == {"validation_accuracy": step / 10}
         assert metadata["class_names"] == ["a", "b"]
         shutil.rmtree(workdir)
-    assert {"metadata/metadata", "state/_METADATA", "state/manifest.ocdbt"} <= found
-    assert any("/d/" in file for file in found)  # arrays
+    assert found == {"arrays.safetensors", "metadata.json"}
 
 
 @pytest.mark.parametrize("note", ["[]", '{"commit_timestamp_nsecs": "x"}', "[" * 10**5])
@@ -102,7 +95,7 @@ def test_notes_that_are_json_of_another_kind_do_no_harm(tmp_path, saved, note, r
 def test_metadata_that_still_read_well_are_held_against_their_digest(tmp_path, run, saved, name):
     whole, state = saved
     shutil.copytree(whole, tmp_path / "run")
-    path = tmp_path / "run" / "checkpoints" / "7" / "metadata" / "metadata"
+    path = tmp_path / "run" / "checkpoints" / "7" / "metadata.json"
     metadata = json.loads(path.read_text())
     for section in (metadata, metadata["config"], metadata["metrics"]):
         if name in section:

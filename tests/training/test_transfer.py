@@ -17,9 +17,6 @@ from research.training.recalibration import recalibrate
 from research.training.step import make_train_step
 from research.training.transfer import start_from
 
-# Orbax leaves event loops of its own unfinished when files are damaged.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
 PARAMS = {
     "Conv_0": {"kernel": 0},
     "BatchNorm_0": {"scale": 0, "bias": 0},
@@ -122,11 +119,10 @@ def test_damaged_weights_are_not_taken(source, tmp_path):
 
     copy = tmp_path / "copy"
     shutil.copytree(source[0], copy)
-    for file in (copy / "checkpoints" / "20" / "state").rglob("*"):
-        if file.is_file() and file.stat().st_size > 500 and "/d/" in str(file):
-            content = bytearray(file.read_bytes())
-            content[len(content) // 2] ^= 0xFF
-            file.write_bytes(content)
+    file = copy / "checkpoints" / "20" / "arrays.safetensors"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    file.write_bytes(content)
     run = from_changes(**{"transfer.checkpoint": str(copy)})
     with pytest.raises(UserError, match="is damaged"):
         start_from(run, run.init())

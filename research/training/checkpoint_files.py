@@ -1,0 +1,183 @@
+"""What one checkpoint holds, written and read, and held against its digests.
+
+It is a folder `checkpoints/STEP`, which Orbax puts in its place in one piece, with two files:
+
+- `arrays.safetensors`: the arrays of the train state, all but the hyper-parameters, by the names of
+  their paths ('params/Dense_0/kernel');
+- `metadata.json`: the complete config (which holds the hyper-parameters), the class names, the
+  digest of the other file and the metrics at that step.
+
+Where the data stood is not among them: that is the step, for a stream from disk too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from flax.traverse_util import unflatten_dict
+from ml_collections import ConfigDict
+
+from research import config as configuration
+from research import safetensors
+from research.errors import UserError
+from research.optimizers.masks import leaves_by_path
+from research.processes import on_host
+from research.training.digest import SEAL, sealed
+from research.training.state import TrainState
+
+FORMAT = 3
+HALF = ocp.path.step.TMP_DIR_SUFFIX  # of a folder that is half written
+ARRAYS, METADATA = "arrays.safetensors", "metadata.json"
+
+
+def copied(state: TrainState) -> dict[str, np.ndarray]:
+    """What of a state is saved, while training may go on in its memory: all processes call this."""
+    return {name: np.array(on_host(leaf)) for name, leaf in _leaves(state).items()}
+
+
+def write(folder: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+    """Makes the folder of a checkpoint, from what was `copied`; raises what the system raises."""
+    # This process alone: without, Orbax would wait for the others in every step of it.
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=jax.process_index(), active_processes={jax.process_index()}
+    )
+    ocp.Checkpointer(_Files(), multiprocessing_options=alone).save(
+        folder, args=_Content(arrays, metadata)
+    )
+
+
+class _Files(ocp.CheckpointHandler):
+    """The two files, for Orbax.
+
+    Not its own format of arrays: of a state of 32 arrays that takes five times the work
+    (benchmarks/README.md), for each is a data set of its own there.
+    """
+
+    def save(self, directory, args: _Content) -> None:
+        digest = hashlib.sha256()
+        with open(directory / ARRAYS, "wb") as file:
+            for piece in safetensors.written(args.arrays):
+                digest.update(piece)
+                file.write(piece)
+            _to_disk(file)
+        metadata = {**args.metadata, "format": FORMAT, "sha256": digest.hexdigest()}
+        with open(directory / METADATA, "w") as file:
+            json.dump(sealed(metadata), file)
+            _to_disk(file)
+
+    def restore(self, directory, args=None) -> dict[str, np.ndarray]:
+        return _read_arrays(Path(directory), read_metadata(Path(directory)))
+
+
+@ocp.args.register_with_handler(_Files, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _Content(ocp.args.CheckpointArgs):
+    arrays: dict[str, np.ndarray]
+    metadata: dict[str, Any]
+
+
+def read_metadata(folder: Path) -> dict:
+    """The metadata of a checkpoint.
+
+    Raises:
+      UserError: they are of another version.
+      OSError, ValueError: they cannot be read, do not match their digest, or have none.
+    """
+    if (folder / "metadata").is_dir():  # where the formats 1 and 2 had theirs
+        raise UserError(f"{folder} has an older format (allowed here: {FORMAT}, of this version)")
+    metadata = json.loads(_content(folder / METADATA).tobytes())
+    has_seal = SEAL in metadata
+    if has_seal and metadata[SEAL] != sealed(metadata)[SEAL]:
+        raise ValueError("its metadata do not match their digest")
+    if metadata["format"] != FORMAT:
+        raise UserError(
+            f"{folder} has format {metadata['format']} (allowed here: {FORMAT}, of this version)"
+        )
+    if not has_seal:
+        raise ValueError("its metadata have no digest")
+    return metadata
+
+
+def config_of(metadata: dict, folder: Path) -> ConfigDict:
+    """The config that a checkpoint's run had."""
+    return configuration.from_json(json.dumps(metadata["config"]), f"{folder}: config")
+
+
+def read_state(
+    folder: Path, template: Callable[[ConfigDict, dict], TrainState]
+) -> tuple[TrainState, dict]:
+    """The state and the metadata of a checkpoint; `template` as in `Checkpoints.restore`.
+
+    Raises:
+      UserError: as `read_metadata`; or the state has other shapes.
+      OSError, ValueError: it cannot be read, or does not match its digest.
+    """
+    metadata = read_metadata(folder)
+    arrays = _read_arrays(folder, metadata)
+    state = template(config_of(metadata, folder), metadata)
+    wanted = _leaves(state)
+    if _shapes(wanted) != _shapes(arrays):
+        raise UserError(
+            f"{folder} holds a state of other shapes than the config and its data ask for: have "
+            "the data changed?"
+        )
+    leaves = [_placed(arrays[name], leaf) for name, leaf in wanted.items()]
+    fields = jax.tree.unflatten(jax.tree.structure(_fields(state)), leaves)
+    return state.replace(**fields), metadata
+
+
+def read_weights(folder: Path) -> dict:
+    """What `Checkpoints.weights` returns; raises as `read_state`, but needs no template."""
+    arrays = _read_arrays(folder, read_metadata(folder))
+    tree = unflatten_dict(arrays, sep="/")  # all of it is dicts
+    return {name: tree.get(name, {}) for name in ("params", "batch_stats", "preprocessing")}
+
+
+def _read_arrays(folder: Path, metadata: dict) -> dict[str, np.ndarray]:
+    content = _content(folder / ARRAYS)
+    if hashlib.sha256(content).hexdigest() != metadata["sha256"]:
+        raise ValueError("its arrays do not match their digest")
+    return safetensors.read(content)
+
+
+def _content(path: Path) -> np.ndarray:
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError(f"{path.name} is no file")
+    return np.fromfile(path, np.uint8)
+
+
+def _to_disk(file: IO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _fields(state: TrainState) -> dict:
+    """The fields that are saved: hyper-parameters come from the config."""
+    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
+    del fields["hyperparameters"]
+    return fields
+
+
+def _leaves(state: TrainState) -> dict[str, Any]:
+    return leaves_by_path(_fields(state))
+
+
+def _shapes(leaves: dict[str, Any]) -> dict[str, tuple]:
+    return {name: (np.shape(leaf), leaf.dtype) for name, leaf in leaves.items()}
+
+
+def _placed(array: np.ndarray, like) -> jax.Array:
+    """On the devices where another lies, each of which holds a part of it or all."""
+    sharding = getattr(like, "sharding", None)  # a shape may have none
+    if sharding is None:
+        return jax.numpy.asarray(array)
+    return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
