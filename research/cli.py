@@ -9,6 +9,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
+from research import peers
 from research.errors import UserError, unknown_name
 
 
@@ -20,7 +21,13 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     flags.FLAGS.set_default("verbosity", logging.FATAL)
     flags.FLAGS["verbosity"].using_default_value = False  # or absl makes it INFO
     sys.stdout.reconfigure(errors="backslashreplace")  # paths and names may be any bytes
-    app.run(lambda argv: sys.exit(_guarded(main, argv)), flags_parser=_parse_flags)
+
+    def ended(argv: list[str]) -> None:
+        code = _guarded(main, argv)
+        peers.leave(code)
+        sys.exit(code)
+
+    app.run(ended, flags_parser=_parse_flags)
 
 
 def refuse_arguments(argv: list[str]) -> None:
@@ -65,6 +72,8 @@ def _told(main: Callable, argv: list[str]) -> int:
     except UserError as error:
         _tell(error)
         return 2
+    except SystemExit as end:  # of `processes.alone`: another process tells
+        return end.code
     except MemoryError:
         print("error: the memory is too small for this", file=sys.stderr)
         return 2

@@ -27,13 +27,13 @@ def alone(function: Callable[[], None]) -> None:
     """Calls it in process 0 while the others wait; if that is a mistake of the user, all end.
 
     Raises:
-      UserError: in process 0, its own; the others exit with code 2 and no line more.
+      UserError, OSError: in process 0, its own; the others exit with code 2 and no line more.
     """
     mistake = None
     if first():
         try:
             function()
-        except UserError as error:
+        except (UserError, OSError) as error:
             mistake = error
     if _gathered([mistake is not None]).any():
         raise mistake or SystemExit(2)

@@ -49,6 +49,8 @@ def read(content: np.ndarray) -> dict[str, np.ndarray]:
     """
     try:
         length = int.from_bytes(content[:8].tobytes(), "little")
+        if length > len(content) - 8:
+            raise ValueError(f"a header of {length} bytes of {len(content)}")
         header = json.loads(content[8 : 8 + length].tobytes())
         header.pop("__metadata__", None)
         return {name: _view(content[8 + length :], **entry) for name, entry in header.items()}

@@ -149,9 +149,12 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     found = pictures(probabilities, labels, run.test, run.class_names, first)
     if run.test.shape == (2,):
         found |= plane(run, states)
-    if processes.first():
+
+    def write():
         with replaced(workdir / "evaluation.npz") as file:
             np.savez(file, **found)
+
+    processes.alone(write)
     if len(logits) == 1:
         test = {f"test_{name}": of for name, of in ensembles.figures(logits, labels).items()}
     else:

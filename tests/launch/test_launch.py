@@ -87,6 +87,36 @@ def test_a_mistake_is_told_once_and_is_the_exit_code(tmp_path):
     assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("what", ["checkpoint", "metrics"])
+def test_what_process_0_cannot_write_ends_them_all(what, tmp_path):
+    """With its line. A save is waited for by all; of metrics the others learn when it has ended."""
+    run = two(tmp_path / "run", "--config.duration=9999999 steps")
+    if what == "metrics":  # files of 8 KiB at most
+        place = run.index("--") + 1
+        run[place:place] = ["bash", "-c", 'ulimit -f 8; exec "$@"', "-"]
+        run.append("--config.data.name=moons")  # no file of data
+    variables = {"ONESTEP_HEARTBEAT": "4", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+    process = subprocess.Popen(
+        run, cwd=ROOT, env={**os.environ, **variables}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    if what == "checkpoint":
+        deadline = time.monotonic() + 200
+        while not (tmp_path / "run" / "checkpoints" / "100").exists():
+            assert process.poll() is None and time.monotonic() < deadline, process.communicate()
+            time.sleep(0.02)
+        (tmp_path / "run").rename(tmp_path / "away")
+    _, err = process.communicate(timeout=200)
+    assert process.returncode == 2 and "Traceback" not in err and "SIG" not in err, err
+    told = [line for line in err.splitlines() if "error: " in line]
+    assert told[0].startswith("error: ")
+    if what == "checkpoint":
+        assert len(told) == 1 and "could not be saved: the folder is gone" in told[0]
+    else:
+        assert told[0].endswith("metrics.jsonl: File too large")
+        assert "[1] error: process 0 of 2 ended with exit code 2" in told[1]
+
+
 @pytest.mark.parametrize("frozen", [0, 1])
 def test_a_frozen_process_is_named_and_the_others_end(frozen, tmp_path):
     port = _free_port()

@@ -6,9 +6,12 @@ import shutil
 
 import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
+from safetensors.numpy import load_file
 
 from research.errors import UserError
+from research.optimizers.masks import leaves_by_path
 from research.training import setup
 from research.training.checkpoints import Checkpoints
 from research.training.digest import parameters_sha256, sealed, tree_sha256
@@ -151,9 +154,31 @@ def test_nothing_whole_is_nothing(tmp_path, run):
 def test_a_half_written_save_is_ignored(tmp_path, run):
     save(tmp_path, run, [3])
     folder = tmp_path / "checkpoints"
-    shutil.copytree(folder / "3", folder / "9.orbax-checkpoint-tmp")
+    half = folder / "9.orbax-checkpoint-tmp"
+    shutil.copytree(folder / "3", half)
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [3] and half.exists()
     (restored, _), warnings, steps = restore(tmp_path, run)
     assert int(restored.step) == 3 and steps == [3] and not warnings
+    assert not half.exists()
+
+
+def test_what_is_deleted_is_gone_at_once(tmp_path, run, monkeypatch):
+    """A kill while it is deleted leaves no half of a checkpoint under its name."""
+    seen = []
+    delete = shutil.rmtree
+    monkeypatch.setattr(shutil, "rmtree", lambda path: (seen.append(path.name), delete(path)))
+    save(tmp_path, run, [1, 2, 3])
+    assert seen == ["1.orbax-checkpoint-tmp"]
+
+
+def test_other_tools_read_them(tmp_path, run):
+    """Orbax finds the steps, safetensors the arrays."""
+    state = at(save(tmp_path, run, [3, 7]), 7)
+    assert ocp.CheckpointManager(tmp_path / "checkpoints").all_steps() == [3, 7]
+    found = load_file(tmp_path / "checkpoints" / "7" / "arrays.safetensors")
+    for name, leaf in leaves_by_path(state.params).items():
+        np.testing.assert_array_equal(found[f"params/{name}"], leaf)
 
 
 def test_another_model_is_not_a_damaged_file(tmp_path, run):
@@ -181,6 +206,12 @@ def test_a_checkpoint_of_another_format_is_not_a_damaged_file(tmp_path, run):
             with pytest.raises(UserError, match=f"has format {number}"):
                 checkpoints.restore(lambda *_: run.init())
             assert checkpoints.steps() == [3]
+    path.unlink()
+    (path.parent / "metadata").mkdir()  # where the first formats had theirs
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match="has an older format"):
+            checkpoints.restore(lambda *_: run.init())
+        assert checkpoints.steps() == [3]
 
 
 def test_the_digest_sees_every_bit_name_shape_and_dtype():

@@ -80,17 +80,6 @@ def test_every_file_of_a_checkpoint_damaged_in_every_way(tmp_path, run, saved, h
     assert found == {"arrays.safetensors", "metadata.json"}
 
 
-@pytest.mark.parametrize("note", ["[]", '{"commit_timestamp_nsecs": "x"}', "[" * 10**5])
-@pytest.mark.parametrize("read_only", [False, True])
-def test_notes_that_are_json_of_another_kind_do_no_harm(tmp_path, saved, note, read_only):
-    whole, state = saved
-    shutil.copytree(whole, tmp_path / "run")
-    (tmp_path / "run" / "checkpoints" / "7" / "_CHECKPOINT_METADATA").write_text(note)
-    with Checkpoints(tmp_path / "run", read_only=read_only) as checkpoints:
-        restored, _ = checkpoints.restore(lambda *_: state, warn=pytest.fail)
-    jax.tree.map(np.testing.assert_array_equal, restored, at(state, 7))
-
-
 @pytest.mark.parametrize("name", ["seed", "class_names", "validation_accuracy", "planned"])
 def test_metadata_that_still_read_well_are_held_against_their_digest(tmp_path, run, saved, name):
     whole, state = saved
