@@ -99,7 +99,7 @@ def damage(folder, how):
     arrays = folder / "arrays.safetensors"
     if how == "flipped":
         data = bytearray(arrays.read_bytes())
-        data[len(data) // 2] ^= 0xFF
+        data[-1] ^= 0xFF
         arrays.write_bytes(bytes(data))
     elif how == "truncated":
         arrays.write_bytes(arrays.read_bytes()[: arrays.stat().st_size // 2])

@@ -80,6 +80,21 @@ def test_every_file_of_a_checkpoint_damaged_in_every_way(tmp_path, run, saved, h
     assert found == {"arrays.safetensors", "metadata.json"}
 
 
+def test_a_bit_flipped_anywhere_is_found(tmp_path, saved):
+    """In the header as in the arrays, each place for itself."""
+    whole, state = saved
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "7" / "arrays.safetensors"
+    data = path.read_bytes()
+    with Checkpoints(tmp_path / "run", read_only=True) as checkpoints:
+        for place in (*range(0, len(data), len(data) // 97), len(data) - 1):
+            flipped = bytearray(data)
+            flipped[place] ^= 0x10
+            path.write_bytes(bytes(flipped))
+            with pytest.raises(UserError, match="7 is damaged: its arrays do not match"):
+                checkpoints.restore(lambda *_: state, 7)
+
+
 @pytest.mark.parametrize("name", ["seed", "class_names", "validation_accuracy", "planned"])
 def test_metadata_that_still_read_well_are_held_against_their_digest(tmp_path, run, saved, name):
     whole, state = saved
