@@ -62,6 +62,6 @@ def _view(data: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int
     begin, end = data_offsets
     dtype = np.dtype(_DTYPES[dtype])
     size = dtype.itemsize * math.prod(shape)
-    if not 0 <= begin <= end <= len(data) or end - begin != size or min(shape, default=0) < 0:
+    if not 0 <= begin <= end <= len(data) or end - begin != size:
         raise ValueError(f"{shape} of {dtype} in bytes {begin} to {end} of {len(data)}")
     return data[begin:end].view(dtype).reshape(shape)

@@ -43,6 +43,7 @@ def assert_same(found, wanted):
 @hypothesis.settings(max_examples=200, **SETTINGS)
 @hypothesis.given(ARRAYS)
 def test_what_we_write_the_library_reads_and_the_other_way_round(arrays):
+    assert int.from_bytes(content(arrays)[:8], "little") % 8 == 0
     assert_same(load(content(arrays)), arrays)
     assert_same(read(content(arrays)), arrays)
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}

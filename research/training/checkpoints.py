@@ -52,9 +52,8 @@ class Checkpoints:
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._begun: Future | None = None  # the save in that thread
         self._saving = -1
-        if not read_only and processes.first():
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._clear_away()
+        if not read_only:
+            processes.alone(self._begin)
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
                 metadata = self.metadata(step)
@@ -74,6 +73,10 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self._folder / str(step)
+
+    def _begin(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._clear_away()
 
     def _clear_away(self) -> None:
         """Removes what is half written, or half deleted."""
