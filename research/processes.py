@@ -24,12 +24,15 @@ def agree(stop: bool, steps: int) -> tuple[bool, int]:
 
 
 def alone(function: Callable[[], None]) -> None:
-    """Calls it in process 0 while the others wait; if that is a mistake of the user, all end.
+    """Calls it in process 0 when all have come here; if that is a mistake of the user, all end.
+
+    What it changes, no other process sees before it comes here, or misses after.
 
     Raises:
       UserError, OSError: in process 0, its own; the others exit with code 2 and no line more.
     """
     mistake = None
+    _gathered([0])
     if first():
         try:
             function()
