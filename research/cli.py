@@ -72,7 +72,7 @@ def _told(main: Callable, argv: list[str]) -> int:
     except UserError as error:
         _tell(error)
         return 2
-    except SystemExit as end:  # of `processes.alone`: another process tells
+    except SystemExit as end:  # of `processes.alone`: process 0 tells
         return end.code
     except MemoryError:
         print("error: the memory is too small for this", file=sys.stderr)

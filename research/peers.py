@@ -9,6 +9,7 @@ on later, has lost nobody.
 import contextlib
 import itertools
 import os
+import signal
 import sys
 import threading
 import time
@@ -25,7 +26,8 @@ _leaving: list[Callable[[int], None]] = []  # of the watch, once it has begun
 def leave(code: int) -> None:
     """Before this process ends with an exit code: waits for the others to end too.
 
-    Not for minutes, as jax would: where they do not, this process ends, and they find it silent.
+    Not for minutes, as jax would: where they do not, they read of it here, and all end. Signals are
+    not heard any more.
     """
     for wait in _leaving:
         wait(code)
@@ -55,6 +57,17 @@ def watch(process: int, processes: int, seconds: float) -> None:
         found = dict(store.key_value_dir_get(_key("")))
         return {peer: found.get(_key(peer), "") for peer in silent}
 
+    def end_within(limit: float, code: int) -> None:
+        timer = threading.Timer(limit, os._exit, [code])
+        timer.daemon = True
+        timer.start()
+
+    def give_up(code: int) -> None:
+        with contextlib.suppress(Exception):  # process 0 is gone, and the store with it
+            tell(_GAVE_UP)
+        time.sleep(0 if process else _LINGER * beat)
+        os._exit(code)
+
     def count():
         for number in itertools.count():
             if left.is_set():
@@ -78,34 +91,34 @@ def watch(process: int, processes: int, seconds: float) -> None:
             if unanswered[0] > _GONE:
                 gone = [0]
             if gone:
+                end_within(2 * _LINGER * beat, 1)  # the store may never answer again
                 who = " and ".join(f"process {peer}" for peer in sorted(gone))
-                what = f"not heard of within {seconds:g} s: dead or frozen"
-                if heard[gone[0]].startswith(_ENDED):
-                    what = heard[gone[0]]
+                what, *others = {heard.get(peer, "") for peer in gone}
+                if others or not what.startswith(_ENDED):
+                    what = f"not heard of within {seconds:g} s: dead or frozen"
                 print(
                     f"error: {who} of {processes} {what}; the same command goes on from the last "
                     "checkpoint",
                     file=sys.stderr,
                     flush=True,
                 )
-                with contextlib.suppress(Exception):  # the store may be gone
-                    tell(_GAVE_UP)
-                time.sleep(0 if process else _LINGER * beat)
-                os._exit(1)
+                give_up(1)
 
     def wait(code: int) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        end_within((_GONE + 3 * _LINGER) * beat, code or 1)  # in jax's farewell, too
         left.set()
         counting.join()
-        deadline = time.monotonic() + (_GONE + 2 * _LINGER) * beat
         with contextlib.suppress(Exception):  # process 0 is gone, and the store with it
             tell(f"{_ENDED} {code}")
-            while _GAVE_UP not in (said := listen().values()) and time.monotonic() < deadline:
+            while _GAVE_UP not in (said := listen().values()):
                 if all(what.startswith(_ENDED) for what in said):
                     return  # jax's own farewell, which waits for all, is short then
                 time.sleep(0.02)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code or 1)
+        give_up(code or 1)
 
     def end(kind, error, trace):
         if any(word in str(error) for word in ("Gloo", "NCCL", "UNAVAILABLE", "coordination")):

@@ -9,8 +9,6 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from research.errors import UserError
-
 
 def first() -> bool:
     """Whether this process is the one that writes."""
@@ -24,22 +22,22 @@ def agree(stop: bool, steps: int) -> tuple[bool, int]:
 
 
 def alone(function: Callable[[], None]) -> None:
-    """Calls it in process 0 when all have come here; if that is a mistake of the user, all end.
+    """Calls it in process 0 when all have come here; if it raises, all end.
 
     What it changes, no other process sees before it comes here, or misses after.
 
     Raises:
-      UserError, OSError: in process 0, its own; the others exit with code 2 and no line more.
+      Exception: in process 0, its own; the others exit with code 2 and no line more.
     """
-    mistake = None
+    failed = None
     _gathered([0])
     if first():
         try:
             function()
-        except (UserError, OSError) as error:
-            mistake = error
-    if _gathered([mistake is not None]).any():
-        raise mistake or SystemExit(2)
+        except Exception as error:
+            failed = error
+    if _gathered([failed is not None]).any():
+        raise failed or SystemExit(2)
 
 
 def on_host(array) -> np.ndarray:

@@ -60,6 +60,8 @@ def read(content: np.ndarray) -> dict[str, np.ndarray]:
 
 def _view(data: np.ndarray, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:
     begin, end = data_offsets
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype {dtype} (allowed: {', '.join(_DTYPES)})")
     dtype = np.dtype(_DTYPES[dtype])
     size = dtype.itemsize * math.prod(shape)
     if not 0 <= begin <= end <= len(data) or end - begin != size:

@@ -122,6 +122,27 @@ def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
     return found
 
 
+def agree_on_what_is_there(folder: Path) -> None:
+    """Processes that look at a folder while process 0 changes it: again and again, for a race."""
+    from research.processes import agree, first
+    from research.training.checkpoints import Checkpoints
+
+    run, _ = program_to_go_on()
+    state = run.init()
+    for number in range(30):
+        place = folder / str(number)
+        with Checkpoints(place) as checkpoints:
+            for step in (1, 2, 3):
+                checkpoints.save(run.config, state.replace(step=np.int32(step)), {"rollbacks": 0})
+            assert checkpoints.return_to(1) == 2
+            checkpoints.save(run.config, state.replace(step=np.int32(3)), {"rollbacks": 1})
+        if first():
+            (place / "checkpoints" / "3" / "metadata.json").unlink()
+        agree(False, 0)
+        with Checkpoints(place) as checkpoints:
+            assert int(checkpoints.restore(lambda *_: state, warn=str)[0].step) == 2
+
+
 if __name__ == "__main__":
     folder, how = Path(sys.argv[1]), sys.argv[2]
     platform.enable_compilation_cache()
@@ -141,5 +162,7 @@ if __name__ == "__main__":
     if how == "eight":
         for case, (changes, mode) in OTHERS.items():
             save(f"{case}-{mode}", train(config_of(changes, mode))[0])
+    if how == "two":
+        agree_on_what_is_there(folder / "races")
     before = {"eight": "one", "two": "eight"}[how]
     save("went on", go_on(folder / before, folder / how))

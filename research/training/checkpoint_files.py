@@ -12,11 +12,13 @@ Where the data stood is not among them: that is the step, for a stream from disk
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,22 +32,41 @@ from research import config as configuration
 from research import safetensors
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
-from research.processes import on_host
+from research.processes import first, on_host
 from research.training.digest import SEAL, sealed
 from research.training.state import TrainState
 
 FORMAT = 3
+WEIGHTS = ("params", "batch_stats", "preprocessing")  # what transfer takes over: dicts all through
 HALF = ocp.path.step.TMP_DIR_SUFFIX  # of a folder that is half written
 ARRAYS, METADATA = "arrays.safetensors", "metadata.json"
 
 
+class Damaged(Exception):
+    """What is wrong with a checkpoint, in one line."""
+
+
 def copied(state: TrainState) -> dict[str, np.ndarray]:
-    """What of a state is saved, while training may go on in its memory: all processes call this."""
-    return {name: np.array(on_host(leaf)) for name, leaf in _leaves(state).items()}
+    """What of a state is saved, while training may go on in its memory.
+
+    All processes call this; those that do not write get nothing.
+    """
+    copies = {}
+    for name, leaf in _leaves(state).items():
+        array = on_host(leaf)
+        if first():
+            copies[name] = np.array(array)
+    return copies
 
 
 def write(folder: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
-    """Makes the folder of a checkpoint, from what was `copied`; raises what the system raises."""
+    """Makes the folder of a checkpoint, from what was `copied`.
+
+    Raises:
+      OSError: it cannot be written.
+      ValueError: it is there.
+      TypeError: an array has a dtype that no .safetensors file holds.
+    """
     # This process alone: without, Orbax would wait for the others in every step of it.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}
@@ -74,37 +95,74 @@ class _Files(ocp.CheckpointHandler):
             json.dump(sealed(metadata), file)
             _to_disk(file)
 
-    def restore(self, directory, args=None) -> dict[str, np.ndarray]:
-        return _read_arrays(Path(directory), read_metadata(Path(directory)))
+    def restore(self, directory, args=None) -> tuple[dict, dict[str, np.ndarray]]:
+        return read(Path(directory))
 
 
 @ocp.args.register_with_handler(_Files, for_save=True, for_restore=True)
 @dataclasses.dataclass
 class _Content(ocp.args.CheckpointArgs):
-    arrays: dict[str, np.ndarray]
-    metadata: dict[str, Any]
+    arrays: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    metadata: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def read(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """The metadata and the arrays of a checkpoint; these are views of one piece of memory.
+
+    Raises:
+      UserError: it is of another version.
+      Damaged: it is not whole.
+      OSError: it cannot be read, for a reason that is not its own.
+    """
+    metadata = read_metadata(folder)
+    with _damage_told():
+        content = _content(folder / ARRAYS)
+        if hashlib.sha256(content).hexdigest() != metadata["sha256"]:
+            raise ValueError("its arrays do not match their digest")
+        return metadata, safetensors.read(content)
 
 
 def read_metadata(folder: Path) -> dict:
-    """The metadata of a checkpoint.
-
-    Raises:
-      UserError: they are of another version.
-      OSError, ValueError: they cannot be read, do not match their digest, or have none.
-    """
+    """The metadata of a checkpoint alone; raises as `read`."""
     if (folder / "metadata").is_dir():  # where the formats 1 and 2 had theirs
-        raise UserError(f"{folder} has an older format (allowed here: {FORMAT}, of this version)")
-    metadata = json.loads(_content(folder / METADATA).tobytes())
-    has_seal = SEAL in metadata
-    if has_seal and metadata[SEAL] != sealed(metadata)[SEAL]:
-        raise ValueError("its metadata do not match their digest")
-    if metadata["format"] != FORMAT:
-        raise UserError(
-            f"{folder} has format {metadata['format']} (allowed here: {FORMAT}, of this version)"
-        )
-    if not has_seal:
-        raise ValueError("its metadata have no digest")
-    return metadata
+        raise _other_version(folder, "an older format")
+    with _damage_told():
+        metadata = json.loads(_content(folder / METADATA).tobytes())
+        has_seal = SEAL in metadata
+        if has_seal and metadata[SEAL] != sealed(metadata)[SEAL]:
+            raise ValueError("its metadata do not match their digest")
+        if metadata["format"] != FORMAT:
+            raise _other_version(folder, f"format {metadata['format']}")
+        if not has_seal:
+            raise ValueError("its metadata have no digest")
+        numbers = [metadata.get("wall_seconds", 0), metadata.get("rollbacks", 0)]
+        if not all(isinstance(n, (int, float)) for n in (*numbers, *metadata["metrics"].values())):
+            raise ValueError("its metadata have words where numbers should be")
+        return metadata
+
+
+def _other_version(folder: Path, what: str) -> UserError:
+    return UserError(
+        f"{folder} has {what} (allowed here: {FORMAT}, of this version; go on with the version of "
+        "its own, or in another --workdir)"
+    )
+
+
+@contextlib.contextmanager
+def _damage_told() -> Iterator[None]:
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EIO):
+            raise  # of the machine: too many open files, no permission
+        raise Damaged(brief(error)) from None
+
+
+def brief(error: Exception) -> str:
+    """The first line of what an exception says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def config_of(metadata: dict, folder: Path) -> ConfigDict:
@@ -112,17 +170,23 @@ def config_of(metadata: dict, folder: Path) -> ConfigDict:
     return configuration.from_json(json.dumps(metadata["config"]), f"{folder}: config")
 
 
-def read_state(
-    folder: Path, template: Callable[[ConfigDict, dict], TrainState]
+def state_of(
+    folder: Path,
+    metadata: dict,
+    arrays: dict[str, np.ndarray],
+    template: Callable[[ConfigDict, dict], TrainState],
 ) -> tuple[TrainState, dict]:
-    """The state and the metadata of a checkpoint; `template` as in `Checkpoints.restore`.
+    """The state that was read from a folder, and its metadata.
+
+    Args:
+      folder: for errors.
+      metadata: of `read`.
+      arrays: of `read`.
+      template: as in `Checkpoints.restore`.
 
     Raises:
-      UserError: as `read_metadata`; or the state has other shapes.
-      OSError, ValueError: it cannot be read, or does not match its digest.
+      UserError: it has other shapes.
     """
-    metadata = read_metadata(folder)
-    arrays = _read_arrays(folder, metadata)
     state = template(config_of(metadata, folder), metadata)
     wanted = _leaves(state)
     if _shapes(wanted) != _shapes(arrays):
@@ -136,17 +200,12 @@ def read_state(
 
 
 def read_weights(folder: Path) -> dict:
-    """What `Checkpoints.weights` returns; raises as `read_state`, but needs no template."""
-    arrays = _read_arrays(folder, read_metadata(folder))
-    tree = unflatten_dict(arrays, sep="/")  # all of it is dicts
-    return {name: tree.get(name, {}) for name in ("params", "batch_stats", "preprocessing")}
-
-
-def _read_arrays(folder: Path, metadata: dict) -> dict[str, np.ndarray]:
-    content = _content(folder / ARRAYS)
-    if hashlib.sha256(content).hexdigest() != metadata["sha256"]:
-        raise ValueError("its arrays do not match their digest")
-    return safetensors.read(content)
+    """What `Checkpoints.weights` returns; raises as `read`."""
+    _, arrays = read(folder)
+    # Copies: a view would keep all of the file in memory.
+    kept = {name: np.array(array) for name, array in arrays.items() if name.startswith(WEIGHTS)}
+    tree = unflatten_dict(kept, sep="/")
+    return {name: tree.get(name, {}) for name in WEIGHTS}
 
 
 def _content(path: Path) -> np.ndarray:
@@ -168,7 +227,10 @@ def _fields(state: TrainState) -> dict:
 
 
 def _leaves(state: TrainState) -> dict[str, Any]:
-    return leaves_by_path(_fields(state))
+    leaves = leaves_by_path(_fields(state))
+    if len(leaves) < len(jax.tree.leaves(_fields(state))):
+        raise ValueError("two arrays of the state have one path: is there a '/' in a name?")
+    return leaves
 
 
 def _shapes(leaves: dict[str, Any]) -> dict[str, tuple]:

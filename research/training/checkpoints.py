@@ -81,7 +81,7 @@ class Checkpoints:
     def _clear_away(self) -> None:
         """Removes what is half written, or half deleted."""
         for path in self._folder.glob(f"*{files.HALF}*"):
-            shutil.rmtree(path)
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, oldest first."""
@@ -111,7 +111,7 @@ class Checkpoints:
         return steps[-1]
 
     def metadata(self, step: int) -> dict:
-        """All that a step has beside its arrays; raises as `read_metadata` does."""
+        """All that a step has beside its arrays; raises as `checkpoint_files.read` does."""
         return files.read_metadata(self._path(step))
 
     def save(
@@ -144,7 +144,8 @@ class Checkpoints:
             raise FileNotFoundError(errno.ENOENT, "the folder is gone")
         files.write(self._path(self._saving), arrays, metadata)
         steps = self.steps()
-        self._delete({*steps} - self._retention.kept(steps))
+        with contextlib.suppress(OSError):  # what cannot be deleted is tried again the next time
+            self._delete({*steps} - self._retention.kept(steps))
 
     def _wait(self) -> None:
         """Until the save that was begun is done, and every process knows."""
@@ -161,7 +162,7 @@ class Checkpoints:
             self._retention.forget(self._saving)
             with contextlib.suppress(OSError):  # as long as nothing can be written
                 self._clear_away()
-            reason = getattr(error, "strerror", None) or _brief(error)
+            reason = getattr(error, "strerror", None) or files.brief(error)
             self._failed(f"{self._path(self._saving)} could not be saved: {reason}")
 
     def _delete(self, steps: Iterable[int]) -> None:
@@ -181,7 +182,7 @@ class Checkpoints:
         """
         self._wait()
         planned = sorted(self._retention.planned & {*self.steps()})
-        if planned and self.metadata(planned[-1]).get("rollbacks", 0) < rollbacks:
+        if planned and not self._was_reached(planned[-1], rollbacks):
             planned.pop()
         to = planned[-1] if planned else 0
         later = [step for step in self.steps() if step > to]
@@ -189,6 +190,12 @@ class Checkpoints:
         for step in later:
             self._retention.forget(step)
         return to
+
+    def _was_reached(self, step: int, rollbacks: int) -> bool:
+        """Whether a checkpoint was saved after so many rollbacks; not where it is damaged."""
+        with contextlib.suppress(Exception):
+            return self.metadata(step).get("rollbacks", 0) >= rollbacks
+        return False
 
     def restore(
         self,
@@ -212,16 +219,16 @@ class Checkpoints:
         """
         self._wait()
         if step is not None:
-            return self._asked_for(step, lambda: files.read_state(self._path(step), template))
+            content = self._asked_for(step, files.read)
+            return files.state_of(self._path(step), *content, template)
         for candidate in reversed(self.steps()):
             try:
-                return files.read_state(self._path(candidate), template)
-            except (UserError, MemoryError, PermissionError):
-                raise  # not the checkpoint's fault
-            # Whatever a damaged file may lead to: tell, and go on with the one before.
-            except Exception as error:
-                warn(f"checkpoint {self._path(candidate)} is damaged: {_brief(error)}")
+                content = files.read(self._path(candidate))
+            except files.Damaged as error:
+                warn(f"checkpoint {self._path(candidate)} is damaged: {error}")
                 self._set_aside(candidate)
+            else:
+                return files.state_of(self._path(candidate), *content, template)
         return None
 
     def restore_each(
@@ -248,18 +255,16 @@ class Checkpoints:
         Raises:
           UserError: the step is not there, or damaged.
         """
-        return self._asked_for(step, lambda: files.read_weights(self._path(step)))
+        return self._asked_for(step, files.read_weights)
 
-    def _asked_for(self, step: int, read: Callable):
+    def _asked_for(self, step: int, read: Callable[[Path], Any]):
         if step not in self.steps():
             kept = ", ".join(map(str, self.steps())) or "none"
             raise UserError(f"{self._folder}: no checkpoint of step {step} (there: {kept})")
         try:
-            return read()
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(f"{self._path(step)} is damaged: {_brief(error)}") from None
+            return read(self._path(step))
+        except files.Damaged as error:
+            raise UserError(f"{self._path(step)} is damaged: {error}") from None
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint out of the way, for the step may be saved again."""
@@ -270,7 +275,3 @@ class Checkpoints:
             self._path(step).rename(aside / f"{step}-{time.time_ns()}")
 
         processes.alone(move)
-
-
-def _brief(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -33,7 +33,7 @@ def read(path: Path) -> dict[str, np.ndarray]:
         raise UserError(f"{path} is damaged: {error}") from None
     blocks = {}  # convolutions on the main path of a block, by 'layer1.0'
     for name in arrays:
-        if match := re.fullmatch(r"(layer\d\.\d+)\.conv(\d)\.weight", name):
+        if match := re.fullmatch(r"(layer\d\.\d{1,3})\.conv(\d)\.weight", name):
             blocks[match[1]] = max(int(match[2]), blocks.get(match[1], 0))
     return dict(
         _converted(name, array, blocks)
@@ -44,17 +44,20 @@ def read(path: Path) -> dict[str, np.ndarray]:
 
 def _converted(name: str, array: np.ndarray, blocks: dict[str, int]) -> tuple[str, np.ndarray]:
     module, _, leaf = name.rpartition(".")
-    block = re.match(r"(layer(\d)\.(\d+))\.", module)
+    block = re.match(r"(layer(\d)\.(\d{1,3}))\.", module)
     prefix = f"stage{block[2]}_block{int(block[3]) + 1}/" if block else ""
     if module == "fc" and leaf in _LEAVES["fc"]:
         return f"head/{_LEAVES['fc'][leaf]}", array.T
     kind = None
-    if match := re.fullmatch(r"(layer\d\.\d+\.)?(conv|bn)(\d)", module):
+    if match := re.fullmatch(r"(layer\d\.\d{1,3}\.)?(conv|bn)(\d)", module):
         kind, number = match[2], int(match[3]) - 1
-    elif match := re.fullmatch(r"layer\d\.\d+\.downsample\.([01])", module):
-        kind, number = ("conv", "bn")[int(match[1])], blocks[block[1]]  # after the main path
-    if kind is None or leaf not in _LEAVES[kind]:
+    elif match := re.fullmatch(r"layer\d\.\d{1,3}\.downsample\.([01])", module):
+        # After the main path.
+        kind, number = ("conv", "bn")[int(match[1])], blocks.get(block and block[1])
+    if kind is None or number is None or leaf not in _LEAVES[kind]:
         raise UserError(f"{name!r} is no parameter of a ResNet of torchvision or timm")
     if kind == "conv":
+        if array.ndim != 4:
+            raise UserError(f"{name!r} has shape {array.shape} (allowed: of four axes)")
         array = array.transpose(2, 3, 1, 0)
     return f"{prefix}{_MODULES[kind]}_{number}/{_LEAVES[kind][leaf]}", array

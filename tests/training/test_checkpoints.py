@@ -1,6 +1,7 @@
 """Checkpoints: what is kept, what is found damaged, and that restored bits are the saved ones."""
 
 import dataclasses
+import errno
 import json
 import shutil
 
@@ -12,7 +13,7 @@ from safetensors.numpy import load_file
 
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
-from research.training import setup
+from research.training import checkpoint_files, setup
 from research.training.checkpoints import Checkpoints
 from research.training.digest import parameters_sha256, sealed, tree_sha256
 from research.training.fitted import fitted_before
@@ -172,6 +173,62 @@ def test_what_is_deleted_is_gone_at_once(tmp_path, run, monkeypatch):
     assert seen == ["1.orbax-checkpoint-tmp"]
 
 
+def test_what_cannot_be_deleted_is_saved_all_the_same(tmp_path, run, monkeypatch):
+    """Network file systems refuse while another process reads."""
+    state = run.init()
+    with Checkpoints(tmp_path) as checkpoints, monkeypatch.context() as patched:
+
+        def refuse(*_):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+        for step in (1, 2, 3, 4, 5):
+            if step == 3:
+                patched.setattr(shutil, "rmtree", refuse)
+            if step == 4:
+                patched.undo()
+            metrics = {"validation_accuracy": 0.9 if step == 3 else 0.1}
+            checkpoints.save(run.config, at(state, step), {}, metrics)
+            checkpoints._wait()
+        assert checkpoints.steps() == [3, 4, 5] and checkpoints.find("best") == 3
+
+
+def test_what_the_machine_refuses_is_no_damage(tmp_path, run, monkeypatch):
+    save(tmp_path, run, [3])
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with Checkpoints(tmp_path) as checkpoints:
+        monkeypatch.setattr(np, "fromfile", refuse)
+        with pytest.raises(OSError, match="Too many open files"):
+            checkpoints.restore(lambda *_: run.init())
+        assert checkpoints.steps() == [3]
+
+
+def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
+    state = run.init()
+    with Checkpoints(tmp_path) as checkpoints:
+        for step in (1, 2):
+            checkpoints.save(run.config, at(state, step), {})
+        checkpoints._wait()
+        damage(tmp_path / "checkpoints" / "2", "metadata")
+        assert checkpoints.return_to(0) == 1 and checkpoints.steps() == [1]
+
+
+def test_names_that_make_one_path_are_refused(tmp_path, run):
+    state = run.init()
+    both = {"a/b": np.zeros(1), "a": {"b": np.ones(1)}}
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="have one path"):
+        checkpoints.save(run.config, state.replace(params=both), {})
+
+
+def test_weights_do_not_hold_the_whole_file(tmp_path, run):
+    save(tmp_path, run, [3])
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        weights = checkpoints.weights(3)
+    assert all(leaf.base is None for leaf in jax.tree.leaves(weights))
+
+
 def test_other_tools_read_them(tmp_path, run):
     """Orbax finds the steps, safetensors the arrays."""
     state = at(save(tmp_path, run, [3, 7]), 7)
@@ -179,6 +236,9 @@ def test_other_tools_read_them(tmp_path, run):
     found = load_file(tmp_path / "checkpoints" / "7" / "arrays.safetensors")
     for name, leaf in leaves_by_path(state.params).items():
         np.testing.assert_array_equal(found[f"params/{name}"], leaf)
+    orbax = ocp.Checkpointer(checkpoint_files._Files())
+    metadata, arrays = orbax.restore(tmp_path / "checkpoints" / "7")
+    assert metadata["class_names"] == ["a", "b"] and arrays.keys() == found.keys()
 
 
 def test_another_model_is_not_a_damaged_file(tmp_path, run):

@@ -12,7 +12,9 @@ import pytest
 from research.config import default_config
 from research.errors import UserError
 from research.training import setup
+from research.training.checkpoint_files import Damaged
 from research.training.checkpoints import Checkpoints
+from research.training.digest import sealed
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,18 @@ def test_a_bit_flipped_anywhere_is_found(tmp_path, saved):
             path.write_bytes(bytes(flipped))
             with pytest.raises(UserError, match="7 is damaged: its arrays do not match"):
                 checkpoints.restore(lambda *_: state, 7)
+
+
+def test_sealed_words_where_numbers_should_be_are_damage(tmp_path, saved):
+    whole, _ = saved
+    shutil.copytree(whole, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "7" / "metadata.json"
+    metadata = json.loads(path.read_text())
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        for change in ({"rollbacks": "x"}, {"wall_seconds": []}, {"metrics": {"loss": None}}):
+            path.write_text(json.dumps(sealed(metadata | change)))
+            with pytest.raises(Damaged, match="words where numbers should be"):
+                checkpoints.metadata(7)
 
 
 @pytest.mark.parametrize("name", ["seed", "class_names", "validation_accuracy", "planned"])

@@ -136,6 +136,13 @@ def test_other_names_and_damaged_files_are_told(tmp_path):
     save_file({"conv1.bias": np.zeros(3, np.float32)}, path)
     with pytest.raises(UserError, match="'conv1.bias' is no parameter"):
         torch_names.read(path)
+    save_file({"conv1.weight": np.zeros(3, np.float32)}, path)
+    with pytest.raises(UserError, match=r"'conv1.weight' has shape \(3,\)"):
+        torch_names.read(path)
+    for name in ("layer1.0.downsample.0.weight", f"layer1.{'7' * 5000}.conv1.weight"):
+        save_file({name: np.zeros((1, 1, 3, 3), np.float32)}, path)
+        with pytest.raises(UserError, match="is no parameter"):
+            torch_names.read(path)
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match="is damaged"):
         torch_names.read(path)
