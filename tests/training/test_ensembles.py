@@ -219,8 +219,7 @@ def test_snapshots_stay_and_one_that_is_damaged_is_left_out(tmp_path):
             checkpoints.save(run.config, state.replace(step=np.int32(step)), {})
     with Checkpoints(tmp_path, snapshots=(2, 4)) as checkpoints:  # and after a resume
         checkpoints.save(run.config, state.replace(step=np.int32(8)), {})
-    path = tmp_path / "checkpoints" / "4" / "metadata" / "metadata"
-    path.write_text("{}")
+    (tmp_path / "checkpoints" / "4" / "metadata.json").write_text("{}")
     told = []
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.steps() == [2, 4, 7, 8]
