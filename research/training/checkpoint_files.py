@@ -79,7 +79,7 @@ def write(folder: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any])
 class _Files(ocp.CheckpointHandler):
     """The two files, for Orbax.
 
-    Not its own format of arrays: of a state of 32 arrays that takes five times the work
+    Not its own format of arrays: of a state of 32 arrays that takes six times the work
     (benchmarks/README.md), for each is a data set of its own there.
     """
 

@@ -94,7 +94,8 @@ def test_what_process_0_cannot_write_ends_them_all(what, tmp_path):
     if what == "metrics":  # files of 8 KiB at most
         place = run.index("--") + 1
         run[place:place] = ["bash", "-c", 'ulimit -f 8; exec "$@"', "-"]
-        run.append("--config.data.name=moons")  # no file of data
+        run += ["--config.data.name=moons", "--config.batch_size=66"]  # no file of data
+        run[run.index("-n") + 1] = "3"  # of whom two have to be told
     variables = {"ONESTEP_HEARTBEAT": "4", "JAX_ENABLE_COMPILATION_CACHE": "0"}
     process = subprocess.Popen(
         run, cwd=ROOT, env={**os.environ, **variables}, text=True,
@@ -114,7 +115,8 @@ def test_what_process_0_cannot_write_ends_them_all(what, tmp_path):
         assert len(told) == 1 and "could not be saved: the folder is gone" in told[0]
     else:
         assert told[0].endswith("metrics.jsonl: File too large")
-        assert "[1] error: process 0 of 2 ended with exit code 2" in told[1]
+        wanted = [f"[{n}] error: process 0 of 3 ended with exit code 2" for n in (1, 2)]
+        assert [line.partition(";")[0] for line in sorted(told[1:])] == wanted
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
