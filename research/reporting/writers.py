@@ -1,7 +1,6 @@
 """The files of a run folder that grow while it runs, and survive a kill."""
 
 import contextlib
-import errno
 import json
 import math
 import os
@@ -177,8 +176,8 @@ def _append(file: int, text: str) -> None:
     """All of the text or nothing."""
     size, data = os.fstat(file).st_size, text.encode()
     try:
-        if os.write(file, data) < len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        while data:  # what was written in part tells why at the next write
+            data = data[os.write(file, data) :]
     except OSError:
         os.ftruncate(file, size)
         raise

@@ -1,0 +1,29 @@
+"""Metrics in files that cannot grow."""
+
+import resource
+
+import pytest
+
+from research.reporting.writers import MetricWriter, read_jsonl
+
+RECORDS = [{"step": step, "split": "train", "loss": 1 / step} for step in range(1, 4)]
+
+
+@pytest.fixture
+def limit():
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    yield lambda size=soft: resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("into", [0, 7])  # the limit lies at the end of a line, or inside the next
+def test_a_record_is_whole_or_not_there_and_the_reason_is_the_systems(into, limit, tmp_path):
+    with MetricWriter(tmp_path, 0) as writer:
+        writer.write(RECORDS[0])
+        limit((tmp_path / "metrics.jsonl").stat().st_size + into)
+        with pytest.raises(OSError, match="File too large"):
+            writer.write(RECORDS[1])
+        limit()
+        assert read_jsonl(tmp_path / "metrics.jsonl") == RECORDS[:1]
+        writer.write(RECORDS[2])
+    assert read_jsonl(tmp_path / "metrics.jsonl") == RECORDS
