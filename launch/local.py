@@ -25,6 +25,9 @@ def main() -> int:
     arguments = _arguments()
     port = arguments.port or _free_port()
     processes: list[subprocess.Popen] = []
+    received: list[int] = []  # from before the first process starts: none is left behind
+    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+        signal.signal(signal_number, lambda number, _: received.append(number))
     for number in range(arguments.n):
         environment = environment_of(number, arguments, port)
         if arguments.dry_run:
@@ -39,13 +42,7 @@ def main() -> int:
         processes.append(process)
         if number:
             threading.Thread(target=_prefixed, args=(number, process), daemon=True).start()
-
-    def forward(signal_number, _):
-        _signal(processes, signal_number)
-
-    for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
-        signal.signal(signal_number, forward)
-    return _worst(processes)
+    return _worst(processes, received)
 
 
 def environment_of(number: int, arguments, port: int) -> dict[str, str]:
@@ -104,10 +101,12 @@ def _signal(processes: list[subprocess.Popen], signal_number: int) -> None:
             process.send_signal(signal_number)
 
 
-def _worst(processes: list[subprocess.Popen]) -> int:
-    """Waits for all; a killed process counts as 128 and its signal, as in a shell."""
+def _worst(processes: list[subprocess.Popen], received: list[int]) -> int:
+    """Waits for all, and sends on what is received; killed counts as 128 + signal, as in shells."""
     deadline = None
     while None in (codes := [process.poll() for process in processes]):
+        while received:
+            _signal(processes, received.pop(0))
         if deadline is None and any(codes):
             deadline = time.monotonic() + _GRACE
             for number, code in enumerate(codes):

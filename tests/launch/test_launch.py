@@ -240,6 +240,14 @@ def dry_run(*command: str, **variables: str) -> str:
     ).stdout
 
 
+def test_a_signal_while_they_are_being_started_reaches_the_later_ones():
+    program = "test $ONESTEP_PROCESS = 0 && kill -TERM $PPID; exec sleep 50"
+    done = subprocess.run(
+        [*LOCAL, "-n", "16", "--", "bash", "-c", program], cwd=ROOT, timeout=30, capture_output=True
+    )
+    assert done.returncode == 128 + signal.SIGTERM
+
+
 def test_local_prints_what_it_would_run():
     out = dry_run(*LOCAL, "-n", "2", "--port", "4000", "--cpu-devices", "2", "--dry-run", "--", "x")
     assert len(out.splitlines()) == 2
