@@ -16,7 +16,7 @@ import time
 
 _BEATS = 10  # in the time that a silent process has
 _GONE = 6  # beats after which it counts as gone; both threads may be a beat late
-_LINGER = 2  # beats that process 0 outlives its verdict by: with it goes the store
+_LINGER = 2  # beats that process 0 outlives its decision by: where the store goes, jax aborts
 _FOLDER = "onestep/peers/"  # in the store: alive/PROCESS a count, left/PROCESS how it left
 _GAVE_UP = "gave up on the others"
 _watches: list["_Watch"] = []  # one at most
@@ -69,15 +69,19 @@ class _Watch:
         self._end_within(patience + _LINGER, code or 1)  # in jax's farewell, too
         self._leaving.set()
         self._counting.join()
-        if not self._leave(f"ended with exit code {code}", patience):
-            os._exit(code or 1)
+        self._say(f"ended with exit code {code}")
+        if not self._all_end_well(patience):
+            self._exit(code or 1)
         # jax's own farewell, which waits for all, is short now.
 
-    def _leave(self, how: str, patience: float) -> bool:
-        """Says how; waits so many beats for the others, and whether all end as they should."""
+    def _say(self, how: str) -> None:
+        with contextlib.suppress(Exception):  # process 0 and the store are gone
+            self._store.key_value_set(f"{_FOLDER}left/{self._process}", how)
+
+    def _all_end_well(self, patience: float) -> bool:
+        """Waits so many beats for what the others say."""
         deadline = time.monotonic() + patience * self._beat
         with contextlib.suppress(Exception):  # too late, or process 0 and the store are gone
-            self._store.key_value_set(f"{_FOLDER}left/{self._process}", how)
             said = []
             for peer in self._silent:
                 milliseconds = max(1, int(1000 * (deadline - time.monotonic())))
@@ -110,8 +114,8 @@ class _Watch:
             if gone:
                 self._end_within(2 * _LINGER, 1)  # the store may never answer again
                 print(f"error: {self._verdict(gone)}", file=sys.stderr, flush=True)
-                self._leave(_GAVE_UP, 0 if self._process else _LINGER)
-                os._exit(1)
+                self._say(_GAVE_UP)
+                self._exit(1)
 
     def _verdict(self, gone: list[int]) -> str:
         left = {self._heard.get(f"{_FOLDER}left/{peer}") for peer in gone}
@@ -122,6 +126,11 @@ class _Watch:
         return (
             f"{who} of {self._processes} {what}; the same command goes on from the last checkpoint"
         )
+
+    def _exit(self, code: int) -> None:
+        if not self._process:
+            time.sleep(_LINGER * self._beat)
+        os._exit(code)
 
     def _end_within(self, beats: float, code: int) -> None:
         timer = threading.Timer(beats * self._beat, os._exit, [code])
