@@ -128,7 +128,7 @@ class _Watch:
         )
 
     def _exit(self, code: int) -> None:
-        if not self._process:
+        if not self._process:  # of the others' ends nobody tells: time has to do
             time.sleep(_LINGER * self._beat)
         os._exit(code)
 

@@ -20,8 +20,8 @@ _NO_NUMBERS = ("step", "split", "members")
 class MetricWriter:
     """Appends records to `metrics.jsonl` and to TensorBoard's event files.
 
-    A record is written in one system call as one line, so that a kill leaves at most one half line;
-    the next start removes it, and all that a resumed run will write again.
+    A record is one line, written at once, so that a kill leaves at most one half line; the next
+    start removes it, and all that a resumed run will write again.
     """
 
     def __init__(self, workdir: Path, resume_step: int):
