@@ -1,10 +1,15 @@
-"""PyTorch, eager, written as its users would for a CPU: data in memory, channels last."""
+"""PyTorch, eager, written as its users would: data in the device's memory, channels last.
+
+Products may round their factors to TensorFloat-32 on a GPU, as JAX does there unasked.
+"""
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.workloads import Workload, make_data
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 class Block(nn.Module):
@@ -63,22 +68,24 @@ def resnet(depth: int) -> nn.Module:
 def augment(x):
     """Flips and crops of up to 4 pixels, each image its own, on the whole batch at once."""
     batch, _, height, width = x.shape
-    flips = torch.rand(batch, 1, 1, 1) < 0.5
+    flips = torch.rand(batch, 1, 1, 1, device=DEVICE) < 0.5
     x = torch.where(flips, x.flip(3), x)
     padded = F.pad(x, (4, 4, 4, 4), mode="reflect").permute(0, 2, 3, 1)
-    rows = torch.randint(0, 9, (batch, 1)) + torch.arange(height)
-    columns = torch.randint(0, 9, (batch, 1)) + torch.arange(width)
-    cut = padded[torch.arange(batch)[:, None, None], rows[:, :, None], columns[:, None, :]]
+    rows = torch.randint(0, 9, (batch, 1), device=DEVICE) + torch.arange(height, device=DEVICE)
+    columns = torch.randint(0, 9, (batch, 1), device=DEVICE) + torch.arange(width, device=DEVICE)
+    images = torch.arange(batch, device=DEVICE)
+    cut = padded[images[:, None, None], rows[:, :, None], columns[:, None, :]]
     return cut.permute(0, 3, 1, 2)
 
 
 def prepare(workload: Workload):
     """Returns a function that trains for one round and returns the last loss."""
     torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
     config = workload.build_config()
     images, labels = make_data(workload)
-    inputs = torch.from_numpy(images).permute(0, 3, 1, 2)  # channels last already
-    targets = torch.from_numpy(labels).long()
+    inputs = torch.from_numpy(images).permute(0, 3, 1, 2).to(DEVICE)  # channels last already
+    targets = torch.from_numpy(labels).long().to(DEVICE)
     mean, deviation = images.mean() / 255, images.std() / 255
     if config.model.name == "mlp":
         model = mlp(config.model.hidden)
@@ -86,7 +93,7 @@ def prepare(workload: Workload):
         model = cnn(config.model.channels, config.model.dropout_rate)
     else:
         model = resnet(config.model.depth)
-    model = model.to(memory_format=torch.channels_last)
+    model = model.to(DEVICE, memory_format=torch.channels_last)
     if config.optimizer.name == "adam":
         optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.learning_rate)
     else:
@@ -99,7 +106,7 @@ def prepare(workload: Workload):
 
     def round_() -> float:
         model.train()
-        order = torch.randperm(len(targets))
+        order = torch.randperm(len(targets), device=DEVICE)
         for step in range(workload.steps):
             index = order[step * workload.batch_size : (step + 1) * workload.batch_size]
             x = (inputs[index].float() / 255 - mean) / deviation

@@ -10,6 +10,7 @@ from torch import nn
 
 def main() -> None:
     torch.manual_seed(0)
+    torch.set_default_device("cuda" if torch.cuda.is_available() else "cpu")
     digits = load_digits()
     inputs = torch.tensor(digits.data, dtype=torch.float32) / 16
     inputs = (inputs - inputs.mean()) / inputs.std()

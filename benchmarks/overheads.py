@@ -20,6 +20,7 @@ from benchmarks.workloads import WORKLOADS, make_data
 from research import platform
 from research.reporting.writers import MetricWriter
 from research.training import advance, checkpoints, divergence, loop
+from research.training.checkpoint_files import copied
 from research.training.digest import parameters_sha256
 
 EVERY = 100  # steps between checkpoints, and between log points
@@ -73,17 +74,19 @@ def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests)
         workdir = Path(folder)
         with checkpoints.Checkpoints(workdir) as kept, MetricWriter(workdir, 0) as writer:
 
-            def save(state, record):
-                if saves:
-                    kept.save(run.config, state, {})
+            def copy(state):
                 if digests:
                     parameters_sha256(state)
+                return copied(state) if saves else None
+
+            def save(step, copies, records):
+                kept.save(run.config, copies, {})
 
             started, worked = time.perf_counter(), time.process_time()
             loop.fit(
                 state, plan, advance=advance_steps,
                 healthy=healthy if writes else lambda _: True,
-                evaluate=None, save=save,
+                evaluate=None, copy=copy, save=save,
                 write=writer.write if writes else lambda _: None,
                 progress=lambda *_: None, interrupted=lambda: False, pace=loop.Pace(0),
             )  # fmt: skip

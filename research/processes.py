@@ -5,6 +5,7 @@ signal, a clock, a folder) is agreed on first. Process 0 alone writes.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -40,15 +41,27 @@ def alone(function: Callable[[], None]) -> None:
         raise failed or SystemExit(2)
 
 
-def on_host(array) -> np.ndarray:
-    """An array as NumPy, whole, even if other processes hold parts of it: all must call this."""
-    if isinstance(array, jax.Array) and not (
+def is_parted(array) -> bool:
+    """Whether other processes hold parts of an array that are not here."""
+    return isinstance(array, jax.Array) and not (
         array.is_fully_addressable or array.is_fully_replicated
-    ):
+    )
+
+
+def on_host(tree) -> Any:
+    """Arrays as NumPy, whole, even those that are parted: then all processes must call this.
+
+    They leave the device together: one after the other, each would wait for its own.
+    """
+
+    def whole(array):
+        if not is_parted(array):
+            return array
         from jax.experimental import multihost_utils
 
-        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
-    return np.asarray(array)
+        return multihost_utils.process_allgather(array, tiled=True)
+
+    return jax.device_get(jax.tree.map(whole, tree))
 
 
 def _gathered(numbers: list) -> np.ndarray:

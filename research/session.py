@@ -14,6 +14,7 @@ from research.reporting.voice import Voice
 from research.reporting.writers import MetricWriter, read_jsonl
 from research.training import (
     advance,
+    checkpoint_files,
     divergence,
     early_stopping,
     evaluation,
@@ -149,6 +150,7 @@ class Session:
                 advance=self._advance,
                 healthy=self._healthy,
                 evaluate=self._evaluate,
+                copy=checkpoint_files.copied,
                 save=self._save,
                 write=write,
                 progress=progress.update,
@@ -168,7 +170,7 @@ class Session:
             raise UserError(line)
         self._voice.warn(f"{line}; training goes on")
 
-    def _save(self, state: TrainState, records: dict | None) -> None:
+    def _save(self, step: int, copies: dict, records: dict | None) -> None:
         config = self._run.config
         metadata = {
             "class_names": list(self._run.class_names),
@@ -177,8 +179,8 @@ class Session:
         }
         record = records and records[early_stopping.deciding_split(config)]
         metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
-        planned = self._plan.saves_at(int(state.step))
-        self._checkpoints.save(config, state, metadata, metrics, planned)
+        planned = self._plan.saves_at(step)
+        self._checkpoints.save(config, copies, metadata, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:
         return early_stopping.verdict(self._run.config, self._records, self._patience)

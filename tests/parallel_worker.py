@@ -103,6 +103,7 @@ def program_to_go_on():
 
 def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
     """Ten steps from a checkpoint of another device count, in two pieces: the same bits as one."""
+    from research.training.checkpoint_files import copied
     from research.training.checkpoints import Checkpoints
 
     run, steps = program_to_go_on()
@@ -114,7 +115,7 @@ def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
     start = restored(source) if source else run.init()
     state, _ = steps(start, STEPS // 2)
     with Checkpoints(target) as checkpoints:
-        checkpoints.save(run.config, state, {})
+        checkpoints.save(run.config, copied(state), {})
     found = weights(steps(restored(target), STEPS // 2)[0])
     whole = weights(steps(restored(source) if source else run.init(), STEPS)[0])
     for name in whole:
@@ -125,17 +126,22 @@ def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
 def agree_on_what_is_there(folder: Path) -> None:
     """Processes that look at a folder while process 0 changes it: again and again, for a race."""
     from research.processes import agree, first
+    from research.training.checkpoint_files import copied
     from research.training.checkpoints import Checkpoints
 
     run, _ = program_to_go_on()
     state = run.init()
+
+    def at(step: int) -> dict:
+        return copied(state.replace(step=np.int32(step)))
+
     for number in range(30):
         place = folder / str(number)
         with Checkpoints(place) as checkpoints:
             for step in (1, 2, 3):
-                checkpoints.save(run.config, state.replace(step=np.int32(step)), {"rollbacks": 0})
+                checkpoints.save(run.config, at(step), {"rollbacks": 0})
             assert checkpoints.return_to(1) == 2
-            checkpoints.save(run.config, state.replace(step=np.int32(3)), {"rollbacks": 1})
+            checkpoints.save(run.config, at(3), {"rollbacks": 1})
         if first():
             (place / "checkpoints" / "3" / "metadata.json").unlink()
         agree(False, 0)

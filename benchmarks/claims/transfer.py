@@ -11,6 +11,7 @@ from research.config import default_config
 from research.data import sources
 from research.data.sources import Arrays
 from research.training import transfer
+from research.training.checkpoint_files import copied
 from research.training.checkpoints import Checkpoints
 
 TITLE = "Transfer learning"
@@ -112,7 +113,7 @@ def _pretrained(folder: Path) -> Path:
     run = folder / "run"
     run.mkdir()
     with Checkpoints(run) as checkpoints:
-        checkpoints.save(net.run.config, state, {"class_names": list(net.run.class_names)})
+        checkpoints.save(net.run.config, copied(state), {"class_names": list(net.run.class_names)})
     return run
 
 

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import unflatten_dict
@@ -32,7 +33,7 @@ from research import config as configuration
 from research import safetensors
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
-from research.processes import first, on_host
+from research.processes import first, is_parted, on_host
 from research.training.digest import SEAL, sealed
 from research.training.state import TrainState
 
@@ -46,20 +47,46 @@ class Damaged(Exception):
     """What is wrong with a checkpoint, in one line."""
 
 
-def copied(state: TrainState) -> dict[str, np.ndarray]:
-    """What of a state is saved, while training may go on in its memory.
+def copied(state: TrainState) -> dict[str, jax.Array | np.ndarray]:
+    """What of a state is saved, so that training may go on in its memory at once.
 
-    All processes call this; those that do not write get nothing.
+    Where the device has room for a second state besides what training ever took, the copies lie
+    there, and nothing is waited for; else this returns when they are on the host. All processes
+    call this; those that do not write get the step alone.
     """
-    copies = {}
-    for name, leaf in _leaves(state).items():
-        array = on_host(leaf)
-        if first():
-            copies[name] = np.array(array)
-    return copies
+    leaves = _leaves(state)
+    gathered = on_host({name: leaf for name, leaf in leaves.items() if is_parted(leaf)})
+    if not first():
+        return _copies({"step": leaves["step"]})
+    here = {name: leaf for name, leaf in leaves.items() if name not in gathered}
+    return gathered | (_copies(here) if _has_room(here) else jax.device_get(here))
 
 
-def write(folder: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
+def _copies(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
+    """Of arrays that every device holds alike, the copy of one is enough."""
+    whole, others = {}, {}
+    for name, leaf in leaves.items():
+        if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
+            whole[name] = leaf.addressable_data(0)
+        else:
+            others[name] = leaf
+    return _copy(whole) | _copy(others)
+
+
+@jax.jit
+def _copy(leaves: dict) -> dict:
+    return jax.tree.map(jnp.copy, leaves)  # a program would return what it was given as it is
+
+
+def _has_room(leaves: dict[str, jax.Array]) -> bool:
+    used = jax.local_devices()[0].memory_stats()  # None: its memory is the host's
+    if not used:
+        return True
+    free = used["bytes_limit"] - used["peak_bytes_in_use"]
+    return 2 * sum(leaf.nbytes for leaf in leaves.values()) < free  # it need not be in one piece
+
+
+def write(folder: Path, copies: dict, metadata: dict[str, Any]) -> None:
     """Makes the folder of a checkpoint, from what was `copied`.
 
     Raises:
@@ -72,7 +99,7 @@ def write(folder: Path, arrays: dict[str, np.ndarray], metadata: dict[str, Any])
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
     ocp.Checkpointer(_Files(), multiprocessing_options=alone).save(
-        folder, args=_Content(arrays, metadata)
+        folder, args=_Content(jax.device_get(copies), metadata)
     )
 
 

@@ -117,32 +117,32 @@ class Checkpoints:
     def save(
         self,
         config: ConfigDict,
-        state: TrainState,
+        copies: dict,
         metadata: dict[str, Any],
         metrics: dict[str, float] | None = None,
         planned: bool = True,
     ) -> None:
-        """Starts to save; returns when the arrays are copied from the device.
+        """Starts to save; waits for nothing but the end of the save before.
 
         Args:
           config: kept whole in the metadata.
-          state: what to save; `state.step` names the checkpoint.
+          copies: what to save, `checkpoint_files.copied`; their 'step' names the checkpoint.
           metadata: JSON values to keep along.
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
           planned: the plan asked for it, no signal: where every run of this config saves.
         """
-        arrays, metrics = files.copied(state), metrics or {}
+        metrics = metrics or {}
         self._wait()
-        self._saving = int(state.step)
+        self._saving = int(copies["step"])
         self._retention.note(self._saving, planned, config, metrics)
         if processes.first():
             told = {"config": config.to_dict(), "metrics": metrics, "planned": planned}
-            self._begun = self._thread.submit(self._write, arrays, {**metadata, **told})
+            self._begun = self._thread.submit(self._write, copies, {**metadata, **told})
 
-    def _write(self, arrays: dict, metadata: dict) -> None:
+    def _write(self, copies: dict, metadata: dict) -> None:
         if not self._folder.is_dir():  # Orbax would make it anew
             raise FileNotFoundError(errno.ENOENT, "the folder is gone")
-        files.write(self._path(self._saving), arrays, metadata)
+        files.write(self._path(self._saving), copies, metadata)
         steps = self.steps()
         with contextlib.suppress(OSError):  # what cannot be deleted is tried again the next time
             self._delete({*steps} - self._retention.kept(steps))

@@ -16,11 +16,11 @@ def tree_sha256(tree) -> str:
 
     It names final weights: equal digests are equal bits.
     """
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    leaves = jax.tree_util.tree_flatten_with_path(on_host(tree))[0]
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
     digest = hashlib.sha256()
     for name in sorted(named):
-        array = on_host(named[name])
+        array = np.asarray(named[name])
         digest.update(f"{name} {array.dtype} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return digest.hexdigest()

@@ -40,6 +40,10 @@ def likely_cause(config: ConfigDict, step: int, learning_rate: float) -> str:
 class Plan:
     """When what happens, all in steps: at each multiple of an interval, and at the end.
 
+    Of evaluations and checkpoints, the more frequent ones come with each of the rarer ones too, not
+    the other way round: the best checkpoint is one of those that were evaluated, and more of either
+    cost no more of the other.
+
     Intervals are at least 1 and need not be whole: multiples are rounded, not the interval, so that
     the fifth of '1 epochs' and the first of '5 epochs' are one.
     """
@@ -63,11 +67,21 @@ class Plan:
 
     def saves_at(self, step: int) -> bool:
         """Whether a checkpoint is saved."""
-        return self._due(step, self.checkpoint_every) or step in self.snapshots
+        with_evaluation = self.checkpoint_every <= self.evaluate_every
+        return (
+            self._due(step, self.checkpoint_every)
+            or (with_evaluation and self._due(step, self.evaluate_every))
+            or step in self.snapshots
+        )
 
     def evaluates_at(self, step: int) -> bool:
-        """Whether the validation split is evaluated: at every checkpoint too, to know the best."""
-        return self._due(step, self.evaluate_every) or self.saves_at(step)
+        """Whether the validation split is evaluated."""
+        with_checkpoint = self.checkpoint_every >= self.evaluate_every
+        return (
+            self._due(step, self.evaluate_every)
+            or (with_checkpoint and self._due(step, self.checkpoint_every))
+            or step in self.snapshots
+        )
 
     def _due(self, step: int, every: float) -> bool:
         return step in (_next_multiple(every, step - 1), self.total_steps)
@@ -107,6 +121,7 @@ class _Dispatch:
     metrics: Any
     finite: Any
     evaluated: dict[str, Any] | None  # sums, by the name of the split
+    copies: Any  # of the state, where it is to be saved
 
 
 class _Window:
@@ -156,7 +171,8 @@ def fit(
     advance: Callable[[TrainState, int], tuple[TrainState, dict]],
     healthy: Callable[[TrainState], Any],
     evaluate: Callable[[TrainState], dict] | None,
-    save: Callable[[TrainState, dict | None], None],
+    copy: Callable[[TrainState], Any],
+    save: Callable[[int, Any, dict | None], None],
     write: Callable[[dict], None],
     progress: Callable[[int, dict], None],
     interrupted: Callable[[], bool],
@@ -166,8 +182,8 @@ def fit(
 ) -> TrainState:
     """Trains from the state's step to the plan's end.
 
-    While the device works on one dispatch the results of the one before are fetched, so that the
-    device never waits for Python but at a checkpoint, or at an evaluation that may end the run.
+    While the device works on one dispatch the results of the one before are fetched and saved, so
+    that the device never waits for Python but at an evaluation that may end the run.
 
     Args:
       state: where to start; its buffers are donated.
@@ -176,7 +192,9 @@ def fit(
       healthy: whether a state is finite; asked after every dispatch.
       evaluate: sums over the validation split, {'validation': ..., and others}; None where there
         is none.
-      save: starts to save a checkpoint, with the validation records of that step, by split.
+      copy: keeps what of a state is saved; it need not wait for the device.
+      save: is told (step, copies, validation records of that step, by split), once the state is
+        known to be finite; starts to save a checkpoint.
       write: takes a finished record of metrics: {'step', 'split', 'loss', 'accuracy', ...}.
       progress: is told (step, metrics) after every dispatch.
       interrupted: asked between dispatches; True ends the loop after a checkpoint.
@@ -227,6 +245,17 @@ def fit(
         progress(dispatch.step, shown)
         return records
 
+    def keep(copies, step: int, records: dict | None) -> None:
+        nonlocal saved
+        save(step, copies, records)
+        saved = step
+
+    def settle(dispatch: _Dispatch) -> None:
+        """Waits for a dispatch, and saves what it led to where that is planned."""
+        records = finish(dispatch)  # first: a state that diverged must not be saved
+        if dispatch.copies is not None:
+            keep(dispatch.copies, dispatch.step, records)
+
     previous = None
     saved = step
     enough = judge is not None and judge().enough
@@ -239,23 +268,25 @@ def fit(
         step += steps
         finite = healthy(state)
         evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
+        copies = copy(state) if plan.saves_at(step) else None
         if previous:
-            finish(previous)
-        previous = _Dispatch(step, steps, metrics, finite, evaluated)
-        if plan.saves_at(step) or (judge and evaluated):
-            records = finish(previous)  # first: a state that diverged must not be saved
-            new_best, enough = judge() if judge else (False, False)
+            settle(previous)
+        previous = _Dispatch(step, steps, metrics, finite, evaluated, copies)
+        if judge and evaluated:
+            records = finish(previous)
+            new_best, enough = judge()
             if enough and window.sums:
                 write(window.close(previous))
             previous = None
-            if plan.saves_at(step) or new_best or enough:
-                save(state, records)
-                saved = step
+            if copies is None and (new_best or enough):
+                copies = copy(state)
+            if copies is not None:
+                keep(copies, step, records)
             last = time.perf_counter()
     if previous:
-        finish(previous)
+        settle(previous)
     if step < plan.total_steps and saved != step:
-        save(state, None)
+        keep(copy(state), step, None)
     return state
 
 

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
 from research.training import checkpoint_files, setup
+from research.training.checkpoint_files import copied
 from research.training.checkpoints import Checkpoints
 from research.training.digest import parameters_sha256, sealed, tree_sha256
 from research.training.fitted import fitted_before
@@ -35,7 +36,9 @@ def save(workdir, run, steps, accuracies=None):
     with Checkpoints(workdir) as checkpoints:
         for number, step in enumerate(steps):
             metrics = {"validation_accuracy": accuracies[number]} if accuracies else None
-            checkpoints.save(run.config, at(state, step), {"class_names": ["a", "b"]}, metrics)
+            checkpoints.save(
+                run.config, copied(at(state, step)), {"class_names": ["a", "b"]}, metrics
+            )
     return state
 
 
@@ -54,12 +57,22 @@ def test_what_is_restored_is_what_was_saved(tmp_path, run):
     assert metadata["config"] == json.loads(run.config.to_json_best_effort())
 
 
+def test_without_room_on_the_device_copies_are_on_the_host(run, monkeypatch):
+    state = run.init()
+    there = copied(state)
+    assert all(isinstance(copy, jax.Array) for copy in there.values())
+    monkeypatch.setattr(checkpoint_files, "_has_room", lambda leaves: False)
+    here = copied(state)
+    assert all(isinstance(copy, np.ndarray) for copy in here.values())
+    jax.tree.map(np.testing.assert_array_equal, here, there)
+
+
 def test_training_goes_on_in_the_memory_of_a_state_while_it_is_saved(tmp_path, run):
     go_on = jax.jit(lambda state: jax.tree.map(lambda leaf: leaf + 1, state), donate_argnums=0)
     first = go_on(run.init())
     wanted = jax.tree.map(np.array, first.params)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(run.config, first, {})
+        checkpoints.save(run.config, copied(first), {})
         state = first
         for _ in range(100):
             state = go_on(state)
@@ -187,7 +200,7 @@ def test_what_cannot_be_deleted_is_saved_all_the_same(tmp_path, run, monkeypatch
             if step == 4:
                 patched.undo()
             metrics = {"validation_accuracy": 0.9 if step == 3 else 0.1}
-            checkpoints.save(run.config, at(state, step), {}, metrics)
+            checkpoints.save(run.config, copied(at(state, step)), {}, metrics)
             checkpoints._wait()
         assert checkpoints.steps() == [3, 4, 5] and checkpoints.find("best") == 3
 
@@ -209,7 +222,7 @@ def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
     state = run.init()
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
-            checkpoints.save(run.config, at(state, step), {})
+            checkpoints.save(run.config, copied(at(state, step)), {})
         checkpoints._wait()
         damage(tmp_path / "checkpoints" / "2", "metadata")
         assert checkpoints.return_to(0) == 1 and checkpoints.steps() == [1]
@@ -219,7 +232,7 @@ def test_names_that_make_one_path_are_refused(tmp_path, run):
     state = run.init()
     both = {"a/b": np.zeros(1), "a": {"b": np.ones(1)}}
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="have one path"):
-        checkpoints.save(run.config, state.replace(params=both), {})
+        checkpoints.save(run.config, copied(state.replace(params=both)), {})
 
 
 def test_weights_do_not_hold_the_whole_file(tmp_path, run):
@@ -302,7 +315,7 @@ def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
     assert fitted_before(tmp_path, run.config) is None
     with Checkpoints(tmp_path) as checkpoints:
         for step, saved in ((1, state.replace(preprocessing=other)), (2, state)):
-            checkpoints.save(run.config, saved.replace(step=np.int32(step)), {})
+            checkpoints.save(run.config, copied(saved.replace(step=np.int32(step))), {})
     found = fitted_before(tmp_path, run.config)
     jax.tree.map(np.testing.assert_array_equal, found, run.statistics)
     damage(tmp_path / "checkpoints" / "2", "flipped")

@@ -47,7 +47,8 @@ def fit(run, **changes):
     state, records = run.init(), []
     arguments = dict(
         advance=advance.over_arrays(run, state), healthy=jax.jit(divergence.healthy),
-        evaluate=None, save=lambda *_: None, write=records.append, progress=lambda *_: None,
+        evaluate=None, copy=lambda state: state, save=lambda *_: None,
+        write=records.append, progress=lambda *_: None,
         interrupted=lambda: False, pace=loop.Pace(7),
     )  # fmt: skip
     return loop.fit(state, run.plan(), **{**arguments, **changes}), records

@@ -23,10 +23,18 @@ def test_the_plan_stops_at_every_rounded_multiple_and_at_the_end(total, log, eva
     for every in (log, evaluate, save):
         wanted |= {round(k * every) for k in range(1, int(total / every) + 2)}
     assert stops == sorted(stop for stop in wanted if stop <= total)
+
+    def is_due(stop: int, every: float) -> bool:
+        return any(round(k * every) == stop for k in range(1, total + 1))
+
     for stop in range(1, total + 1):
-        multiple = any(round(k * log) == stop for k in range(1, total + 1))
-        assert plan.logs_at(stop) == (multiple or stop == total)
-        assert not plan.saves_at(stop) or plan.evaluates_at(stop)
+        assert plan.logs_at(stop) == (is_due(stop, log) or stop == total)
+        evaluates, saves = is_due(stop, evaluate), is_due(stop, save)
+        # The more frequent of these two comes with the rarer one too; the rarer one alone.
+        assert plan.evaluates_at(stop) == (
+            evaluates or stop == total or (saves and evaluate <= save)
+        )
+        assert plan.saves_at(stop) == (saves or stop == total or (evaluates and save <= evaluate))
 
 
 def test_the_fifth_epoch_of_one_is_the_first_of_five():
@@ -112,6 +120,41 @@ def test_init_is_abstract_too():
     assert jax.tree.map(np.shape, run.init()) == jax.tree.map(lambda leaf: leaf.shape, shapes)
 
 
+def test_the_device_has_its_next_steps_before_a_checkpoint_is_saved():
+    """Copies are taken between the two, for the next steps take the memory over."""
+    config = default_config()
+    config.data.name, config.duration = "moons", "15 steps"
+    run = setup.from_config(config)
+    state, events = run.init(), []
+    program = advance.over_arrays(run, state)
+
+    def dispatched(state, steps):
+        events.append(("advance", int(state.step)))
+        return program(state, steps)
+
+    loop.fit(
+        state,
+        Plan(15, 100, 10, 5),
+        advance=dispatched,
+        healthy=lambda state: True,
+        evaluate=evaluation.validation_evaluator(run, state),
+        copy=lambda state: int(state.step),
+        save=lambda step, copies, records: events.append(("save", step, copies, bool(records))),
+        write=lambda record: None,
+        progress=lambda *_: None,
+        interrupted=lambda: False,
+        pace=Pace(5),
+    )
+    assert events == [
+        ("advance", 0),
+        ("advance", 5),
+        ("save", 5, 5, False),
+        ("advance", 10),
+        ("save", 10, 10, True),
+        ("save", 15, 15, True),
+    ]
+
+
 def test_a_run_that_is_stopped_early_tells_of_its_last_steps():
     """Though no log point had come."""
     config = default_config()
@@ -130,6 +173,7 @@ def test_a_run_that_is_stopped_early_tells_of_its_last_steps():
         advance=advance.over_arrays(run, state),
         healthy=lambda state: True,
         evaluate=evaluation.validation_evaluator(run, state),
+        copy=lambda state: state,
         save=lambda *_: None,
         write=records.append,
         progress=lambda *_: None,

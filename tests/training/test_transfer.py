@@ -12,6 +12,7 @@ from research.errors import UserError
 from research.optimizers.masks import by_pattern, layer_depths
 from research.optimizers.multipliers import multipliers, never_trained
 from research.training import hyperparameters, setup
+from research.training.checkpoint_files import copied
 from research.training.checkpoints import Checkpoints
 from research.training.recalibration import recalibrate
 from research.training.step import make_train_step
@@ -50,7 +51,7 @@ def source(tmp_path_factory):
         step=jnp.int32(20),
     )
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(run.config, state, {"class_names": list(run.class_names)})
+        checkpoints.save(run.config, copied(state), {"class_names": list(run.class_names)})
     return workdir, state
 
 
