@@ -78,7 +78,7 @@ def augment(x):
     return cut.permute(0, 3, 1, 2)
 
 
-def prepare(workload: Workload):
+def prepare(workload: Workload, compiled: bool = False):
     """Returns a function that trains for one round and returns the last loss."""
     torch.manual_seed(0)
     torch.set_float32_matmul_precision("high")
@@ -94,6 +94,8 @@ def prepare(workload: Workload):
     else:
         model = resnet(config.model.depth)
     model = model.to(DEVICE, memory_format=torch.channels_last)
+    if compiled:
+        model = torch.compile(model, mode="reduce-overhead")
     if config.optimizer.name == "adam":
         optimizer = torch.optim.Adam(model.parameters(), lr=config.optimizer.learning_rate)
     else:

@@ -17,7 +17,7 @@ class Workload:
     steps: int  # in one timed round
     shape: tuple[int, ...]
     examples: int
-    contenders: tuple[str, ...] = ("ours", "pytorch")
+    contenders: tuple[str, ...] = ("ours", "pytorch", "pytorch_compiled")
 
     def build_config(self) -> ConfigDict:
         """The config as the trainer gets it."""
@@ -27,7 +27,7 @@ class Workload:
 
 
 MLP = {"config": "mnist_mlp", "shape": (28, 28, 1), "examples": 60_000}
-EVERYONE = ("ours", "pytorch", "keras", "sklearn")
+EVERYONE = ("ours", "pytorch", "pytorch_compiled", "keras", "sklearn")
 
 WORKLOADS = {
     "mlp128": Workload(
@@ -44,7 +44,7 @@ WORKLOADS = {
     ),
     "cnn": Workload(
         "(c) MNIST CNN 32-64-128, BN, dropout, Adam, batch 128: 60 steps",
-        "mnist_cnn", 128, 60, (28, 28, 1), 60_000, ("ours", "pytorch", "keras"),
+        "mnist_cnn", 128, 60, (28, 28, 1), 60_000, ("ours", "pytorch", "pytorch_compiled", "keras"),
     ),
 }  # fmt: skip
 

@@ -20,7 +20,11 @@ def pytest_configure(config):
     """Most of the quick tests' time is compilation, of which LLVM's first level takes half.
 
     What XLA makes of a program before that is the same. The slow tests compile as users do.
+    Commands find this copy of the project, and whatever else the tests were told to look for.
     """
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])
+    )
     flags = os.environ.get("XLA_FLAGS", "")
     if config.option.markexpr == "not slow" and QUICKLY not in flags:
         os.environ["XLA_FLAGS"] = f"{QUICKLY} {flags}".strip()
@@ -91,7 +95,7 @@ def _forks():
     """What starts commands: see forked.py."""
     with subprocess.Popen(
         [sys.executable, ROOT / "tests" / "forked.py"],
-        cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, text=True,
+        cwd=ROOT, text=True,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     ) as process:  # fmt: skip
         yield process

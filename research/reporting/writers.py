@@ -5,7 +5,9 @@ import json
 import math
 import os
 import statistics
+import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,19 @@ class MetricWriter:
         self._board.write(record)
 
 
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+    """tensorboardX imports PyTorch wherever that is installed: seconds, for nothing used here."""
+    if "torch" in sys.modules:
+        yield
+        return
+    sys.modules["torch"] = None  # an import of it fails
+    try:
+        yield
+    finally:
+        del sys.modules["torch"]
+
+
 class _Board:
     """TensorBoard's event files.
 
@@ -61,8 +76,9 @@ class _Board:
     """
 
     def __init__(self, folder: Path, first_step: int):
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto.event_pb2 import Event, SessionLog
+        with _without_torch():
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         folder.mkdir(exist_ok=True)
         self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")

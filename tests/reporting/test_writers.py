@@ -1,6 +1,9 @@
 """Metrics in files that cannot grow."""
 
+import os
 import resource
+import subprocess
+import sys
 
 import pytest
 
@@ -27,3 +30,22 @@ def test_a_record_is_whole_or_not_there_and_the_reason_is_the_systems(into, limi
         assert read_jsonl(tmp_path / "metrics.jsonl") == RECORDS[:1]
         writer.write(RECORDS[2])
     assert read_jsonl(tmp_path / "metrics.jsonl") == RECORDS
+
+
+def test_pytorch_is_not_imported_for_event_files(tmp_path):
+    """tensorboardX would, and it takes seconds; whoever asks for it later gets it."""
+    (tmp_path / "torch.py").write_text("print('imported')")
+    program = """
+import sys
+from research.reporting.writers import MetricWriter
+with MetricWriter(sys.argv[1], 0) as writer:
+    writer.write({"step": 1, "split": "train", "loss": 0.5})
+print("written")
+import torch
+"""
+    path = os.pathsep.join((str(tmp_path), os.environ["PYTHONPATH"]))
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path],
+        env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["written", "imported"], done.stderr

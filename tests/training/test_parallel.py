@@ -22,8 +22,7 @@ WORKER = Path(worker.__file__)
 
 def run_worker(folder: Path, how: str) -> None:
     command = [sys.executable, str(WORKER), str(folder), how]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    environment["JAX_NUM_CPU_DEVICES"] = "8"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "8"}
     # Ten steps are quick in any code; what is tested here is in the program before it.
     environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     if how == "two":

@@ -249,8 +249,7 @@ def test_auto_takes_one_of_the_sizes_and_trains():
 
 def test_lanes_over_devices_are_those_on_one_and_never_talk(tmp_path):
     file = tmp_path / "found.npz"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
-    environment["JAX_NUM_CPU_DEVICES"] = "2"
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     command = [sys.executable, lanes_worker.__file__, str(file)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
