@@ -245,16 +245,20 @@ def fit(
         progress(dispatch.step, shown)
         return records
 
-    def keep(copies, step: int, records: dict | None) -> None:
+    def settle(dispatch: _Dispatch) -> bool:
+        """Waits for a dispatch, and saves what it led to; returns whether that ends the loop."""
         nonlocal saved
-        save(step, copies, records)
-        saved = step
-
-    def settle(dispatch: _Dispatch) -> None:
-        """Waits for a dispatch, and saves what it led to where that is planned."""
         records = finish(dispatch)  # first: a state that diverged must not be saved
-        if dispatch.copies is not None:
-            keep(dispatch.copies, dispatch.step, records)
+        new_best, enough = judge() if judge and records else (False, False)
+        if enough and window.sums:
+            write(window.close(dispatch))
+        copies = dispatch.copies
+        if copies is None and (new_best or enough):
+            copies = copy(state)  # still that of the dispatch
+        if copies is not None:
+            save(dispatch.step, copies, records)
+            saved = dispatch.step
+        return enough
 
     previous = None
     saved = step
@@ -272,21 +276,14 @@ def fit(
         if previous:
             settle(previous)
         previous = _Dispatch(step, steps, metrics, finite, evaluated, copies)
-        if judge and evaluated:
-            records = finish(previous)
-            new_best, enough = judge()
-            if enough and window.sums:
-                write(window.close(previous))
+        if judge and evaluated:  # it decides whether there is a next one
+            enough = settle(previous)
             previous = None
-            if copies is None and (new_best or enough):
-                copies = copy(state)
-            if copies is not None:
-                keep(copies, step, records)
             last = time.perf_counter()
     if previous:
         settle(previous)
     if step < plan.total_steps and saved != step:
-        keep(copy(state), step, None)
+        save(step, copy(state), None)
     return state
 
 
