@@ -51,7 +51,7 @@ def is_parted(array) -> bool:
 def on_host(tree) -> Any:
     """Arrays as NumPy, whole, even those that are parted: then all processes must call this.
 
-    They leave the device together: one after the other, each would wait for its own.
+    All that are not parted leave the device together, not one after the other.
     """
 
     def whole(array):

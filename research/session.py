@@ -58,6 +58,7 @@ class Session:
             run.config, "early_stopping.patience", len(run.train)
         )
         self._records: list[dict] = []  # of metrics.jsonl
+        self._copies_on_device: bool | None = None  # known once there is something to save
         self._batches = None
         if isinstance(run.train, Records):
             from research.data import stream
@@ -150,7 +151,7 @@ class Session:
                 advance=self._advance,
                 healthy=self._healthy,
                 evaluate=self._evaluate,
-                copy=checkpoint_files.copied,
+                copy=self._copied,
                 save=self._save,
                 write=write,
                 progress=progress.update,
@@ -170,6 +171,11 @@ class Session:
             raise UserError(line)
         self._voice.warn(f"{line}; training goes on")
 
+    def _copied(self, state: TrainState) -> dict:
+        if self._copies_on_device is None:
+            self._copies_on_device = checkpoint_files.has_room(state)
+        return checkpoint_files.copied(state, self._copies_on_device)
+
     def _save(self, step: int, copies: dict, records: dict | None) -> None:
         config = self._run.config
         metadata = {
@@ -179,7 +185,7 @@ class Session:
         }
         record = records and records[early_stopping.deciding_split(config)]
         metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
-        planned = self._plan.saves_at(step)
+        planned = self._plan.may_return_to(step)
         self._checkpoints.save(config, copies, metadata, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:

@@ -13,6 +13,7 @@ import hypothesis
 import jax
 import pytest
 from absl import flags
+from absl.testing import flagsaver
 from hypothesis import strategies as st
 from ml_collections import config_flags
 from searches import COHORTS, RATE, SMOOTHING, search, searched
@@ -135,14 +136,15 @@ def finished(toy, tmp_path_factory) -> Path:
         "--config.duration=4 steps",
         "--config.checkpoint.every=2 steps",
     ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # ml_collections loads modules in an old way
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["main", f"--config={toy}", *arguments])
-            flags.FLAGS(sys.argv)
-    checked(*called(main.main, "main"))
-    assert (folder / "report.html").exists()
-    yield folder
+    with flagsaver.flagsaver():  # a worker of pytest may come to this module twice
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # ml_collections loads modules in an old way
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sys, "argv", ["main", f"--config={toy}", *arguments])
+                flags.FLAGS(sys.argv)
+        checked(*called(main.main, "main"))
+        assert (folder / "report.html").exists()
+        yield folder
     jax.config.update("jax_compilation_cache_dir", kept)
 
 

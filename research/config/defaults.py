@@ -10,12 +10,14 @@ def default_config() -> ConfigDict:
     config.batch_size = 128  # examples in a step
     config.duration = "20 epochs"  # of the training
     config.log_every = "1 epochs"  # the training loss and accuracy since the last time
-    config.evaluate_every = "1 epochs"  # on validation; also at checkpoints where those are rarer
+    config.evaluate_every = (
+        "1 epochs"  # on validation, never on test; at checkpoints too where those are rarer
+    )
     config.on_divergence = "stop"  # stop; skip_step: leave non-finite updates out; rollback
     config.max_rollbacks = 3  # rollback: to the last checkpoint, with half the learning rate
 
     config.checkpoint = checkpoint = ConfigDict()
-    checkpoint.every = "5 epochs"  # and at the end; also at evaluations where those are rarer
+    checkpoint.every = "5 epochs"  # and at the end; at evaluations too where those are rarer
     checkpoint.on_error = "stop"  # what cannot be written: stop, or continue and try again later
 
     config.data = data = ConfigDict()

@@ -47,19 +47,36 @@ class Damaged(Exception):
     """What is wrong with a checkpoint, in one line."""
 
 
-def copied(state: TrainState) -> dict[str, jax.Array | np.ndarray]:
+def copied(state: TrainState, on_device: bool = True) -> dict[str, jax.Array | np.ndarray]:
     """What of a state is saved, so that training may go on in its memory at once.
 
-    Where the device has room for a second state besides what training ever took, the copies lie
-    there, and nothing is waited for; else this returns when they are on the host. All processes
-    call this; those that do not write get the step alone.
+    All processes call this; those that do not write get the step alone.
+
+    Args:
+      state: what is saved.
+      on_device: copies lie there, and nothing is waited for; else this returns when they are on the
+        host. Arrays of which other processes hold parts are on the host, and waited for, always.
     """
     leaves = _leaves(state)
     gathered = on_host({name: leaf for name, leaf in leaves.items() if is_parted(leaf)})
     if not first():
         return _copies({"step": leaves["step"]})
     here = {name: leaf for name, leaf in leaves.items() if name not in gathered}
-    return gathered | (_copies(here) if _has_room(here) else jax.device_get(here))
+    return gathered | (_copies(here) if on_device else jax.device_get(here))
+
+
+def has_room(state: TrainState) -> bool:
+    """Whether the device has room for copies of a state beside all that was there so far at once.
+
+    For two: one may still be on its way to the host when the next is made.
+    """
+    if jax.default_backend() == "cpu":  # its memory is the host's, where they would be anyway
+        return True
+    used = jax.local_devices()[0].memory_stats() or {}
+    if not {"bytes_limit", "peak_bytes_in_use"} <= set(used):
+        return False
+    needed = 2 * sum(leaf.nbytes for leaf in _leaves(state).values())
+    return needed < used["bytes_limit"] - used["peak_bytes_in_use"]
 
 
 def _copies(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
@@ -70,7 +87,7 @@ def _copies(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
             whole[name] = leaf.addressable_data(0)
         else:
             others[name] = leaf
-    return _copy(whole) | _copy(others)
+    return _copy(whole) | (_copy(others) if others else {})
 
 
 @jax.jit
@@ -78,16 +95,8 @@ def _copy(leaves: dict) -> dict:
     return jax.tree.map(jnp.copy, leaves)  # a program would return what it was given as it is
 
 
-def _has_room(leaves: dict[str, jax.Array]) -> bool:
-    used = jax.local_devices()[0].memory_stats()  # None: its memory is the host's
-    if not used:
-        return True
-    free = used["bytes_limit"] - used["peak_bytes_in_use"]
-    return 2 * sum(leaf.nbytes for leaf in leaves.values()) < free  # it need not be in one piece
-
-
 def write(folder: Path, copies: dict, metadata: dict[str, Any]) -> None:
-    """Makes the folder of a checkpoint, from what was `copied`.
+    """Makes the folder of a checkpoint, from what was `copied`, which it takes over and empties.
 
     Raises:
       OSError: it cannot be written.
@@ -98,8 +107,10 @@ def write(folder: Path, copies: dict, metadata: dict[str, Any]) -> None:
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
+    arrays = jax.device_get(copies)
+    copies.clear()  # the device needs their memory
     ocp.Checkpointer(_Files(), multiprocessing_options=alone).save(
-        folder, args=_Content(jax.device_get(copies), metadata)
+        folder, args=_Content(arrays, metadata)
     )
 
 

@@ -122,14 +122,15 @@ class Checkpoints:
         metrics: dict[str, float] | None = None,
         planned: bool = True,
     ) -> None:
-        """Starts to save; waits for nothing but the end of the save before.
+        """Starts to save, once the save before has ended.
 
         Args:
           config: kept whole in the metadata.
-          copies: what to save, `checkpoint_files.copied`; their 'step' names the checkpoint.
+          copies: what to save, `checkpoint_files.copied`; their 'step' names the checkpoint. They
+            are taken over.
           metadata: JSON values to keep along.
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
-          planned: the plan asked for it, no signal: where every run of this config saves.
+          planned: a rollback may return to it: every run of this config saves there.
         """
         metrics = metrics or {}
         self._wait()

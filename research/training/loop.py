@@ -68,11 +68,17 @@ class Plan:
     def saves_at(self, step: int) -> bool:
         """Whether a checkpoint is saved."""
         with_evaluation = self.checkpoint_every <= self.evaluate_every
-        return (
-            self._due(step, self.checkpoint_every)
-            or (with_evaluation and self._due(step, self.evaluate_every))
-            or step in self.snapshots
+        return self.may_return_to(step) or (
+            with_evaluation and self._due(step, self.evaluate_every)
         )
+
+    def may_return_to(self, step: int) -> bool:
+        """Whether its checkpoint is one for a rollback.
+
+        Not if it is there for an evaluation alone: it may be a step away from the next one, and
+        what is behind the newest must lie well before it.
+        """
+        return self._due(step, self.checkpoint_every) or step in self.snapshots
 
     def evaluates_at(self, step: int) -> bool:
         """Whether the validation split is evaluated."""
@@ -183,7 +189,9 @@ def fit(
     """Trains from the state's step to the plan's end.
 
     While the device works on one dispatch the results of the one before are fetched and saved, so
-    that the device never waits for Python but at an evaluation that may end the run.
+    that it need not wait for Python but at an evaluation that may end the run. (Where the backend,
+    or another process, holds up the thread that dispatches, it waits all the same.) What a kill
+    costs is therefore all since the last checkpoint, and one dispatch.
 
     Args:
       state: where to start; its buffers are donated.
@@ -268,13 +276,18 @@ def fit(
         if stop:
             break
         steps = min(plan.next_stop(step) - step, steps)
-        state, metrics = advance(state, steps)
-        step += steps
-        finite = healthy(state)
-        evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
-        copies = copy(state) if plan.saves_at(step) else None
+        try:
+            state, metrics = advance(state, steps)
+            step += steps
+            finite = healthy(state)
+            evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
+        except Exception:  # of a damaged image, say: what was there before is not lost with it
+            if previous and jax.process_count() == 1:  # the others may be in no such trouble
+                settle(previous)
+            raise
         if previous:
             settle(previous)
+        copies = copy(state) if plan.saves_at(step) else None  # may wait for it
         previous = _Dispatch(step, steps, metrics, finite, evaluated, copies)
         if judge and evaluated:  # it decides whether there is a next one
             enough = settle(previous)

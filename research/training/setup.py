@@ -74,9 +74,13 @@ class Setup:
         every = [
             max(1.0, hyperparameters.in_steps(self.config, key, examples)) for key in INTERVALS
         ]
+        log_every, evaluate_every, checkpoint_every = every
+        total = hyperparameters.total_steps(self.config, examples)
         return Plan(
-            hyperparameters.total_steps(self.config, examples),
-            *every,
+            total,
+            log_every,
+            evaluate_every if len(self.validation) else total,  # there is nothing to evaluate
+            checkpoint_every,
             snapshots=ensembles.cycle_ends(numbers["schedule"], self.config.ensemble.snapshots),
         )
 

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import json
 import shutil
+import types
 
 import jax
 import numpy as np
@@ -57,14 +58,29 @@ def test_what_is_restored_is_what_was_saved(tmp_path, run):
     assert metadata["config"] == json.loads(run.config.to_json_best_effort())
 
 
-def test_without_room_on_the_device_copies_are_on_the_host(run, monkeypatch):
+def test_copies_on_the_host_are_those_on_the_device(run):
     state = run.init()
-    there = copied(state)
+    there, here = copied(state), copied(state, on_device=False)
     assert all(isinstance(copy, jax.Array) for copy in there.values())
-    monkeypatch.setattr(checkpoint_files, "_has_room", lambda leaves: False)
-    here = copied(state)
     assert all(isinstance(copy, np.ndarray) for copy in here.values())
     jax.tree.map(np.testing.assert_array_equal, here, there)
+
+
+@pytest.mark.parametrize(
+    "free, has_room", [(None, False), (1.9, False), (2.1, True)], ids=["not told", "less", "more"]
+)
+def test_an_accelerator_has_room_for_two_copies_or_none_are_made_there(
+    free, has_room, run, monkeypatch
+):
+    """Told by what such a device would answer: there is none here."""
+    state = run.init()
+    assert checkpoint_files.has_room(state)  # as here
+    size = sum(leaf.nbytes for leaf in checkpoint_files._leaves(state).values())
+    told = {"peak_bytes_in_use": 5 * size, "bytes_limit": int((5 + (free or 0)) * size)}
+    device = types.SimpleNamespace(memory_stats=lambda: told if free else None)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jax, "local_devices", lambda: [device])
+    assert checkpoint_files.has_room(state) == has_room
 
 
 def test_training_goes_on_in_the_memory_of_a_state_while_it_is_saved(tmp_path, run):

@@ -13,13 +13,18 @@ from research.training import advance, early_stopping, evaluation, loop, setup
 from research.training.loop import Pace, Plan
 
 
-@hypothesis.given(st.integers(1, 300), *(st.floats(1, 400) for _ in range(3)))
-def test_the_plan_stops_at_every_rounded_multiple_and_at_the_end(total, log, evaluate, save):
-    plan, step, stops = Plan(total, log, evaluate, save), 0, []
+@hypothesis.given(
+    st.integers(1, 300), *(st.floats(1, 400) for _ in range(3)), st.sets(st.integers(1, 300))
+)
+def test_the_plan_stops_at_every_rounded_multiple_and_at_the_end(
+    total, log, evaluate, save, snapshots
+):
+    snapshots = tuple(step for step in snapshots if step <= total)
+    plan, step, stops = Plan(total, log, evaluate, save, snapshots), 0, []
     while step < total:
         step = plan.next_stop(step)
         stops.append(step)
-    wanted = {total}
+    wanted = {total, *snapshots}
     for every in (log, evaluate, save):
         wanted |= {round(k * every) for k in range(1, int(total / every) + 2)}
     assert stops == sorted(stop for stop in wanted if stop <= total)
@@ -29,17 +34,30 @@ def test_the_plan_stops_at_every_rounded_multiple_and_at_the_end(total, log, eva
 
     for stop in range(1, total + 1):
         assert plan.logs_at(stop) == (is_due(stop, log) or stop == total)
+        always = stop == total or stop in snapshots
         evaluates, saves = is_due(stop, evaluate), is_due(stop, save)
         # The more frequent of these two comes with the rarer one too; the rarer one alone.
-        assert plan.evaluates_at(stop) == (
-            evaluates or stop == total or (saves and evaluate <= save)
-        )
-        assert plan.saves_at(stop) == (saves or stop == total or (evaluates and save <= evaluate))
+        assert plan.evaluates_at(stop) == (always or evaluates or (saves and evaluate <= save))
+        assert plan.saves_at(stop) == (always or saves or (evaluates and save <= evaluate))
+        assert plan.may_return_to(stop) == (always or saves)
 
 
 def test_the_fifth_epoch_of_one_is_the_first_of_five():
     plan = Plan(1000, 10.17, 10.17, 5 * 10.17)
     assert plan.logs_at(51) and plan.saves_at(51)
+
+
+def test_without_a_validation_split_nothing_is_saved_for_an_evaluation(moons):
+    config = moons.config.copy_and_resolve_references()
+    config.duration, config.evaluate_every, config.checkpoint.every = (
+        "9 steps",
+        "4 steps",
+        "3 steps",
+    )
+    for validation, saves in ((0.0, [3, 6, 9]), (0.1, [3, 4, 6, 8, 9])):
+        config.data.validation = validation
+        plan = setup.from_config(config).plan()
+        assert [step for step in range(1, 10) if plan.saves_at(step)] == saves
 
 
 def test_the_pace_settles_at_half_a_second():
@@ -120,8 +138,8 @@ def test_init_is_abstract_too():
     assert jax.tree.map(np.shape, run.init()) == jax.tree.map(lambda leaf: leaf.shape, shapes)
 
 
-def test_the_device_has_its_next_steps_before_a_checkpoint_is_saved():
-    """Copies are taken between the two, for the next steps take the memory over."""
+def fit_moons(plan: Plan, advance_with) -> list:
+    """What happens in a loop that dispatches through `advance_with(program)`, up to an error."""
     config = default_config()
     config.data.name, config.duration = "moons", "15 steps"
     run = setup.from_config(config)
@@ -130,29 +148,69 @@ def test_the_device_has_its_next_steps_before_a_checkpoint_is_saved():
 
     def dispatched(state, steps):
         events.append(("advance", int(state.step)))
-        return program(state, steps)
+        return advance_with(program, state, steps)
 
-    loop.fit(
-        state,
-        Plan(15, 100, 10, 5),
-        advance=dispatched,
-        healthy=lambda state: True,
-        evaluate=evaluation.validation_evaluator(run, state),
-        copy=lambda state: int(state.step),
-        save=lambda step, copies, records: events.append(("save", step, copies, bool(records))),
-        write=lambda record: None,
-        progress=lambda *_: None,
-        interrupted=lambda: False,
-        pace=Pace(5),
-    )
-    assert events == [
+    def copied(state):
+        events.append(("copy", int(state.step)))
+        return int(state.step)
+
+    try:
+        loop.fit(
+            state,
+            plan,
+            advance=dispatched,
+            healthy=lambda state: True,
+            evaluate=evaluation.validation_evaluator(run, state),
+            copy=copied,
+            save=lambda step, copies, records: events.append(("save", step, copies, bool(records))),
+            write=lambda record: None,
+            progress=lambda *_: None,
+            interrupted=lambda: False,
+            pace=Pace(5),
+        )
+    except Exception as error:
+        events.append(error)
+    return events
+
+
+def test_the_device_has_its_next_steps_before_a_checkpoint_is_saved():
+    """Copies are taken before the steps that take the memory over, and may wait for the device: so
+    not before what came earlier was told.
+    """
+    assert fit_moons(Plan(15, 100, 10, 5), lambda program, *arguments: program(*arguments)) == [
         ("advance", 0),
+        ("copy", 5),
         ("advance", 5),
         ("save", 5, 5, False),
+        ("copy", 10),
         ("advance", 10),
         ("save", 10, 10, True),
+        ("copy", 15),
         ("save", 15, 15, True),
     ]
+
+
+def test_a_checkpoint_is_not_lost_with_the_steps_after_it():
+    """Neither where they cannot be taken, nor where they diverge."""
+    damaged = UserError("image 7 is damaged")
+
+    def fails(program, state, steps):
+        if state.step == 10:
+            raise damaged
+        return program(state, steps)
+
+    *events, error = fit_moons(Plan(15, 100, 10, 5), fails)
+    saves = [("save", 5, 5, False), ("save", 10, 10, True)]
+    assert [event for event in events if event[0] == "save"] == saves and error is damaged
+
+    def diverges(program, state, steps):
+        last = state.step == 10
+        state, metrics = program(state, steps)
+        return state, metrics | ({"first_nonfinite_step": 12} if last else {})
+
+    *events, error = fit_moons(Plan(15, 100, 10, 5), diverges)
+    assert [event for event in events if event[0] == "save"] == saves
+    assert isinstance(error, loop.Diverged)
 
 
 def test_a_run_that_is_stopped_early_tells_of_its_last_steps():
