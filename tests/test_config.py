@@ -29,6 +29,7 @@ def test_every_number_has_limits():
     [
         ("optimizer.learning_rate", -1.0, "out of range (allowed: at least 0)"),
         ("optimizer.learning_rate", float("nan"), "out of range"),
+        ("schedule.cycles", 1e40, "(allowed: at least 1, and finite in float32)"),
         ("model.dropout_rate", 1.0, "at least 0 and below 1"),
         ("batch_size", 0, "at least 1"),
         ("model.hidden", (64, 0), "at least 1"),

@@ -11,6 +11,8 @@ from research.config.limits import CHOICES, DURATIONS, LIMITS, PAIRS, TRACED
 from research.config.serialization import flatten
 from research.errors import UserError, unknown_name
 
+_LARGEST_FLOAT32 = 2.0**128 - 2.0**104  # programs take numbers as such: what is more is infinite
+
 
 def check_config(config: ConfigDict) -> None:
     """Refuses what can be refused before any work is done.
@@ -73,10 +75,10 @@ def check_values(
             if not isinstance(number, kinds) or isinstance(number, bool):
                 wanted = "a whole number" if kinds == (int,) else "a number"
                 raise UserError(f"config.{key} = {value!r} is not {wanted}")
-            if not low <= number < high:
-                raise UserError(
-                    f"config.{key} = {value!r} is out of range (allowed: {interval(low, high)})"
-                )
+            finite = abs(number) <= _LARGEST_FLOAT32
+            if not (low <= number < high and finite):
+                allowed = interval(low, high) + ("" if finite else ", and finite in float32")
+                raise UserError(f"config.{key} = {value!r} is out of range (allowed: {allowed})")
     for key, allowed in choices.items():
         if values[key] not in allowed:
             raise unknown_name(f"config.{key}", values[key], allowed)
