@@ -1,4 +1,4 @@
-"""PyTorch with the model compiled by `torch.compile`: into CUDA graphs, where there is a GPU."""
+"""PyTorch with the model compiled by `torch.compile`, in the mode that asks for CUDA graphs."""
 
 import functools
 

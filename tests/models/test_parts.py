@@ -21,7 +21,9 @@ def test_pooling_is_flaxs_and_so_are_its_gradients(window):
         def reference(x, flax=flax):
             return flax(x, (window, window), strides=(window, window))
 
-        np.testing.assert_allclose(ours(x), reference(x), rtol=1e-6, atol=1e-7)
+        # The greatest is one of them; a sum is rounded in its own order, also where it cancels.
+        rounding = {"rtol": 0, "atol": 0} if flax is nn.max_pool else {"rtol": 1e-6, "atol": 3e-8}
+        np.testing.assert_allclose(ours(x), reference(x), **rounding)
         got, want = (jax.grad(lambda x, f=f: jnp.sum(jnp.sin(f(x))))(x) for f in (ours, reference))
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
 
