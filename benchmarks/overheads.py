@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.contender_ours import setup_of
@@ -20,8 +21,9 @@ from benchmarks.workloads import WORKLOADS, make_data
 from research import platform
 from research.reporting.writers import MetricWriter
 from research.training import advance, checkpoints, divergence, loop
-from research.training.checkpoint_files import copied
+from research.training.copies import copied
 from research.training.digest import parameters_sha256
+from research.training.plan import Plan
 
 EVERY = 100  # steps between checkpoints, and between log points
 
@@ -47,9 +49,10 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, np.ndarray]:
     platform.enable_compilation_cache()
     workload = WORKLOADS[name]
     run = setup_of(workload.build_config(), *make_data(workload))
-    state = run.init()
-    advance_steps = advance.over_arrays(run, state)
-    healthy = jax.jit(divergence.healthy).lower(state).compile()
+    first = run.init()
+    again = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))  # each round's steps take one over
+    advance_steps = advance.over_arrays(run, first)
+    healthy = jax.jit(divergence.healthy).lower(first).compile()
     seconds: dict[str, list[tuple[float, float]]] = {}
     kinds = {
         "plain": (False, False, False),
@@ -60,8 +63,7 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     for number in range(-1, rounds):  # the first is not counted
         for kind in rng.permutation(list(kinds)):  # what one leaves behind, the next one pays for
-            state = run.init()
-            found = one_round(run, state, steps, advance_steps, healthy, *kinds[kind])
+            found = one_round(run, again(first), steps, advance_steps, healthy, *kinds[kind])
             if number >= 0:
                 seconds.setdefault(kind, []).append(found)
     return {kind: np.array(seconds[kind]) for kind in kinds}
@@ -69,7 +71,7 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, np.ndarray]:
 
 def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests):
     """Trains some steps by the trainer's own loop: seconds on the clock, and of all cores."""
-    plan = loop.Plan(steps, EVERY, EVERY, EVERY)
+    plan = Plan(steps, EVERY, EVERY, EVERY)
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
         with checkpoints.Checkpoints(workdir) as kept, MetricWriter(workdir, 0) as writer:

@@ -12,6 +12,24 @@ from research.errors import UserError
 QUICKLY = {"xla_backend_optimization_level": 1}
 
 
+def loop_options() -> dict[str, str]:
+    """Compiler options for a program that is a loop of a number of steps it is told.
+
+    On an NVIDIA GPU the whole loop becomes one CUDA graph, where XLA can put all that a step does
+    into one (no convolution so far); otherwise the host starts each kernel, and asks the device
+    after each step whether there is another one. What each may become is XLA's own choice by
+    default but for WHILE and CONDITIONAL. Elsewhere there are none, nor where XLA_FLAGS tell it.
+    """
+    import jax
+
+    flag = "xla_gpu_enable_command_buffer"
+    on_cuda = "cuda" in jax.local_devices()[0].client.platform_version
+    if not on_cuda or flag in os.environ.get("XLA_FLAGS", ""):
+        return {}
+    kinds = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+    return {flag: kinds}
+
+
 def physical_memory() -> int:
     """Bytes of this machine's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

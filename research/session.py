@@ -14,7 +14,7 @@ from research.reporting.voice import Voice
 from research.reporting.writers import MetricWriter, read_jsonl
 from research.training import (
     advance,
-    checkpoint_files,
+    copies,
     divergence,
     early_stopping,
     evaluation,
@@ -24,6 +24,7 @@ from research.training import (
     transfer,
 )
 from research.training.checkpoints import Checkpoints
+from research.training.plan import Plan
 from research.training.setup import Setup
 from research.training.state import TrainState
 
@@ -44,7 +45,7 @@ class Session:
     def __init__(
         self,
         run: Setup,
-        plan: loop.Plan,
+        plan: Plan,
         workdir: Path,
         checkpoints: Checkpoints,
         voice: Voice,
@@ -171,12 +172,12 @@ class Session:
             raise UserError(line)
         self._voice.warn(f"{line}; training goes on")
 
-    def _copied(self, state: TrainState) -> dict:
+    def _copied(self, state: TrainState) -> copies.Copies:
         if self._copies_on_device is None:
-            self._copies_on_device = checkpoint_files.has_room(state)
-        return checkpoint_files.copied(state, self._copies_on_device)
+            self._copies_on_device = copies.has_room(state)
+        return copies.copied(state, self._copies_on_device)
 
-    def _save(self, step: int, copies: dict, records: dict | None) -> None:
+    def _save(self, step: int, copied: copies.Copies, records: dict | None) -> None:
         config = self._run.config
         metadata = {
             "class_names": list(self._run.class_names),
@@ -186,7 +187,7 @@ class Session:
         record = records and records[early_stopping.deciding_split(config)]
         metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
         planned = self._plan.may_return_to(step)
-        self._checkpoints.save(config, copies, metadata, metrics, planned)
+        self._checkpoints.save(config, copied, metadata, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:
         return early_stopping.verdict(self._run.config, self._records, self._patience)

@@ -103,8 +103,8 @@ def program_to_go_on():
 
 def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
     """Ten steps from a checkpoint of another device count, in two pieces: the same bits as one."""
-    from research.training.checkpoint_files import copied
     from research.training.checkpoints import Checkpoints
+    from research.training.copies import copied
 
     run, steps = program_to_go_on()
 
@@ -126,13 +126,13 @@ def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
 def agree_on_what_is_there(folder: Path) -> None:
     """Processes that look at a folder while process 0 changes it: again and again, for a race."""
     from research.processes import agree, first
-    from research.training.checkpoint_files import copied
     from research.training.checkpoints import Checkpoints
+    from research.training.copies import copied
 
     run, _ = program_to_go_on()
     state = run.init()
 
-    def at(step: int) -> dict:
+    def at(step: int):
         return copied(state.replace(step=np.int32(step)))
 
     for number in range(30):

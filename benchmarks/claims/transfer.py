@@ -11,8 +11,8 @@ from research.config import default_config
 from research.data import sources
 from research.data.sources import Arrays
 from research.training import transfer
-from research.training.checkpoint_files import copied
 from research.training.checkpoints import Checkpoints
+from research.training.copies import copied
 
 TITLE = "Transfer learning"
 _LITTLE, _MUCH = 10, 500  # examples of each class

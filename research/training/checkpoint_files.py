@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import unflatten_dict
@@ -32,8 +31,7 @@ from ml_collections import ConfigDict
 from research import config as configuration
 from research import safetensors
 from research.errors import UserError
-from research.optimizers.masks import leaves_by_path
-from research.processes import first, is_parted, on_host
+from research.training.copies import Copies, named, saved_fields
 from research.training.digest import SEAL, sealed
 from research.training.state import TrainState
 
@@ -47,56 +45,8 @@ class Damaged(Exception):
     """What is wrong with a checkpoint, in one line."""
 
 
-def copied(state: TrainState, on_device: bool = True) -> dict[str, jax.Array | np.ndarray]:
-    """What of a state is saved, so that training may go on in its memory at once.
-
-    All processes call this; those that do not write get the step alone.
-
-    Args:
-      state: what is saved.
-      on_device: copies lie there, and nothing is waited for; else this returns when they are on the
-        host. Arrays of which other processes hold parts are on the host, and waited for, always.
-    """
-    leaves = _leaves(state)
-    gathered = on_host({name: leaf for name, leaf in leaves.items() if is_parted(leaf)})
-    if not first():
-        return _copies({"step": leaves["step"]})
-    here = {name: leaf for name, leaf in leaves.items() if name not in gathered}
-    return gathered | (_copies(here) if on_device else jax.device_get(here))
-
-
-def has_room(state: TrainState) -> bool:
-    """Whether the device has room for copies of a state beside all that was there so far at once.
-
-    For two: one may still be on its way to the host when the next is made.
-    """
-    if jax.default_backend() == "cpu":  # its memory is the host's, where they would be anyway
-        return True
-    used = jax.local_devices()[0].memory_stats() or {}
-    if not {"bytes_limit", "peak_bytes_in_use"} <= set(used):
-        return False
-    needed = 2 * sum(leaf.nbytes for leaf in _leaves(state).values())
-    return needed < used["bytes_limit"] - used["peak_bytes_in_use"]
-
-
-def _copies(leaves: dict[str, jax.Array]) -> dict[str, jax.Array]:
-    """Of arrays that every device holds alike, the copy of one is enough."""
-    whole, others = {}, {}
-    for name, leaf in leaves.items():
-        if isinstance(leaf, jax.Array) and leaf.is_fully_replicated:
-            whole[name] = leaf.addressable_data(0)
-        else:
-            others[name] = leaf
-    return _copy(whole) | (_copy(others) if others else {})
-
-
-@jax.jit
-def _copy(leaves: dict) -> dict:
-    return jax.tree.map(jnp.copy, leaves)  # a program would return what it was given as it is
-
-
-def write(folder: Path, copies: dict, metadata: dict[str, Any]) -> None:
-    """Makes the folder of a checkpoint, from what was `copied`, which it takes over and empties.
+def write(folder: Path, copies: Copies, metadata: dict[str, Any]) -> None:
+    """Makes the folder of a checkpoint, from copies, which it takes over.
 
     Raises:
       OSError: it cannot be written.
@@ -107,10 +57,8 @@ def write(folder: Path, copies: dict, metadata: dict[str, Any]) -> None:
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
-    arrays = jax.device_get(copies)
-    copies.clear()  # the device needs their memory
     ocp.Checkpointer(_Files(), multiprocessing_options=alone).save(
-        folder, args=_Content(arrays, metadata)
+        folder, args=_Content(copies.fetch(), metadata)
     )
 
 
@@ -226,15 +174,15 @@ def state_of(
       UserError: it has other shapes.
     """
     state = template(config_of(metadata, folder), metadata)
-    wanted = _leaves(state)
+    fields = saved_fields(state)
+    wanted = named(fields)
     if _shapes(wanted) != _shapes(arrays):
         raise UserError(
             f"{folder} holds a state of other shapes than the config and its data ask for: have "
             "the data changed?"
         )
     leaves = [_placed(arrays[name], leaf) for name, leaf in wanted.items()]
-    fields = jax.tree.unflatten(jax.tree.structure(_fields(state)), leaves)
-    return state.replace(**fields), metadata
+    return state.replace(**jax.tree.unflatten(jax.tree.structure(fields), leaves)), metadata
 
 
 def read_weights(folder: Path) -> dict:
@@ -255,20 +203,6 @@ def _content(path: Path) -> np.ndarray:
 def _to_disk(file: IO) -> None:
     file.flush()
     os.fsync(file.fileno())
-
-
-def _fields(state: TrainState) -> dict:
-    """The fields that are saved: hyper-parameters come from the config."""
-    fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
-    del fields["hyperparameters"]
-    return fields
-
-
-def _leaves(state: TrainState) -> dict[str, Any]:
-    leaves = leaves_by_path(_fields(state))
-    if len(leaves) < len(jax.tree.leaves(_fields(state))):
-        raise ValueError("two arrays of the state have one path: is there a '/' in a name?")
-    return leaves
 
 
 def _shapes(leaves: dict[str, Any]) -> dict[str, tuple]:

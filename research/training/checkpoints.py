@@ -20,6 +20,7 @@ from ml_collections import ConfigDict
 from research import processes
 from research.errors import UserError
 from research.training import checkpoint_files as files
+from research.training.copies import Copies
 from research.training.retention import Retention
 from research.training.state import TrainState
 
@@ -117,7 +118,7 @@ class Checkpoints:
     def save(
         self,
         config: ConfigDict,
-        copies: dict,
+        copies: Copies,
         metadata: dict[str, Any],
         metrics: dict[str, float] | None = None,
         planned: bool = True,
@@ -126,7 +127,7 @@ class Checkpoints:
 
         Args:
           config: kept whole in the metadata.
-          copies: what to save, `checkpoint_files.copied`; their 'step' names the checkpoint. They
+          copies: what to save, `copies.copied`; their step names the checkpoint. They
             are taken over.
           metadata: JSON values to keep along.
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
@@ -134,13 +135,13 @@ class Checkpoints:
         """
         metrics = metrics or {}
         self._wait()
-        self._saving = int(copies["step"])
+        self._saving = int(copies.step)
         self._retention.note(self._saving, planned, config, metrics)
         if processes.first():
             told = {"config": config.to_dict(), "metrics": metrics, "planned": planned}
             self._begun = self._thread.submit(self._write, copies, {**metadata, **told})
 
-    def _write(self, copies: dict, metadata: dict) -> None:
+    def _write(self, copies: Copies, metadata: dict) -> None:
         if not self._folder.is_dir():  # Orbax would make it anew
             raise FileNotFoundError(errno.ENOENT, "the folder is gone")
         files.write(self._path(self._saving), copies, metadata)

@@ -3,7 +3,8 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ from ml_collections import ConfigDict
 
 from research.training import executors
 from research.training.early_stopping import Verdict
+from research.training.plan import Plan
 from research.training.state import TrainState
 
 _DISPATCH_SECONDS = 0.5  # long enough to hide the dispatch, short enough for a live progress bar
@@ -34,71 +36,6 @@ def likely_cause(config: ConfigDict, step: int, learning_rate: float) -> str:
         scale = config.model.initializer_scale
         return f"weights or inputs are too large (config.model.initializer_scale = {scale})"
     return f"config.optimizer.learning_rate = {learning_rate:g} is too high"
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """When what happens, all in steps: at each multiple of an interval, and at the end.
-
-    Of evaluations and checkpoints, the more frequent ones come with each of the rarer ones too, not
-    the other way round: the best checkpoint is one of those that were evaluated, and more of either
-    cost no more of the other.
-
-    Intervals are at least 1 and need not be whole: multiples are rounded, not the interval, so that
-    the fifth of '1 epochs' and the first of '5 epochs' are one.
-    """
-
-    total_steps: int
-    log_every: float
-    evaluate_every: float
-    checkpoint_every: float
-    snapshots: Sequence[int] = ()  # steps whose checkpoints are kept to the end
-
-    def next_stop(self, step: int) -> int:
-        """The first step after this one at which anything happens."""
-        intervals = (self.log_every, self.evaluate_every, self.checkpoint_every)
-        multiples = (_next_multiple(every, step) for every in intervals)
-        snapshots = (snapshot for snapshot in self.snapshots if snapshot > step)
-        return min(self.total_steps, *multiples, *snapshots)
-
-    def logs_at(self, step: int) -> bool:
-        """Whether the training metrics since the last such point are written."""
-        return self._due(step, self.log_every)
-
-    def saves_at(self, step: int) -> bool:
-        """Whether a checkpoint is saved."""
-        with_evaluation = self.checkpoint_every <= self.evaluate_every
-        return self.may_return_to(step) or (
-            with_evaluation and self._due(step, self.evaluate_every)
-        )
-
-    def may_return_to(self, step: int) -> bool:
-        """Whether its checkpoint is one for a rollback.
-
-        Not if it is there for an evaluation alone: it may be a step away from the next one, and
-        what is behind the newest must lie well before it.
-        """
-        return self._due(step, self.checkpoint_every) or step in self.snapshots
-
-    def evaluates_at(self, step: int) -> bool:
-        """Whether the validation split is evaluated."""
-        with_checkpoint = self.checkpoint_every >= self.evaluate_every
-        return (
-            self._due(step, self.evaluate_every)
-            or (with_checkpoint and self._due(step, self.checkpoint_every))
-            or step in self.snapshots
-        )
-
-    def _due(self, step: int, every: float) -> bool:
-        return step in (_next_multiple(every, step - 1), self.total_steps)
-
-
-def _next_multiple(every: float, step: int) -> int:
-    """The first rounded multiple of an interval after a step."""
-    count = int(step / every)
-    while round(count * every) <= step:
-        count += 1
-    return round(count * every)
 
 
 @dataclasses.dataclass
@@ -170,6 +107,26 @@ def _demand_finite(dispatch: _Dispatch, metrics: dict, finite: bool) -> None:
         raise Diverged("gradients or parameters are", dispatch.step, since)
 
 
+class _Inline(Executor):
+    """Calls at once, in the thread that asks; so what is raised is raised there."""
+
+    def submit(self, function, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+def _dispatcher() -> Executor:
+    """Where steps are dispatched from.
+
+    A thread of its own: on a GPU, XLA holds it until a loop of a number of steps that it was only
+    told is almost over (BUILD_NOTES.md, Speed on GPU). Not with other processes: programs that all
+    of them take part in must start in one order everywhere, and where one of them cannot start its
+    steps, it must not wait for the others in anything else.
+    """
+    return ThreadPoolExecutor(1, "dispatch") if jax.process_count() == 1 else _Inline()
+
+
 def fit(
     state: TrainState,
     plan: Plan,
@@ -189,9 +146,8 @@ def fit(
     """Trains from the state's step to the plan's end.
 
     While the device works on one dispatch the results of the one before are fetched and saved, so
-    that it need not wait for Python but at an evaluation that may end the run. (Where the backend,
-    or another process, holds up the thread that dispatches, it waits all the same.) What a kill
-    costs is therefore all since the last checkpoint, and one dispatch.
+    that it need not wait for Python but at an evaluation that may end the run, and where there are
+    other processes. What a kill costs is therefore all since the last checkpoint, and one dispatch.
 
     Args:
       state: where to start; its buffers are donated.
@@ -268,31 +224,32 @@ def fit(
             saved = dispatch.step
         return enough
 
+    def dispatch(state: TrainState, step: int, steps: int) -> tuple:
+        """Some steps up to this one, and what is asked of the state they lead to."""
+        state, metrics = advance(state, steps)
+        evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
+        return state, metrics, healthy(state), evaluated
+
     previous = None
     saved = step
     enough = judge is not None and judge().enough
-    while step < plan.total_steps and not enough:
-        stop, steps = agree(interrupted(), pace.steps)
-        if stop:
-            break
-        steps = min(plan.next_stop(step) - step, steps)
-        try:
-            state, metrics = advance(state, steps)
+    with _dispatcher() as dispatcher:
+        while step < plan.total_steps and not enough:
+            stop, steps = agree(interrupted(), pace.steps)
+            if stop:
+                break
+            steps = min(plan.next_stop(step) - step, steps)
             step += steps
-            finite = healthy(state)
-            evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
-        except Exception:  # of a damaged image, say: what was there before is not lost with it
-            if previous and jax.process_count() == 1:  # the others may be in no such trouble
+            running = dispatcher.submit(dispatch, state, step, steps)
+            if previous:
                 settle(previous)
-            raise
-        if previous:
-            settle(previous)
-        copies = copy(state) if plan.saves_at(step) else None  # may wait for it
-        previous = _Dispatch(step, steps, metrics, finite, evaluated, copies)
-        if judge and evaluated:  # it decides whether there is a next one
-            enough = settle(previous)
-            previous = None
-            last = time.perf_counter()
+            state, metrics, finite, evaluated = running.result()
+            copies = copy(state) if plan.saves_at(step) else None  # may wait for it
+            previous = _Dispatch(step, steps, metrics, finite, evaluated, copies)
+            if judge and evaluated:  # it decides whether there is a next one
+                enough = settle(previous)
+                previous = None
+                last = time.perf_counter()
     if previous:
         settle(previous)
     if step < plan.total_steps and saved != step:

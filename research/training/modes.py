@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jax.sharding import PartitionSpec
 
-from research import batch_axis
+from research import batch_axis, platform
 from research.batch_axis import DATA
 
 
@@ -30,7 +30,7 @@ def jit(layout, function, arguments, shared, donated):
         out_shardings=(states, layout.copied),
         donate_argnums=donated,
     )
-    return program.lower(state, *others).compile()
+    return program.lower(state, *others).compile(platform.loop_options())
 
 
 def shard_map(layout, function, arguments, shared, donated):
@@ -43,7 +43,8 @@ def shard_map(layout, function, arguments, shared, donated):
         out_specs=PartitionSpec(),
         check_vma=False,  # its automatic sums would come on top of `batch_axis`'s
     )
-    return jax.jit(mapped, donate_argnums=donated).lower(*arguments).compile()
+    program = jax.jit(mapped, donate_argnums=donated).lower(*arguments)
+    return program.compile(platform.loop_options())
 
 
 def pmap(layout, function, arguments, shared, donated):

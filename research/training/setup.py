@@ -15,7 +15,7 @@ from research.errors import UserError
 from research.names import bind, resolve
 from research.training import checks, early_stopping, ensembles, hyperparameters
 from research.training.layout import Layout
-from research.training.loop import Plan
+from research.training.plan import Plan
 from research.training.state import TrainState, init_state
 
 _PROBE = 512  # examples that weights are fitted to, where they are

@@ -1,7 +1,7 @@
 """Chunks: so many lanes in one compiled program, on one device or some on each of several.
 
-A chunk's states are packed (`tuning/packing.py`), with the axis of its lanes first. On each device
-lanes go together (`vmap`), or one alone, and then by the program of `research.main`.
+A chunk's states are packed (`training/packing.py`), with the axis of its lanes first. On each
+device lanes go together (`vmap`), or one alone, and then by the program of `research.main`.
 """
 
 import os
@@ -15,10 +15,11 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from research import platform
 from research.training import executors
+from research.training.packing import Packing
 from research.tuning import lane
 from research.tuning.folds import Folds
-from research.tuning.packing import Packing
 
 LANES = "lanes"
 _FAR = np.int32(2**31 - 1)
@@ -108,7 +109,8 @@ class Chunks:
             for name, size in self._sizes.items()
         }
         jitted = jax.jit(function, out_shardings=self._along, donate_argnums=0)
-        self.program = jitted.lower(states, count, arrays, count).compile()
+        program = jitted.lower(states, count, arrays, count)
+        self.program = program.compile(platform.loop_options())
         cores = os.cpu_count() if jax.default_backend() == "cpu" else 1
         self._threads = ThreadPoolExecutor(cores)
 

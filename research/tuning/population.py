@@ -20,12 +20,12 @@ from ml_collections import ConfigDict
 from research import platform
 from research.names import resolve
 from research.training.loop import mean
+from research.training.packing import Packing
 from research.tuning import cohort, lane, lane_modes
 from research.tuning import folds as cross_validation
 from research.tuning.chunks import LANES, Chunks, taken
 from research.tuning.cohort import bytes_of
 from research.tuning.costs import Estimate
-from research.tuning.packing import Packing
 from research.tuning.slots import Occupant, Parked, Report
 
 # From so much training on, in times of the compilation so far, other sizes of a chunk are compiled

@@ -1,5 +1,7 @@
 """Preprocessing against float64 references, and that it sees train alone, all of it, once."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -238,15 +240,15 @@ def test_a_fit_in_chunks_of_any_size_is_the_fit_of_the_whole(name, size):
 
 def test_a_fit_reads_its_data_once_and_a_chunk_at_a_time():
     """From disk as from memory: all examples, in order, none held longer than needed."""
-    seen = []
 
-    def read(number):
+    def read_into(seen: list, number: int):
         seen.append(number)
         return BYTES[number], 0
 
-    records = Records(read, np.arange(40), BYTES.shape[1:], 1, "test")
     for scheme in SCHEMES.values():
-        seen.clear()
+        seen = []  # of its own: what `none` leaves may still be read when the next one begins
+        read = functools.partial(read_into, seen)
+        records = Records(read, np.arange(40), BYTES.shape[1:], 1, "test")
         found = scheme(chunk.inputs for chunk in stream.chunks(records, 7))
         assert sorted(seen) == list(range(40)) or scheme.func is preprocessing.none
         arrays = Arrays(BYTES, np.zeros(40, np.int32))

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import json
 import shutil
-import types
 
 import jax
 import numpy as np
@@ -15,8 +14,8 @@ from safetensors.numpy import load_file
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
 from research.training import checkpoint_files, setup
-from research.training.checkpoint_files import copied
 from research.training.checkpoints import Checkpoints
+from research.training.copies import copied
 from research.training.digest import parameters_sha256, sealed, tree_sha256
 from research.training.fitted import fitted_before
 
@@ -56,31 +55,6 @@ def test_what_is_restored_is_what_was_saved(tmp_path, run):
     jax.tree.map(np.testing.assert_array_equal, restored, at(state, 5))
     assert metadata["class_names"] == ["a", "b"] and not warnings
     assert metadata["config"] == json.loads(run.config.to_json_best_effort())
-
-
-def test_copies_on_the_host_are_those_on_the_device(run):
-    state = run.init()
-    there, here = copied(state), copied(state, on_device=False)
-    assert all(isinstance(copy, jax.Array) for copy in there.values())
-    assert all(isinstance(copy, np.ndarray) for copy in here.values())
-    jax.tree.map(np.testing.assert_array_equal, here, there)
-
-
-@pytest.mark.parametrize(
-    "free, has_room", [(None, False), (1.9, False), (2.1, True)], ids=["not told", "less", "more"]
-)
-def test_an_accelerator_has_room_for_two_copies_or_none_are_made_there(
-    free, has_room, run, monkeypatch
-):
-    """Told by what such a device would answer: there is none here."""
-    state = run.init()
-    assert checkpoint_files.has_room(state)  # as here
-    size = sum(leaf.nbytes for leaf in checkpoint_files._leaves(state).values())
-    told = {"peak_bytes_in_use": 5 * size, "bytes_limit": int((5 + (free or 0)) * size)}
-    device = types.SimpleNamespace(memory_stats=lambda: told if free else None)
-    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    monkeypatch.setattr(jax, "local_devices", lambda: [device])
-    assert checkpoint_files.has_room(state) == has_room
 
 
 def test_training_goes_on_in_the_memory_of_a_state_while_it_is_saved(tmp_path, run):
@@ -247,7 +221,7 @@ def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
 def test_names_that_make_one_path_are_refused(tmp_path, run):
     state = run.init()
     both = {"a/b": np.zeros(1), "a": {"b": np.ones(1)}}
-    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="have one path"):
+    with pytest.raises(UserError, match="have one path"), Checkpoints(tmp_path) as checkpoints:
         checkpoints.save(run.config, copied(state.replace(params=both)), {})
 
 

@@ -12,8 +12,9 @@ import pytest
 from research.config import default_config
 from research.errors import UserError
 from research.training import setup
-from research.training.checkpoint_files import Damaged, copied
+from research.training.checkpoint_files import Damaged
 from research.training.checkpoints import Checkpoints
+from research.training.copies import copied
 from research.training.digest import sealed
 
 

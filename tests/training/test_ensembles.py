@@ -12,8 +12,8 @@ from research.data.sources import Records
 from research.errors import UserError
 from research.optimizers import learning_rate
 from research.training import advance, ensembles, evaluation, executors, lanes, loop, setup
-from research.training.checkpoint_files import copied
 from research.training.checkpoints import Checkpoints
+from research.training.copies import copied
 
 STEPS = 6
 

@@ -1,4 +1,6 @@
-"""When things happen, how many steps are dispatched, and evaluation's count."""
+"""In which order things happen, how many steps are dispatched, and evaluation's count."""
+
+import threading
 
 import hypothesis
 import jax
@@ -10,54 +12,8 @@ from research.config import default_config
 from research.data.feed import padded_batches
 from research.errors import UserError
 from research.training import advance, early_stopping, evaluation, loop, setup
-from research.training.loop import Pace, Plan
-
-
-@hypothesis.given(
-    st.integers(1, 300), *(st.floats(1, 400) for _ in range(3)), st.sets(st.integers(1, 300))
-)
-def test_the_plan_stops_at_every_rounded_multiple_and_at_the_end(
-    total, log, evaluate, save, snapshots
-):
-    snapshots = tuple(step for step in snapshots if step <= total)
-    plan, step, stops = Plan(total, log, evaluate, save, snapshots), 0, []
-    while step < total:
-        step = plan.next_stop(step)
-        stops.append(step)
-    wanted = {total, *snapshots}
-    for every in (log, evaluate, save):
-        wanted |= {round(k * every) for k in range(1, int(total / every) + 2)}
-    assert stops == sorted(stop for stop in wanted if stop <= total)
-
-    def is_due(stop: int, every: float) -> bool:
-        return any(round(k * every) == stop for k in range(1, total + 1))
-
-    for stop in range(1, total + 1):
-        assert plan.logs_at(stop) == (is_due(stop, log) or stop == total)
-        always = stop == total or stop in snapshots
-        evaluates, saves = is_due(stop, evaluate), is_due(stop, save)
-        # The more frequent of these two comes with the rarer one too; the rarer one alone.
-        assert plan.evaluates_at(stop) == (always or evaluates or (saves and evaluate <= save))
-        assert plan.saves_at(stop) == (always or saves or (evaluates and save <= evaluate))
-        assert plan.may_return_to(stop) == (always or saves)
-
-
-def test_the_fifth_epoch_of_one_is_the_first_of_five():
-    plan = Plan(1000, 10.17, 10.17, 5 * 10.17)
-    assert plan.logs_at(51) and plan.saves_at(51)
-
-
-def test_without_a_validation_split_nothing_is_saved_for_an_evaluation(moons):
-    config = moons.config.copy_and_resolve_references()
-    config.duration, config.evaluate_every, config.checkpoint.every = (
-        "9 steps",
-        "4 steps",
-        "3 steps",
-    )
-    for validation, saves in ((0.0, [3, 6, 9]), (0.1, [3, 4, 6, 8, 9])):
-        config.data.validation = validation
-        plan = setup.from_config(config).plan()
-        assert [step for step in range(1, 10) if plan.saves_at(step)] == saves
+from research.training.loop import Pace
+from research.training.plan import Plan
 
 
 def test_the_pace_settles_at_half_a_second():
@@ -139,20 +95,31 @@ def test_init_is_abstract_too():
 
 
 def fit_moons(plan: Plan, advance_with) -> list:
-    """What happens in a loop that dispatches through `advance_with(program)`, up to an error."""
+    """What happens in a loop that dispatches through `advance_with(program)`, up to an error.
+
+    Saving waits until the next steps are dispatched: another order is told as a TimeoutError.
+    """
     config = default_config()
     config.data.name, config.duration = "moons", "15 steps"
     run = setup.from_config(config)
     state, events = run.init(), []
     program = advance.over_arrays(run, state)
+    at = {step: threading.Event() for step in range(0, 15, 5)}
 
     def dispatched(state, steps):
-        events.append(("advance", int(state.step)))
+        step = int(state.step)
+        events.append(("advance", step))
+        at[step].set()
         return advance_with(program, state, steps)
 
     def copied(state):
         events.append(("copy", int(state.step)))
         return int(state.step)
+
+    def save(step, copies, records):
+        if step in at and not at[step].wait(timeout=20):
+            raise TimeoutError
+        events.append(("save", step, copies, bool(records)))
 
     try:
         loop.fit(
@@ -162,7 +129,7 @@ def fit_moons(plan: Plan, advance_with) -> list:
             healthy=lambda state: True,
             evaluate=evaluation.validation_evaluator(run, state),
             copy=copied,
-            save=lambda step, copies, records: events.append(("save", step, copies, bool(records))),
+            save=save,
             write=lambda record: None,
             progress=lambda *_: None,
             interrupted=lambda: False,

@@ -12,8 +12,8 @@ from research.errors import UserError
 from research.optimizers.masks import by_pattern, layer_depths
 from research.optimizers.multipliers import multipliers, never_trained
 from research.training import hyperparameters, setup
-from research.training.checkpoint_files import copied
 from research.training.checkpoints import Checkpoints
+from research.training.copies import copied
 from research.training.recalibration import recalibrate
 from research.training.step import make_train_step
 from research.training.transfer import start_from

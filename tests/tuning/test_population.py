@@ -8,21 +8,18 @@ import re
 import subprocess
 import sys
 
-import hypothesis
 import jax
 import jax.monitoring
 import lanes_worker
 import numpy as np
 import pytest
 from conftest import ROOT
-from hypothesis import strategies as st
 
 from research.config import default_config
 from research.errors import UserError
 from research.training import advance, evaluation, loop, setup
 from research.tuning import folds, results
 from research.tuning.config import default_search
-from research.tuning.packing import Packing
 from research.tuning.population import Population, of_one_search
 from research.tuning.trials import STOPPED, Proposal, Trial
 
@@ -217,25 +214,6 @@ def test_lanes_of_folds_are_runs_alone_on_their_rows(mode):
             assert report.train_loss[lane] == pytest.approx(want, rel=1e-4)
             assert report.validation_loss[lane] == pytest.approx(record["loss"], rel=1e-4)
             assert report.validation_accuracy[lane] == record["accuracy"]
-
-
-@hypothesis.settings(deadline=None, max_examples=30)
-@hypothesis.given(
-    st.lists(
-        st.tuples(
-            st.lists(st.integers(0, 3), max_size=3), st.sampled_from(["float32", "int32", "bool"])
-        ),
-        min_size=1,
-    )
-)
-def test_packing_and_back_is_nothing(leaves):
-    random = np.random.default_rng(0)
-    tree = [random.normal(size=shape).astype(dtype) for shape, dtype in leaves]
-    packing = Packing(tree)
-    vectors = packing.pack(tree)
-    assert {name: len(vector) for name, vector in vectors.items()} == packing.sizes
-    same(packing.unpack(vectors), tree)
-    same({name: np.asarray(of) for name, of in jax.jit(packing.pack)(tree).items()}, vectors)
 
 
 def test_auto_takes_one_of_the_sizes_and_trains():
