@@ -82,7 +82,7 @@ def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests)
                 return copied(state) if saves else None
 
             def save(step, copies, records):
-                kept.save(run.config, copies, {})
+                kept.save(step, run.config, copies, {})
 
             started, worked = time.perf_counter(), time.process_time()
             loop.fit(

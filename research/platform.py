@@ -16,9 +16,9 @@ def loop_options() -> dict[str, str]:
     """Compiler options for a program that is a loop of a number of steps it is told.
 
     On an NVIDIA GPU the whole loop becomes one CUDA graph, where XLA can put all that a step does
-    into one (no convolution so far); otherwise the host starts each kernel, and asks the device
-    after each step whether there is another one. What each may become is XLA's own choice by
-    default but for WHILE and CONDITIONAL. Elsewhere there are none, nor where XLA_FLAGS tell it.
+    into one; otherwise the host starts each kernel, and asks the device after each step whether
+    there is another one. What may go into a graph is XLA's own list, as of jax 0.11, and WHILE:
+    an option cannot add to it. Elsewhere there are none, nor where XLA_FLAGS say it.
     """
     import jax
 
@@ -26,7 +26,7 @@ def loop_options() -> dict[str, str]:
     on_cuda = "cuda" in jax.local_devices()[0].client.platform_version
     if not on_cuda or flag in os.environ.get("XLA_FLAGS", ""):
         return {}
-    kinds = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,WHILE,CONDITIONAL"
+    kinds = "FUSION,CUBLAS,CUBLASLT,CUSTOM_CALL,CUDNN,DYNAMIC_SLICE_FUSION,CONDITIONAL,WHILE"
     return {flag: kinds}
 
 

@@ -187,7 +187,7 @@ class Session:
         record = records and records[early_stopping.deciding_split(config)]
         metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
         planned = self._plan.may_return_to(step)
-        self._checkpoints.save(config, copied, metadata, metrics, planned)
+        self._checkpoints.save(step, config, copied, metadata, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:
         return early_stopping.verdict(self._run.config, self._records, self._patience)

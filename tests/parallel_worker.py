@@ -66,15 +66,21 @@ def train(config) -> tuple[dict[str, np.ndarray], str]:
     """Two dispatches, then an evaluation: numbers by name, and the program's text."""
     import jax
 
+    from research import processes
     from research.optimizers.masks import path_name
     from research.training import advance, evaluation, setup
+    from research.training.copies import copied
 
     run = setup.from_config(config)
     run.layout.check_batch(config)
     state = run.init()
     program, data = advance.resident_program(run, state)
     state, first = program(state, data, np.int32(3))
-    state, second = program(state, data, np.int32(STEPS - 3))
+    copies, wanted = copied(state), weights(state)
+    state, second = program(state, data, np.int32(STEPS - 3))  # in the memory of what was copied
+    kept = copies.fetch()
+    for name in wanted if processes.first() else ():
+        np.testing.assert_array_equal(kept[name], wanted[name])
     result = evaluation.evaluate(config, run.classes, state, run.validation)
     found = weights(state)
     found["training loss"] = np.asarray(first["loss"] + second["loss"])
@@ -115,7 +121,7 @@ def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
     start = restored(source) if source else run.init()
     state, _ = steps(start, STEPS // 2)
     with Checkpoints(target) as checkpoints:
-        checkpoints.save(run.config, copied(state), {})
+        checkpoints.save(int(state.step), run.config, copied(state), {})
     found = weights(steps(restored(target), STEPS // 2)[0])
     whole = weights(steps(restored(source) if source else run.init(), STEPS)[0])
     for name in whole:
@@ -139,9 +145,9 @@ def agree_on_what_is_there(folder: Path) -> None:
         place = folder / str(number)
         with Checkpoints(place) as checkpoints:
             for step in (1, 2, 3):
-                checkpoints.save(run.config, at(step), {"rollbacks": 0})
+                checkpoints.save(step, run.config, at(step), {"rollbacks": 0})
             assert checkpoints.return_to(1) == 2
-            checkpoints.save(run.config, at(3), {"rollbacks": 1})
+            checkpoints.save(3, run.config, at(3), {"rollbacks": 1})
         if first():
             (place / "checkpoints" / "3" / "metadata.json").unlink()
         agree(False, 0)

@@ -113,7 +113,8 @@ def _pretrained(folder: Path) -> Path:
     run = folder / "run"
     run.mkdir()
     with Checkpoints(run) as checkpoints:
-        checkpoints.save(net.run.config, copied(state), {"class_names": list(net.run.class_names)})
+        metadata = {"class_names": list(net.run.class_names)}
+        checkpoints.save(int(state.step), net.run.config, copied(state), metadata)
     return run
 
 

@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from research import config as configuration
 from research import safetensors
 from research.errors import UserError
-from research.training.copies import Copies, named, saved_fields
+from research.training.copies import Copies, saved_fields, saved_leaves
 from research.training.digest import SEAL, sealed
 from research.training.state import TrainState
 
@@ -174,15 +174,15 @@ def state_of(
       UserError: it has other shapes.
     """
     state = template(config_of(metadata, folder), metadata)
-    fields = saved_fields(state)
-    wanted = named(fields)
+    wanted = saved_leaves(state)
     if _shapes(wanted) != _shapes(arrays):
         raise UserError(
             f"{folder} holds a state of other shapes than the config and its data ask for: have "
             "the data changed?"
         )
     leaves = [_placed(arrays[name], leaf) for name, leaf in wanted.items()]
-    return state.replace(**jax.tree.unflatten(jax.tree.structure(fields), leaves)), metadata
+    structure = jax.tree.structure(saved_fields(state))
+    return state.replace(**jax.tree.unflatten(structure, leaves)), metadata
 
 
 def read_weights(folder: Path) -> dict:

@@ -117,6 +117,7 @@ class Checkpoints:
 
     def save(
         self,
+        step: int,
         config: ConfigDict,
         copies: Copies,
         metadata: dict[str, Any],
@@ -126,16 +127,16 @@ class Checkpoints:
         """Starts to save, once the save before has ended.
 
         Args:
+          step: names the checkpoint.
           config: kept whole in the metadata.
-          copies: what to save, `copies.copied`; their step names the checkpoint. They
-            are taken over.
+          copies: what to save, `copies.copied`; they are taken over.
           metadata: JSON values to keep along.
           metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
           planned: a rollback may return to it: every run of this config saves there.
         """
         metrics = metrics or {}
         self._wait()
-        self._saving = int(copies.step)
+        self._saving = step
         self._retention.note(self._saving, planned, config, metrics)
         if processes.first():
             told = {"config": config.to_dict(), "metrics": metrics, "planned": planned}

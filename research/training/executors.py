@@ -10,8 +10,6 @@ from research.data.shuffle import batch_epochs, batch_indices
 # In the metrics of a dispatch: no step had a loss that is not finite.
 NEVER = 2**31 - 1
 _ZERO_SUMS = {"loss": 0.0, "correct": 0, "count": 0}
-# How two parts of a run join, where that is not a sum.
-_JOINS = {"first_nonfinite_step": jnp.minimum, "learning_rate": lambda earlier, later: later}
 
 
 def resident(
@@ -101,6 +99,8 @@ def with_finite_check(sums: dict, step) -> dict:
     return {**sums, "first_nonfinite_step": jnp.where(jnp.isfinite(sums["loss"]), NEVER, step)}
 
 
-def add(a: dict, b: dict) -> dict:
-    """Joins the metrics of two parts of a run, the earlier one first."""
-    return {name: _JOINS.get(name, jnp.add)(a[name], b[name]) for name in a}
+def add(a: dict, b: dict, xp=jnp) -> dict:
+    """Joins the metrics of two parts of a run, the earlier one first; with NumPy, on the host."""
+    # Where that is not a sum.
+    joins = {"first_nonfinite_step": xp.minimum, "learning_rate": lambda earlier, later: later}
+    return {name: joins.get(name, xp.add)(a[name], b[name]) for name in a}

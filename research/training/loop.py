@@ -64,7 +64,7 @@ class _Dispatch:
     metrics: Any
     finite: Any
     evaluated: dict[str, Any] | None  # sums, by the name of the split
-    copies: Any  # of the state, where it is to be saved
+    copies: Any = None  # of the state, where it is to be saved
 
 
 class _Window:
@@ -76,7 +76,7 @@ class _Window:
 
     def add(self, metrics: dict, seconds: float) -> None:
         """Takes in the sums of a dispatch that took so long."""
-        self.sums = executors.add(self.sums, metrics) if self.sums else metrics
+        self.sums = executors.add(self.sums, metrics, np) if self.sums else metrics
         self._seconds += seconds
 
     def close(self, dispatch: _Dispatch) -> dict:
@@ -152,7 +152,8 @@ def fit(
     Args:
       state: where to start; its buffers are donated.
       plan: when to log, evaluate, save and stop.
-      advance: runs some steps in one dispatch; returns sums as `executors.resident` does.
+      advance: runs some steps in one dispatch; returns sums as `executors.resident` does. Like
+        `healthy` and `evaluate` it is called in another thread, but one of them at a time.
       healthy: whether a state is finite; asked after every dispatch.
       evaluate: sums over the validation split, {'validation': ..., and others}; None where there
         is none.
@@ -224,11 +225,11 @@ def fit(
             saved = dispatch.step
         return enough
 
-    def dispatch(state: TrainState, step: int, steps: int) -> tuple:
+    def dispatched(state: TrainState, step: int, steps: int) -> tuple[TrainState, _Dispatch]:
         """Some steps up to this one, and what is asked of the state they lead to."""
         state, metrics = advance(state, steps)
         evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
-        return state, metrics, healthy(state), evaluated
+        return state, _Dispatch(step, steps, metrics, healthy(state), evaluated)
 
     previous = None
     saved = step
@@ -240,13 +241,13 @@ def fit(
                 break
             steps = min(plan.next_stop(step) - step, steps)
             step += steps
-            running = dispatcher.submit(dispatch, state, step, steps)
+            running = dispatcher.submit(dispatched, state, step, steps)
             if previous:
                 settle(previous)
-            state, metrics, finite, evaluated = running.result()
-            copies = copy(state) if plan.saves_at(step) else None  # may wait for it
-            previous = _Dispatch(step, steps, metrics, finite, evaluated, copies)
-            if judge and evaluated:  # it decides whether there is a next one
+            state, previous = running.result()
+            if plan.saves_at(step):
+                previous.copies = copy(state)  # may wait for it
+            if judge and previous.evaluated:  # it decides whether there is a next one
                 enough = settle(previous)
                 previous = None
                 last = time.perf_counter()

@@ -43,8 +43,7 @@ def shard_map(layout, function, arguments, shared, donated):
         out_specs=PartitionSpec(),
         check_vma=False,  # its automatic sums would come on top of `batch_axis`'s
     )
-    program = jax.jit(mapped, donate_argnums=donated).lower(*arguments)
-    return program.compile(platform.loop_options())
+    return jax.jit(mapped, donate_argnums=donated).lower(*arguments).compile()
 
 
 def pmap(layout, function, arguments, shared, donated):

@@ -15,7 +15,6 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from research import platform
 from research.training import executors
 from research.training.packing import Packing
 from research.tuning import lane
@@ -109,8 +108,7 @@ class Chunks:
             for name, size in self._sizes.items()
         }
         jitted = jax.jit(function, out_shardings=self._along, donate_argnums=0)
-        program = jitted.lower(states, count, arrays, count)
-        self.program = program.compile(platform.loop_options())
+        self.program = jitted.lower(states, count, arrays, count).compile()
         cores = os.cpu_count() if jax.default_backend() == "cpu" else 1
         self._threads = ThreadPoolExecutor(cores)
 

@@ -37,7 +37,7 @@ def save(workdir, run, steps, accuracies=None):
         for number, step in enumerate(steps):
             metrics = {"validation_accuracy": accuracies[number]} if accuracies else None
             checkpoints.save(
-                run.config, copied(at(state, step)), {"class_names": ["a", "b"]}, metrics
+                step, run.config, copied(at(state, step)), {"class_names": ["a", "b"]}, metrics
             )
     return state
 
@@ -62,7 +62,7 @@ def test_training_goes_on_in_the_memory_of_a_state_while_it_is_saved(tmp_path, r
     first = go_on(run.init())
     wanted = jax.tree.map(np.array, first.params)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(run.config, copied(first), {})
+        checkpoints.save(1, run.config, copied(first), {})
         state = first
         for _ in range(100):
             state = go_on(state)
@@ -190,7 +190,7 @@ def test_what_cannot_be_deleted_is_saved_all_the_same(tmp_path, run, monkeypatch
             if step == 4:
                 patched.undo()
             metrics = {"validation_accuracy": 0.9 if step == 3 else 0.1}
-            checkpoints.save(run.config, copied(at(state, step)), {}, metrics)
+            checkpoints.save(step, run.config, copied(at(state, step)), {}, metrics)
             checkpoints._wait()
         assert checkpoints.steps() == [3, 4, 5] and checkpoints.find("best") == 3
 
@@ -212,7 +212,7 @@ def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
     state = run.init()
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
-            checkpoints.save(run.config, copied(at(state, step)), {})
+            checkpoints.save(step, run.config, copied(at(state, step)), {})
         checkpoints._wait()
         damage(tmp_path / "checkpoints" / "2", "metadata")
         assert checkpoints.return_to(0) == 1 and checkpoints.steps() == [1]
@@ -221,8 +221,8 @@ def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
 def test_names_that_make_one_path_are_refused(tmp_path, run):
     state = run.init()
     both = {"a/b": np.zeros(1), "a": {"b": np.ones(1)}}
-    with pytest.raises(UserError, match="have one path"), Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(run.config, copied(state.replace(params=both)), {})
+    with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="have one path"):
+        checkpoints.save(1, run.config, copied(state.replace(params=both)), {})
 
 
 def test_weights_do_not_hold_the_whole_file(tmp_path, run):
@@ -305,7 +305,7 @@ def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
     assert fitted_before(tmp_path, run.config) is None
     with Checkpoints(tmp_path) as checkpoints:
         for step, saved in ((1, state.replace(preprocessing=other)), (2, state)):
-            checkpoints.save(run.config, copied(saved.replace(step=np.int32(step))), {})
+            checkpoints.save(step, run.config, copied(saved.replace(step=np.int32(step))), {})
     found = fitted_before(tmp_path, run.config)
     jax.tree.map(np.testing.assert_array_equal, found, run.statistics)
     damage(tmp_path / "checkpoints" / "2", "flipped")

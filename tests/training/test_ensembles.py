@@ -176,7 +176,7 @@ def test_a_population_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
     program = advance.over_arrays(run, template)
     half, _ = program(run.init(), 3)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(run.config, copied(half), {})
+        checkpoints.save(3, run.config, copied(half), {})
     whole, _ = program(half, 3)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         restored, _ = checkpoints.restore(lambda *_: template, 3)
@@ -217,9 +217,9 @@ def test_snapshots_stay_and_one_that_is_damaged_is_left_out(tmp_path):
     state = run.init()
     with Checkpoints(tmp_path, snapshots=(2, 4)) as checkpoints:
         for step in range(1, 8):
-            checkpoints.save(run.config, copied(state.replace(step=np.int32(step))), {})
+            checkpoints.save(step, run.config, copied(state.replace(step=np.int32(step))), {})
     with Checkpoints(tmp_path, snapshots=(2, 4)) as checkpoints:  # and after a resume
-        checkpoints.save(run.config, copied(state.replace(step=np.int32(8))), {})
+        checkpoints.save(8, run.config, copied(state.replace(step=np.int32(8))), {})
     (tmp_path / "checkpoints" / "4" / "metadata.json").write_text("{}")
     told = []
     with Checkpoints(tmp_path, read_only=True) as checkpoints:

@@ -1,6 +1,7 @@
 """In which order things happen, how many steps are dispatched, and evaluation's count."""
 
 import threading
+import types
 
 import hypothesis
 import jax
@@ -12,6 +13,7 @@ from research.config import default_config
 from research.data.feed import padded_batches
 from research.errors import UserError
 from research.training import advance, early_stopping, evaluation, loop, setup
+from research.training.executors import no_metrics
 from research.training.loop import Pace
 from research.training.plan import Plan
 
@@ -157,6 +159,47 @@ def test_the_device_has_its_next_steps_before_a_checkpoint_is_saved():
     ]
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_thread_of_its_own_is_held_by_the_backend_unless_there_are_other_processes(
+    processes, monkeypatch
+):
+    """What came before is saved while that thread is held."""
+    main, events, saved = threading.current_thread(), [], threading.Event()
+    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    metrics = jax.device_get(no_metrics()) | {"count": 1}
+
+    def advance(state, steps):
+        alone = threading.current_thread() is not main
+        if alone and state.step == 5 and not saved.wait(timeout=20):
+            raise TimeoutError
+        events.append((state.step, alone))
+        return types.SimpleNamespace(step=state.step + steps), metrics
+
+    loop.fit(
+        types.SimpleNamespace(step=0),
+        Plan(10, 100, 100, 5),
+        advance=advance,
+        healthy=lambda state: True,
+        evaluate=None,
+        copy=lambda state: state.step,
+        save=lambda *_: saved.set(),
+        write=lambda record: None,
+        progress=lambda *_: None,
+        interrupted=lambda: False,
+        pace=Pace(5),
+    )
+    assert events == [(0, processes == 1), (5, processes == 1)]
+
+
+def test_what_a_window_adds_up_stays_on_the_host():
+    """On the device it would wait for the steps that are on their way."""
+    window, metrics = loop._Window(), jax.device_get(no_metrics()) | {"learning_rate": np.ones(3)}
+    for first_bad in (9, 4):
+        window.add(metrics | {"count": np.int32(2), "first_nonfinite_step": first_bad}, 0.1)
+    assert not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(window.sums))
+    assert window.sums["count"] == 4 and window.sums["first_nonfinite_step"] == 4
+
+
 def test_a_checkpoint_is_not_lost_with_the_steps_after_it():
     """Neither where they cannot be taken, nor where they diverge."""
     damaged = UserError("image 7 is damaged")
@@ -170,14 +213,16 @@ def test_a_checkpoint_is_not_lost_with_the_steps_after_it():
     saves = [("save", 5, 5, False), ("save", 10, 10, True)]
     assert [event for event in events if event[0] == "save"] == saves and error is damaged
 
-    def diverges(program, state, steps):
-        last = state.step == 10
-        state, metrics = program(state, steps)
-        return state, metrics | ({"first_nonfinite_step": 12} if last else {})
+    for before in (5, 10):  # with other steps on their way, and at the end
 
-    *events, error = fit_moons(Plan(15, 100, 10, 5), diverges)
-    assert [event for event in events if event[0] == "save"] == saves
-    assert isinstance(error, loop.Diverged)
+        def diverges(program, state, steps, before=before):
+            bad = {"first_nonfinite_step": before + 2} if state.step == before else {}
+            state, metrics = program(state, steps)
+            return state, metrics | bad
+
+        *events, error = fit_moons(Plan(15, 100, 10, 5), diverges)
+        assert [event for event in events if event[0] == "save"] == saves[: before // 5]
+        assert isinstance(error, loop.Diverged) and error.step == before + 2
 
 
 def test_a_run_that_is_stopped_early_tells_of_its_last_steps():

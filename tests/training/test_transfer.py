@@ -51,7 +51,7 @@ def source(tmp_path_factory):
         step=jnp.int32(20),
     )
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(run.config, copied(state), {"class_names": list(run.class_names)})
+        checkpoints.save(20, run.config, copied(state), {"class_names": list(run.class_names)})
     return workdir, state
 
 
