@@ -81,7 +81,7 @@ def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests)
                     parameters_sha256(state)
                 return copied(state) if saves else None
 
-            def save(step, copies, records):
+            def save(step, copies, records, window):
                 kept.save(step, run.config, copies, {})
 
             started, worked = time.perf_counter(), time.process_time()

@@ -10,6 +10,7 @@ GPUs, let each process see its own: `CUDA_VISIBLE_DEVICES` is set to its number 
 
 import argparse
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -32,13 +33,18 @@ def main() -> int:
         environment = environment_of(number, arguments, port)
         if arguments.dry_run:
             ours = {name: environment[name] for name in environment if name not in os.environ}
-            print(*(f"{name}={value}" for name, value in ours.items()), *arguments.command)
+            settings = [f"{name}={value}" for name, value in ours.items()]
+            print(shlex.join(["env", *settings, *arguments.command]))
             continue
         piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT} if number else {}
         # Sessions of their own: a Ctrl-C of the terminal comes through us, once.
-        process = subprocess.Popen(
-            arguments.command, env=environment, start_new_session=True, text=True, **piped
-        )
+        try:
+            process = subprocess.Popen(
+                arguments.command, env=environment, start_new_session=True, text=True, **piped
+            )
+        except OSError as error:  # of the first: nothing was started
+            print(f"error: {arguments.command[0]}: {error.strerror}", file=sys.stderr)
+            return 2
         processes.append(process)
         if number:
             threading.Thread(target=_prefixed, args=(number, process), daemon=True).start()
@@ -78,10 +84,9 @@ def _arguments():
 
 
 def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number (allowed: at least 1)")
+    return int(text)
 
 
 def _free_port() -> int:

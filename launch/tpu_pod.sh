@@ -15,7 +15,8 @@ printf -v flags ' %q' "$@"
 there="cd onestep && ONESTEP_CLUSTER=auto .venv/bin/python -m research.main$flags"
 command=(gcloud compute tpus tpu-vm ssh "$name" "--zone=$zone" --worker=all "--command=$there")
 if [ -n "${DRY_RUN:-}" ]; then
-  echo "${command[*]}"
+  printf '%q ' "${command[@]}"
+  echo
   exit
 fi
 exec "${command[@]}"

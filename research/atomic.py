@@ -1,6 +1,7 @@
 """Files that are replaced at once: a reader, or a kill, sees the old or the new, never a half."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -23,3 +24,14 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         Path(file.name).unlink(missing_ok=True)
         raise
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, with what is not UTF-8 replaced.
+
+    Raises:
+      OSError: it cannot be read, or is no file: opening a pipe would wait for ever.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "is no file", str(path))
+    return path.read_text(errors="replace")

@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import app, flags, logging
 
 from research import peers
-from research.errors import UserError, unknown_name
+from research.errors import UserError, closest, unknown_name
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
@@ -24,6 +24,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
 
     def ended(argv: list[str]) -> None:
         code = _guarded(main, argv)
+        _end_undisturbed()
         peers.leave(code)
         sys.exit(code)
 
@@ -62,8 +63,15 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     except Exception:
         if not _interrupted:  # libraries make errors of their own of it
             raise
+    _end_undisturbed()
     print(_INTERRUPTED, file=sys.stderr)
     return 130
+
+
+def _end_undisturbed() -> None:
+    """All is said and saved: another Ctrl-C would make a traceback of the interpreter's end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _told(main: Callable, argv: list[str]) -> int:
@@ -90,14 +98,14 @@ def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> lis
         return values(argv)
     except UserError as error:
         message = str(error)
-    except AttributeError as error:
-        message = _unknown_key(argv, error)
     except flags.Error as error:
-        message = " ".join(str(error).split())
+        message = _wrong_override(argv) or " ".join(str(error).split())
     except Exception as error:  # whatever a config file raises
         where = traceback.extract_tb(error.__traceback__)[-1]
         what = " ".join(f"{type(error).__name__}: {error}".split())
-        message = f"{what} ({where.filename}, line {where.lineno})"
+        in_library = "ml_collections" in where.filename
+        message = in_library and _wrong_override(argv)
+        message = message or f"{what} ({where.filename}, line {where.lineno})"
     _tell(message)
     sys.exit(2)
 
@@ -116,8 +124,11 @@ def _check_config_file(argv: list[str]) -> None:
                 raise UserError(f"--config = {path!r}: no such file")
 
 
-def _unknown_key(argv: list[str], error: AttributeError) -> str:
-    """The line for `--config.optimiser.x=1`: ml_collections says only that something is missing."""
+def _wrong_override(argv: list[str]) -> str | None:
+    """The line for `--config.optimiser.x=1`, or `--config.batch_size=many`: what is allowed.
+
+    None where no override is to blame.
+    """
     from research.config import default_config, flatten
     from research.tuning.config import default_search
 
@@ -126,7 +137,32 @@ def _unknown_key(argv: list[str], error: AttributeError) -> str:
         config.search = default_search()
     known = flatten(config)
     for argument in argv[1:]:
-        key = argument.lstrip("-").removeprefix("config.").partition("=")[0]
-        if argument.lstrip("-").startswith("config.") and key not in known:
-            return str(unknown_name("config", key, known))
-    return " ".join(str(error).split())
+        flag, equals, value = argument.lstrip("-").partition("=")
+        key = flag.removeprefix("config.")
+        if not flag.startswith("config.") or not argument.startswith("-"):
+            continue
+        within = [name for name in known if name.startswith(f"{key}.")]
+        if within:
+            return f"config.{key} is a section (allowed: {', '.join(within)})"
+        if key not in known:
+            close = closest(key, sorted(known)) or key
+            section = close.rpartition(".")[0]
+            names = [name for name in known if name.rpartition(".")[0] == section]
+            return str(unknown_name("config", key, names or known))
+        default = known[key]
+        if equals and type(default) in _KINDS and not _is_a(type(default), value):
+            return f"config.{key} = {value!r} is not {_KINDS[type(default)]} (default: {default})"
+    return None
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
+def _is_a(kind: type, text: str) -> bool:
+    if kind is bool:
+        return text.lower() in ("true", "false", "0", "1")
+    try:
+        kind(text)
+    except ValueError:
+        return False
+    return True

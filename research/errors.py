@@ -11,6 +11,18 @@ class UserError(Exception):
 def unknown_name(key: str, value: object, allowed: Iterable[str]) -> UserError:
     """The error for a name that does not exist: the key, the value, the closest, all allowed."""
     names = sorted(allowed)
-    close = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
+    close = closest(str(value), names)
+    hint = f"; did you mean {close!r}?" if close else ""
     return UserError(f"{key} = {value!r} is unknown{hint} (allowed: {', '.join(names)})")
+
+
+def closest(name: str, names: list[str]) -> str | None:
+    """The name that was meant, if any: by its initials ('optimizer.lr'), or its letters."""
+    abbreviated = [full for full in names if _abbreviation(full) == name]
+    close = abbreviated or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def _abbreviation(name: str) -> str:
+    section, dot, last = name.rpartition(".")
+    return section + dot + "".join(word[:1] for word in last.split("_"))

@@ -35,6 +35,7 @@ def main(argv: list[str]) -> int:
     from research.training import averages, ensembles, evaluation
 
     platform.enable_compilation_cache()
+    platform.check_devices()
     names, logits, first, beside = [], [], None, []
     for argument in argv[1:]:
         run, states = _read(Path(argument))
@@ -85,7 +86,7 @@ def _read(workdir: Path):
         raise UserError(f"{str(workdir)!r} is not a run folder (it has no config.json)")
     config = configuration.read(path)
     if _DATA_DIR.value:
-        config.data.data_dir = _DATA_DIR.value
+        config.data["path" if config.data.path else "data_dir"] = _DATA_DIR.value
     run = setup.from_config(config, fitted_before(workdir, config))
     snapshots = run.plan().snapshots
     if _STEP.value == "snapshots" and not snapshots:

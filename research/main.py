@@ -35,8 +35,11 @@ def main(argv: list[str]) -> int:
     from research.training.fitted import fitted_before
 
     platform.enable_compilation_cache()
-    platform.join_processes()
     config = _CONFIG.value
+    with interruption.at_once():
+        platform.join_processes()
+        processes.demand_alike("config", config.to_json_best_effort())
+        processes.demand_alike("workdir", str(_WORKDIR.value))
     name = Path(flags.FLAGS["config"].config_filename).stem
     workdir = Path(_WORKDIR.value or f"runs/{name}")
     voice = Voice(workdir, speaking=processes.first())
@@ -54,7 +57,7 @@ def main(argv: list[str]) -> int:
         run = setup.from_config(config, fitted_before(workdir, config))
         for line in checks.warnings(config):
             voice.warn(f"warning: {line}")
-        run.layout.check_batch(config)
+        run.layout.check_batch(config, len(run.train))
         first = run.init()
         plan = run.plan()
     with contextlib.ExitStack() as folder:
@@ -81,12 +84,13 @@ def main(argv: list[str]) -> int:
             voice.record("interrupted", step)
             voice.warn(f"interrupted at step {step}; the same command resumes")
             return 130
-        with interruption.at_once():
+        with interruption.at_once(stopped):  # also of a signal that came with the last steps
             with Checkpoints(workdir, read_only=True) as checkpoints:
-                earlier = plan.snapshots[:-1]
-                snapshots = checkpoints.restore_each(lambda *_: state, earlier, voice.warn)
+                last, earlier = state, plan.snapshots[:-1]
+                snapshots = list(checkpoints.restore_each(lambda *_: last, earlier, voice.warn))
                 if session.best_is_tested:
-                    state, _ = checkpoints.restore(lambda *_: state, checkpoints.find("best"))
+                    best = checkpoints.best_first()
+                    state = next(checkpoints.restore_each(lambda *_: last, best, voice.warn), last)
             tested = evaluation.test_and_picture(run, state, workdir, snapshots)
         summary = {
             **tested,

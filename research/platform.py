@@ -75,6 +75,7 @@ def join_processes() -> None:
     """
     address = _address()
     if address is None:
+        check_devices()
         return
     import jax
 
@@ -108,6 +109,22 @@ def join_processes() -> None:
         )
 
 
+def check_devices() -> None:
+    """Looks for the devices of this process, in one line where jax finds none.
+
+    Raises:
+      UserError: the platform that is asked for is not there.
+    """
+    import jax
+
+    try:
+        jax.local_devices()
+    except (RuntimeError, AssertionError, ValueError) as error:
+        what = (str(error).strip().splitlines() or ["the platform is not installed"])[0]
+        asked = os.environ.get("JAX_PLATFORMS")
+        raise UserError(f"no devices (JAX_PLATFORMS = {asked!r}): {what}") from None
+
+
 _SECONDS = {HEARTBEAT: 30, TIMEOUT: 300}
 
 
@@ -129,6 +146,9 @@ def _address() -> dict | None:
         if missing:
             raise UserError(f"{' and '.join(missing)} not set, but others of {', '.join(names)}")
         processes = _whole_number(PROCESSES, 1)
+        host, _, port = os.environ[COORDINATOR].rpartition(":")
+        if not (host and port.isdecimal()):
+            raise UserError(f"{COORDINATOR} = {os.environ[COORDINATOR]!r} (allowed: host:port)")
         return {
             "coordinator_address": os.environ[COORDINATOR],
             "num_processes": processes,
@@ -140,7 +160,10 @@ def _address() -> dict | None:
             f"srun started {os.environ['SLURM_STEP_NUM_TASKS']} tasks that do not know of each "
             f"other: start them by launch/slurm.sbatch, or set {', '.join(names)}"
         )
-    return {} if os.environ.get(CLUSTER) == "auto" else None
+    cluster = os.environ.get(CLUSTER, "")
+    if cluster not in ("", "auto"):  # each host would train alone
+        raise UserError(f"{CLUSTER} = {cluster!r} (allowed: auto)")
+    return {} if cluster else None
 
 
 def _whole_number(name: str, low: int, default: int | None = None, below: int = 2**31) -> int:

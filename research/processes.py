@@ -4,11 +4,14 @@ All run the same program on the same numbers, so they decide alike; what comes f
 signal, a clock, a folder) is agreed on first. Process 0 alone writes.
 """
 
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
+
+from research.errors import UserError
 
 
 def first() -> bool:
@@ -39,6 +42,18 @@ def alone(function: Callable[[], None]) -> None:
             failed = error
     if _gathered([failed is not None]).any():
         raise failed or SystemExit(2)
+
+
+def demand_alike(what: str, value: str) -> None:
+    """Refuses processes that were started with different values of something.
+
+    Raises:
+      UserError: in all of them.
+    """
+    digest = hashlib.sha256(value.encode(errors="backslashreplace")).digest()
+    told = _gathered([int.from_bytes(digest[:4], "big") >> 1])
+    if (told != told[0]).any():
+        raise UserError(f"the processes of this run were started with different --{what}s")
 
 
 def is_parted(array) -> bool:

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from research import config as configuration
 from research.errors import UserError
 from research.reporting import page
-from research.reporting.writers import append_history, read_json, write_json, write_text
+from research.reporting.writers import append_history, read_json, read_jsonl, write_json, write_text
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LOCK_BYTES = 1000
@@ -31,6 +31,9 @@ def finished(workdir: Path, config: ConfigDict) -> dict | None:
     if configuration.differences(configuration.read(path), config):
         return None
     if not (workdir / "report.html").exists():  # killed just before
+        history = read_jsonl(workdir / "history.jsonl")
+        if not any(record.get("event") == "finish" for record in history[-1:]):
+            append_history(workdir, "finish", read_json(workdir / "summary.json").get("steps", 0))
         page.write_report([workdir], workdir / "report.html")
     return read_json(workdir / "summary.json")
 
@@ -87,7 +90,7 @@ def _lock(workdir: Path, lock: IO[str]) -> None:
     try:
         holder = json.loads(lock.read(_LOCK_BYTES))
         pid, host = int(holder["pid"]), str(holder["host"])
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         pid, host = 0, ""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,6 +7,7 @@ one after the other: nothing in it can run, and many tools read it.
 import json
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -15,6 +16,7 @@ _NAMES = {
     "int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64",
     "uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64",
 }  # fmt: skip
+_LARGEST_HEADER = 2**30
 _DTYPES = {name: dtype for dtype, name in _NAMES.items()}
 
 
@@ -54,6 +56,25 @@ def read(content: np.ndarray) -> dict[str, np.ndarray]:
         header = json.loads(content[8 : 8 + length].tobytes())
         header.pop("__metadata__", None)
         return {name: _view(content[8 + length :], **entry) for name, entry in header.items()}
+    except Exception as error:  # what a header of any JSON may lead to
+        raise ValueError(f"no whole .safetensors file ({error})") from None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is as long as its header says, before all of it is read.
+
+    Raises:
+      ValueError: it has no such header.
+    """
+    size = path.stat().st_size
+    try:
+        with open(path, "rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length < min(size, _LARGEST_HEADER) else {}
+        header.pop("__metadata__", None)
+        return size == 8 + length + max((e["data_offsets"][1] for e in header.values()), default=0)
+    except OSError:
+        raise
     except Exception as error:  # what a header of any JSON may lead to
         raise ValueError(f"no whole .safetensors file ({error})") from None
 

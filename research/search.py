@@ -4,6 +4,7 @@ The config is a training config with a section `search` (research/tuning/config.
 """
 
 import math
+import os
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -42,6 +43,12 @@ def main(argv: list[str]) -> int:
     platform.enable_compilation_cache()
     if config.search.engine != "local":
         jax.config.update("jax_platforms", "cpu")  # accelerators are the workers'
+    platform.check_devices()
+    if os.environ.get(platform.PROCESSES):
+        raise UserError(
+            f"{platform.PROCESSES} is set: a search is one process, and starts others itself "
+            "(config.search.engine, config.search.workers)"
+        )
     name = Path(flags.FLAGS["config"].config_filename).stem
     workdir = Path(_WORKDIR.value or f"runs/{name}")
     voice = Voice(workdir)

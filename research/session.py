@@ -11,7 +11,7 @@ from research.data.sources import Records
 from research.errors import UserError
 from research.reporting.progress import Progress, Silent
 from research.reporting.voice import Voice
-from research.reporting.writers import MetricWriter, read_jsonl
+from research.reporting.writers import MetricWriter, read_metrics
 from research.training import (
     advance,
     copies,
@@ -81,6 +81,7 @@ class Session:
                 self._voice.tell(transfer.told(transferred))
                 self._voice.record("transfer", step, **transferred)
             self._rollbacks = metadata.get("rollbacks", 0)
+            self._window = metadata.get("window")
             self._started -= metadata.get("wall_seconds", 0.0)
             self._state = self._ready(state)
             compiling = time.perf_counter()
@@ -135,8 +136,7 @@ class Session:
             MetricWriter(self._workdir, step) if writing else Silent() as writer,
             Progress(total, self.steps_per_epoch, step) if writing else Silent() as progress,
         ):
-            records = read_jsonl(self._workdir / "metrics.jsonl")
-            self._records = [record for record in records if record["step"] <= step]
+            self._records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
 
             def write(record):
                 self._records.append(record)
@@ -160,6 +160,7 @@ class Session:
                 pace=loop.Pace(self._run.config.compute.steps_per_dispatch),
                 judge=self._judge if self._patience else None,
                 agree=processes.agree,
+                window=self._window,
             )
 
     def failed(self, line: str) -> None:
@@ -177,12 +178,15 @@ class Session:
             self._copies_on_device = copies.has_room(state)
         return copies.copied(state, self._copies_on_device)
 
-    def _save(self, step: int, copied: copies.Copies, records: dict | None) -> None:
+    def _save(
+        self, step: int, copied: copies.Copies, records: dict | None, window: dict | None
+    ) -> None:
         config = self._run.config
         metadata = {
             "class_names": list(self._run.class_names),
             "wall_seconds": self.wall_seconds(),
             "rollbacks": self._rollbacks,
+            "window": window,
         }
         record = records and records[early_stopping.deciding_split(config)]
         metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
@@ -223,7 +227,10 @@ class Session:
         config = self._run.config
         if config.on_divergence != "rollback" or self._rollbacks >= config.max_rollbacks:
             return False
-        state, *_ = self._at(self._run.init(), self._checkpoints.return_to(self._rollbacks))
+        state, metadata, _ = self._at(
+            self._run.init(), self._checkpoints.return_to(self._rollbacks)
+        )
+        self._window = metadata.get("window")
         self._rollbacks += 1
         self._state = self._ready(state)
         to, rate = int(state.step), self._learning_rate

@@ -173,3 +173,123 @@ def test_a_folder_that_is_removed_while_training(policy, tmp_path):
     assert last.startswith("error: ") and "/run" in last
     assert ("training goes on" in errors) == (policy == "continue")
     assert (tmp_path / "away" / "checkpoints" / "100").is_dir()
+
+
+def unfinished(workdir: Path, without: int | None = None) -> None:
+    """As after a kill before the end, and before the checkpoint of a step."""
+    for name in ("summary.json", "report.html"):
+        (workdir / name).unlink()
+    if without:
+        shutil.rmtree(workdir / "checkpoints" / str(without))
+
+
+def test_a_kill_between_log_points_changes_no_metric(command, tmp_path):
+    """What was added up since the last one is in the checkpoint."""
+    run = (MAIN, f"--workdir={tmp_path}", "--config.duration=60 steps",
+           "--config.log_every=10 steps", "--config.checkpoint.every=7 steps",
+           "--config.evaluate_every=100 steps",
+           "--config.compute.steps_per_dispatch=1")  # fmt: skip
+    assert command("main", *run).returncode == 0
+
+    def told():
+        times = {"seconds", "examples_per_second"}
+        records = lines(tmp_path, "metrics.jsonl")
+        return [{k: v for k, v in record.items() if k not in times} for record in records]
+
+    before = told()
+    unfinished(tmp_path, without=60)  # 56 is left
+    done = command("main", *run)
+    assert done.returncode == 0 and "at step 56" in done.stdout
+    assert told() == before
+
+
+def test_a_damaged_best_checkpoint_is_told_and_the_next_best_is_tested(command, tmp_path):
+    run = (MAIN, f"--workdir={tmp_path}", "--config.early_stopping.patience=6 epochs",
+           "--config.early_stopping.metric=loss", "--config.checkpoint.every=1 epochs",
+           "--config.optimizer.learning_rate=0.05")  # fmt: skip
+    assert command("main", *run).returncode == 0
+    best = read(tmp_path, "summary.json")["tested_step"]
+    unfinished(tmp_path)
+    path = tmp_path / "checkpoints" / str(best) / "arrays.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    done = command("main", *run)
+    assert done.returncode == 0, done.stderr
+    assert f"checkpoints/{best} is damaged" in done.stderr
+    assert read(tmp_path, "summary.json")["tested_step"] not in (best, None)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "history.jsonl", "config.json"])
+def test_pipes_in_the_place_of_files_are_refused(name, finished, command, tmp_path):
+    """Opening one would wait for ever."""
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    unfinished(run)
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    for arguments in (["main", MAIN, f"--workdir={run}"], ["report", str(run)]):
+        assert f"{name}: is no file" in one_line(command(*arguments, timeout=60))
+
+
+def test_damaged_lines_of_metrics_and_a_deep_lock_stop_nothing(finished, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    unfinished(run)
+    (run / ".lock").write_text("[" * 1000)
+    metrics = run / "metrics.jsonl"
+    first, second, third, *rest = metrics.read_text().splitlines(keepends=True)
+    number = json.dumps(json.loads(second)["loss"])
+    damaged = second.replace(number, '"x"')
+    metrics.write_text("".join((first, damaged, third.replace('"split"', '"spilt"'), *rest)))
+    done = command("main", MAIN, f"--workdir={run}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_impatience_makes_no_traceback(tmp_path):
+    """A second signal while the process ends."""
+    for gap in (0.02, 0.1, 0.35):
+        process = start(*LONG, "--config.duration=100000 steps", f"--workdir={tmp_path / str(gap)}")
+        wait_for(process, (tmp_path / str(gap) / "checkpoints" / "100").exists)
+        for _ in range(2):
+            process.send_signal(signal.SIGINT)
+            time.sleep(gap)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130 and "Traceback" not in errors, (gap, errors)
+
+
+def processes(*arguments: tuple[str, ...]) -> list[subprocess.Popen]:
+    """The processes of one run, by hand, each with arguments of its own; the first may be alone."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    told = {"ONESTEP_COORDINATOR": f"127.0.0.1:{port}", "ONESTEP_PROCESSES": "2",
+            "JAX_PLATFORMS": "cpu"}  # fmt: skip
+    return [
+        subprocess.Popen(
+            command_line("main", *own), cwd=ROOT, text=True, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, env={**os.environ, **told, "ONESTEP_PROCESS": str(number)},
+        )
+        for number, own in enumerate(arguments)
+    ]  # fmt: skip
+
+
+def test_a_polite_kill_is_heard_while_processes_wait_for_each_other(tmp_path):
+    (process,) = processes((MAIN, f"--workdir={tmp_path}"))
+    maps = Path(f"/proc/{process.pid}/maps")
+    wait_for(process, lambda: "jaxlib" in maps.read_text())
+    time.sleep(3)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("change", ["--config.seed=1", "--config.batch_size=64"])
+def test_processes_with_different_configs_are_refused(change, tmp_path):
+    run = (MAIN, f"--workdir={tmp_path / 'run'}")
+    for process in processes(run, (*run, change)):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2 and "Traceback" not in errors, errors
+        assert "started with different --configs" in errors
+    assert not (tmp_path / "run").exists()

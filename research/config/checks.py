@@ -39,6 +39,11 @@ def check_config(config: ConfigDict) -> None:
             duration = Duration.parse(text, key)
             if key.endswith("every") and not duration.amount:
                 raise UserError(f"config.{key} = {text!r} is no interval (allowed: more than 0)")
+    if config.data.path and config.data.name == "digits":  # the default: forgotten, most likely
+        raise UserError(
+            f"config.data.path = {config.data.path!r} is not read by config.data.name = 'digits' "
+            "(allowed: npz, folder)"
+        )
 
 
 def check_values(

@@ -103,8 +103,9 @@ CHOICES = {
     "early_stopping.metric": ("accuracy", "loss"),
 }
 # What a resumed run may change besides the traced numbers: no finite step comes out otherwise, but
-# for rounding where other devices compute it.
+# for rounding where other devices compute it. (Prepared data sets are the same wherever they lie.)
 POLICIES = (
+    "data.data_dir",
     "on_divergence",
     "max_rollbacks",
     "checkpoint.on_error",

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from research.atomic import read_text
 from research.config.defaults import default_config
 from research.errors import UserError, unknown_name
 
@@ -40,7 +41,7 @@ def read(path: Path) -> ConfigDict:
       UserError: it cannot be read, or as for `from_json`.
     """
     try:
-        return from_json(path.read_text(errors="replace"), str(path))
+        return from_json(read_text(path), str(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 

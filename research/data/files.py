@@ -41,6 +41,9 @@ def load_npz(data: ConfigDict) -> Dataset:
         if set(names) <= set(arrays):
             train = _arrays(arrays[names[0]], arrays[names[1]], f"{key}: {names[0]}")
             test = _arrays(arrays[names[2]], arrays[names[3]], f"{key}: {names[2]}")
+            extra = np.setdiff1d(test.labels, train.labels)
+            if len(extra):
+                raise UserError(f"{key}: label {extra[0]} of {names[3]} is not in {names[1]}")
             break
     else:
         for names in (("inputs", "labels"), ("x", "y")):
@@ -51,7 +54,8 @@ def load_npz(data: ConfigDict) -> Dataset:
         else:
             raise UserError(
                 f"{key} holds {', '.join(sorted(arrays)) or 'nothing'} (allowed: train_inputs, "
-                "train_labels, test_inputs, test_labels; or inputs, labels)"
+                "train_labels, test_inputs, test_labels; x_train, y_train, x_test, y_test; inputs, "
+                "labels; or x, y)"
             )
     if train.inputs.shape[1:] != test.inputs.shape[1:]:
         raise UserError(
@@ -93,7 +97,7 @@ def _arrays(inputs: np.ndarray, labels: np.ndarray, what: str) -> Arrays:
     if inputs.dtype.kind not in "uif" or labels.dtype.kind not in "ui":
         raise UserError(
             f"{what} are {inputs.dtype}, their labels {labels.dtype} "
-            "(allowed: uint8 or float inputs, integer labels)"
+            "(allowed: integer or float inputs, integer labels)"
         )
     if labels.ndim != 1:
         raise UserError(f"{what}: labels have shape {labels.shape} (allowed: (N,))")

@@ -22,9 +22,11 @@ from research.reporting.document import (
     tiles,
     values,
 )
-from research.reporting.writers import read_json, read_jsonl, write_text
+from research.reporting.writers import read_json, read_jsonl, read_metrics, write_text
 
 _MAX_BYTES = 2**30  # of pictures
+
+_NEEDED = {"step", "epoch", "loss", "accuracy"}  # of a record, to draw it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,20 +73,11 @@ def read_run(workdir: Path) -> Run:
     return Run(
         name=workdir.resolve().name,
         config=configuration.flatten(configuration.read(path)),
-        metrics=[r for r in read_jsonl(workdir / "metrics.jsonl") if _is_metrics(r)],
+        metrics=[record for record in read_metrics(workdir) if record.keys() >= _NEEDED],
         history=read_jsonl(workdir / "history.jsonl"),
         environment=optional("environment.json"),
         summary=optional("summary.json"),
         pictures=pictures,
-    )
-
-
-def _is_metrics(record: dict) -> bool:
-    numbers = [value for name, value in record.items() if name not in ("split", "members")]
-    return (
-        isinstance(record.get("split"), str)
-        and {"step", "epoch", "loss", "accuracy"} <= record.keys()
-        and all(isinstance(number, (int, float, type(None))) for number in numbers)
     )
 
 

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from research.atomic import replaced
+from research.atomic import read_text, replaced
 from research.errors import UserError
 
 _FLUSH_SECONDS = 10  # between flushes for TensorBoard
@@ -28,8 +28,7 @@ class MetricWriter:
 
     def __init__(self, workdir: Path, resume_step: int):
         self._path = Path(workdir) / "metrics.jsonl"
-        records = read_jsonl(self._path)
-        kept = [r for r in records if isinstance(r.get("step"), int) and r["step"] <= resume_step]
+        kept = [record for record in read_metrics(workdir) if record["step"] <= resume_step]
         write_text(self._path, "".join(_line(record) for record in kept))
         self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
         self._pending: list[str] = []
@@ -39,6 +38,8 @@ class MetricWriter:
         return self
 
     def __exit__(self, *_) -> None:
+        with contextlib.suppress(OSError):  # there may be room again for what could not be written
+            _append(self._file, "".join(self._pending))
         self._board.close()
         os.close(self._file)
 
@@ -111,9 +112,23 @@ class _Board:
 
 def median_throughput(workdir: Path) -> float | None:
     """Training examples a second over all log points of a run, those before a resume too."""
-    records = read_jsonl(Path(workdir) / "metrics.jsonl")
-    found = [r["examples_per_second"] for r in records if r.get("examples_per_second")]
+    found = [record.get("examples_per_second") for record in read_metrics(workdir)]
+    found = [number for number in found if number]
     return statistics.median(found) if found else None
+
+
+def read_metrics(workdir: Path) -> list[dict]:
+    """The records of `metrics.jsonl`, without those that something else has damaged."""
+    return [record for record in read_jsonl(Path(workdir) / "metrics.jsonl") if _is_whole(record)]
+
+
+def _is_whole(record: dict) -> bool:
+    numbers = [value for name, value in record.items() if name not in ("split", "members")]
+    return (
+        isinstance(record.get("split"), str)
+        and isinstance(record.get("step"), int)
+        and all(isinstance(number, (int, float, type(None))) for number in numbers)
+    )
 
 
 def append_history(workdir: Path, event: str, step: int, **details) -> None:
@@ -136,7 +151,7 @@ def read_jsonl(path: Path) -> list[dict]:
     """
     records = []
     try:
-        lines = Path(path).read_text(errors="replace").splitlines()
+        lines = read_text(Path(path)).splitlines()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -158,7 +173,7 @@ def read_json(path: Path) -> dict:
       UserError: there is none.
     """
     try:
-        value = json.loads(Path(path).read_text())
+        value = json.loads(read_text(Path(path)))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -31,6 +31,7 @@ from ml_collections import ConfigDict
 from research import config as configuration
 from research import safetensors
 from research.errors import UserError
+from research.platform import physical_memory
 from research.training.copies import Copies, saved_fields, saved_leaves
 from research.training.digest import SEAL, sealed
 from research.training.state import TrainState
@@ -102,7 +103,11 @@ def read(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """
     metadata = read_metadata(folder)
     with _damage_told():
-        content = _content(folder / ARRAYS)
+        path = folder / ARRAYS
+        beyond_memory = path.is_file() and path.stat().st_size > physical_memory()
+        if beyond_memory and not safetensors.is_whole(path):
+            raise ValueError(f"{ARRAYS} is not as long as its header says")
+        content = _content(path)
         if hashlib.sha256(content).hexdigest() != metadata["sha256"]:
             raise ValueError("its arrays do not match their digest")
         return metadata, safetensors.read(content)

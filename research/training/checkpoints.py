@@ -10,7 +10,7 @@ import contextlib
 import errno
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,9 @@ class Checkpoints:
         """Removes what is half written, or half deleted."""
         for path in self._folder.glob(f"*{files.HALF}*"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        for path in self._folder.iterdir():
+            if path.name.isdecimal() and not path.is_dir():  # in the place of a checkpoint
+                self._move_aside(path)
 
     def steps(self) -> list[int]:
         """The steps that have a checkpoint, oldest first."""
@@ -110,6 +113,10 @@ class Checkpoints:
         if not steps:
             raise UserError(f"{self._folder}: no checkpoint to be the {wanted} one")
         return steps[-1]
+
+    def best_first(self) -> list[int]:
+        """The steps whose checkpoints have a score, the best one first."""
+        return self._retention.best_first(self.steps())
 
     def metadata(self, step: int) -> dict:
         """All that a step has beside its arrays; raises as `checkpoint_files.read` does."""
@@ -239,15 +246,15 @@ class Checkpoints:
         template: Callable[[ConfigDict, dict], TrainState],
         steps: Sequence[int],
         warn: Callable[[str], None] = print,
-    ) -> list[TrainState]:
+    ) -> Iterator[TrainState]:
         """Reads several; of one that is not there, or damaged, `warn` is told in one line."""
-        states = []
         for step in steps:
             try:
-                states.append(self.restore(template, step)[0])
+                state, _ = self.restore(template, step)
             except UserError as error:
                 warn(f"left out: {error}")
-        return states
+            else:
+                yield state
 
     def weights(self, step: int) -> dict:
         """What a network is, without the shapes of the run it comes from: NumPy arrays.
@@ -271,10 +278,10 @@ class Checkpoints:
 
     def _set_aside(self, step: int) -> None:
         """Moves a damaged checkpoint out of the way, for the step may be saved again."""
+        processes.alone(lambda: self._move_aside(self._path(step)))
+
+    def _move_aside(self, path: Path) -> None:
         aside = self._folder.parent / "damaged_checkpoints"
-
-        def move():
-            aside.mkdir(exist_ok=True)
-            self._path(step).rename(aside / f"{step}-{time.time_ns()}")
-
-        processes.alone(move)
+        aside.mkdir(exist_ok=True)
+        # Not by renaming: `checkpoints` may be a link to another disk.
+        shutil.move(path, aside / f"{path.name}-{time.time_ns()}")

@@ -63,6 +63,7 @@ def verdict(config: ConfigDict, records: Sequence[Mapping], patience: float) -> 
         (record["step"], score(config, record))
         for record in records
         if record["split"] == deciding_split(config)
+        and record.get(config.early_stopping.metric) is not None
     ]
     if not found:
         return Verdict(new_best=False, enough=False)

@@ -5,6 +5,7 @@ parameters are cut, by their output features.
 """
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -130,20 +131,40 @@ class Layout:
 
         return jax.tree.map(place, batch)
 
-    def check_batch(self, config: ConfigDict) -> None:
+    def check_batch(self, config: ConfigDict, examples: int) -> None:
         """Refuses batches, or microbatches, that cannot be cut into equal parts.
+
+        Args:
+          config: of the run.
+          examples: for training; no larger batch is proposed.
 
         Raises:
           UserError: it names the nearest sizes that can.
         """
-        size, unit = config.batch_size, self.parts * config.compute.microbatches
+        size, microbatches = config.batch_size, config.compute.microbatches
+        unit = self.parts * microbatches
         below = size // unit * unit
         if below != size:
-            nearest = " and ".join(str(size) for size in (below, below + unit) if size)
+            nearest = [str(size) for size in (below, below + unit) if 0 < size <= examples]
+            allowed = f"multiples of {unit}" + f", such as {' and '.join(nearest)}" * bool(nearest)
+            if config.parallel.mode == "jit":
+                devices = self.mesh.size
+                fits = (n for n in range(1, devices + 1) if devices % n == 0)
+                fits = [n for n in fits if size % (devices // n * microbatches) == 0]
+                allowed += f"; or parallel.model_devices = {fits[0]}" if fits else ""
             raise UserError(
                 f"config.batch_size = {size} cannot be shared by {self.parts} devices in "
-                f"{config.compute.microbatches} microbatches (allowed: multiples of {unit}, such "
-                f"as {nearest})"
+                f"{microbatches} microbatches (allowed: {allowed})"
+            )
+        ghost, part = config.model.ghost_batch_size, size // microbatches
+        if config.parallel.mode != "jit":  # a device normalises what it holds
+            part //= self.parts
+        if ghost and part % ghost:
+            raise UserError(
+                f"config.model.ghost_batch_size = {ghost} does not divide the {part} examples that "
+                f"are normalised together: {size} in {microbatches} microbatches"
+                + f", on {self.parts} devices" * (config.parallel.mode != "jit")
+                + f" (allowed: divisors, such as {math.gcd(ghost, part)})"
             )
 
     def static(self, config: ConfigDict) -> ConfigDict:

@@ -68,11 +68,25 @@ class _Dispatch:
 
 
 class _Window:
-    """The training metrics since the last log point."""
+    """The training metrics since the last log point.
 
-    def __init__(self):
+    Args:
+      told: by an earlier one; those since then, up to the checkpoint that kept it.
+    """
+
+    def __init__(self, told: dict | None = None):
         self.sums: dict | None = None
         self._seconds = 0.0
+        if told:
+            self.sums = {name: _number(value) for name, value in told["sums"].items()}
+            self._seconds = told["seconds"]
+
+    def told(self) -> dict | None:
+        """As JSON values; None where nothing has been added since the last log point."""
+        if not self.sums:
+            return None
+        sums = {name: np.asarray(value).tolist() for name, value in self.sums.items()}
+        return {"sums": sums, "seconds": self._seconds}
 
     def add(self, metrics: dict, seconds: float) -> None:
         """Takes in the sums of a dispatch that took so long."""
@@ -96,6 +110,12 @@ class _Window:
             record["skipped_steps"] = int(sums["skipped"])
         self.sums, self._seconds = None, 0.0
         return record
+
+
+def _number(value) -> np.ndarray:
+    """Of JSON, as the device gives it."""
+    array = np.asarray(value)
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
 
 
 def _demand_finite(dispatch: _Dispatch, metrics: dict, finite: bool) -> None:
@@ -135,13 +155,14 @@ def fit(
     healthy: Callable[[TrainState], Any],
     evaluate: Callable[[TrainState], dict] | None,
     copy: Callable[[TrainState], Any],
-    save: Callable[[int, Any, dict | None], None],
+    save: Callable[[int, Any, dict | None, dict | None], None],
     write: Callable[[dict], None],
     progress: Callable[[int, dict], None],
     interrupted: Callable[[], bool],
     pace: Pace,
     judge: Callable[[], Verdict] | None = None,
     agree: Callable[[bool, int], tuple[bool, int]] = lambda stop, steps: (stop, steps),
+    window: dict | None = None,
 ) -> TrainState:
     """Trains from the state's step to the plan's end.
 
@@ -158,8 +179,8 @@ def fit(
       evaluate: sums over the validation split, {'validation': ..., and others}; None where there
         is none.
       copy: keeps what of a state is saved; it need not wait for the device.
-      save: is told (step, copies, validation records of that step, by split), once the state is
-        known to be finite; starts to save a checkpoint.
+      save: is told (step, copies, validation records of that step, by split, window), once the
+        state is known to be finite; starts to save a checkpoint.
       write: takes a finished record of metrics: {'step', 'split', 'loss', 'accuracy', ...}.
       progress: is told (step, metrics) after every dispatch.
       interrupted: asked between dispatches; True ends the loop after a checkpoint.
@@ -167,6 +188,7 @@ def fit(
       judge: asked at the start and after each evaluation; may end the loop. A state that is the
         best so far, or the last, is saved. None: nothing ends it early, nothing waits for it.
       agree: makes (stop, steps) of this process those of all: they must dispatch alike.
+      window: what was to be saved with the state: the metrics of steps that are not logged yet.
 
     Returns:
       The last state.
@@ -176,7 +198,7 @@ def fit(
         points were skipped for that; nothing was saved since.
     """
     step = int(state.step)
-    window = _Window()
+    window = _Window(window)
     last = time.perf_counter()
 
     def finish(dispatch: _Dispatch) -> dict | None:
@@ -221,7 +243,7 @@ def fit(
         if copies is None and (new_best or enough):
             copies = copy(state)  # still that of the dispatch
         if copies is not None:
-            save(dispatch.step, copies, records)
+            save(dispatch.step, copies, records, window.told())
             saved = dispatch.step
         return enough
 
@@ -254,7 +276,7 @@ def fit(
     if previous:
         settle(previous)
     if step < plan.total_steps and saved != step:
-        save(step, copy(state), None)
+        save(step, copy(state), None, window.told())
     return state
 
 

@@ -37,8 +37,12 @@ class Retention:
 
     def best(self, steps: list[int]) -> int | None:
         """The later one of equals; None where no step has a score."""
+        return next(iter(self.best_first(steps)), None)
+
+    def best_first(self, steps: list[int]) -> list[int]:
+        """Those of the steps that have a score."""
         scored = [step for step in steps if step in self._scores]
-        return max(scored, key=lambda step: (self._scores[step], step), default=None)
+        return sorted(scored, key=lambda step: (self._scores[step], step), reverse=True)
 
     def kept(self, steps: list[int]) -> set[int]:
         """Which of the steps, oldest first, are kept."""

@@ -50,6 +50,15 @@ def test_npz_of_one_split_gives_a_fifth_of_each_class_to_test(tmp_path):
     [
         ({"inputs": IMAGES}, "holds inputs"),
         ({}, "holds nothing"),
+        (
+            {
+                "x_train": IMAGES[:3],
+                "y_train": np.array([0, 1, 0]),
+                "x_test": IMAGES[:2],
+                "y_test": np.array([1, 2]),
+            },
+            "label 2 of y_test is not in y_train",
+        ),
         ({"inputs": IMAGES, "labels": LABELS[:-1]}, "40 inputs but 39 labels"),
         ({"inputs": IMAGES, "labels": LABELS - 1}, "label -1 of example 0"),
         ({"inputs": IMAGES, "labels": LABELS * 1000}, "label 3000 among 40 examples"),

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import jax
 import pytest
 from conftest import ROOT, command_line
+from runs import one_line
 
 from research import platform
 from research.errors import UserError
@@ -176,6 +178,11 @@ def test_processes_that_do_not_come_are_told(tmp_path):
             {"ONESTEP_COORDINATOR": "x:1", "ONESTEP_PROCESSES": "two", "ONESTEP_PROCESS": "0"},
             "ONESTEP_PROCESSES = 'two'",
         ),
+        (
+            {"ONESTEP_COORDINATOR": "host", "ONESTEP_PROCESSES": "2", "ONESTEP_PROCESS": "0"},
+            "ONESTEP_COORDINATOR = 'host' .allowed: host:port",
+        ),
+        ({"ONESTEP_CLUSTER": "yes"}, "ONESTEP_CLUSTER = 'yes' .allowed: auto"),
         ({"SLURM_STEP_NUM_TASKS": "4"}, "srun started 4 tasks .* launch/slurm.sbatch"),
     ],
 )
@@ -240,6 +247,32 @@ def dry_run(*command: str, **variables: str) -> str:
     ).stdout
 
 
+def test_a_program_that_is_not_there_is_told():
+    done = subprocess.run(
+        [*LOCAL, "-n", "2", "--", "nosuch"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and done.stderr == "error: nosuch: No such file or directory\n"
+    done = subprocess.run([*LOCAL, "-n", "0", "--", "x"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "'0' is no whole number (allowed: at least 1)" in done.stderr
+
+
+@pytest.mark.parametrize("asked", ["gpux", "cuda"])
+def test_devices_that_are_not_there_are_told(asked, tmp_path):
+    done = subprocess.run(
+        command_line("main", *SHORT, f"--workdir={tmp_path / 'run'}"), cwd=ROOT, text=True,
+        capture_output=True, env={**os.environ, "JAX_PLATFORMS": asked},
+    )  # fmt: skip
+    if asked == "cuda" and done.returncode == 0:
+        pytest.skip("they are there")
+    assert f"no devices (JAX_PLATFORMS = '{asked}')" in one_line(done)
+
+
+def test_a_search_takes_no_part_in_a_run_of_several_processes(command, monkeypatch):
+    monkeypatch.setenv("ONESTEP_PROCESSES", "2")
+    done = command("search", "--config=configs/search_bn_adam.py")
+    assert "ONESTEP_PROCESSES is set: a search is one process" in one_line(done)
+
+
 def test_a_signal_while_they_are_being_started_reaches_the_later_ones():
     program = "test $ONESTEP_PROCESS = 0 && kill -TERM $PPID; exec sleep 50"
     done = subprocess.run(
@@ -273,8 +306,11 @@ def test_slurm():
     out = dry_run("bash", "launch/slurm.sbatch", "--config=c.py", "--config.duration=5 steps",
                   SLURM_JOB_ID="45678", SLURM_NTASKS="4")  # fmt: skip
     assert ":25678 ONESTEP_PROCESSES=4 srun " in out
-    assert "ONESTEP_PROCESS=$SLURM_PROCID" in out
-    assert out.endswith("-m research.main --config=c.py --config.duration=5 steps\n")
+    words = shlex.split(out)  # to be pasted
+    assert words[0] == "env" and 'ONESTEP_PROCESS=$SLURM_PROCID exec "$@"' in words
+    assert words[-4:] == ["-m", "research.main", "--config=c.py", "--config.duration=5 steps"]
+    dry = ["env", "-i", f"PATH={os.environ['PATH']}", "DRY_RUN=1", "bash", "launch/slurm.sbatch"]
+    assert "research.main" in dry_run(*dry)  # on a login node
 
 
 def test_a_search_under_slurm():
@@ -305,7 +341,8 @@ def test_tpu_pod():
     out = dry_run("bash", "launch/tpu_pod.sh", "pod", "zone-a", "--config=c.py",
                   "--config.duration=5 steps")  # fmt: skip
     assert out.startswith("gcloud compute tpus tpu-vm ssh pod --zone=zone-a --worker=all --command")
-    assert "ONESTEP_CLUSTER=auto" in out and r"--config.duration=5\ steps" in out
+    there = shlex.split(out)[-1]
+    assert "ONESTEP_CLUSTER=auto" in there and r"--config.duration=5\ steps" in there
     failed = subprocess.run(["bash", "launch/tpu_pod.sh", "pod"], cwd=ROOT, capture_output=True)
     assert failed.returncode == 2
 

@@ -49,3 +49,16 @@ import torch
         env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.split() == ["written", "imported"], done.stderr
+
+
+def test_what_could_not_be_written_is_tried_again_at_the_end(tmp_path):
+    """There may be room again, and no record after it."""
+    with MetricWriter(tmp_path, 0) as writer:
+        real = os.dup(writer._file)
+        full = os.open("/dev/full", os.O_WRONLY)
+        os.dup2(full, writer._file)
+        with pytest.raises(OSError):
+            writer.write({"step": 1, "split": "train", "loss": 1.0})
+        os.dup2(real, writer._file)
+    os.close(real), os.close(full)
+    assert [record["step"] for record in read_jsonl(tmp_path / "metrics.jsonl")] == [1]

@@ -3,7 +3,9 @@
 import dataclasses
 import errno
 import json
+import os
 import shutil
+import tempfile
 
 import jax
 import numpy as np
@@ -321,3 +323,30 @@ def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
     config = run.config.copy_and_resolve_references()
     config.data.name = "digits"
     assert setup.from_config(config, found).statistics["shift"].shape == (1,)
+
+
+def test_what_is_no_folder_in_the_place_of_a_checkpoint_is_set_aside(tmp_path, run):
+    save(tmp_path, run, [1])
+    (tmp_path / "checkpoints" / "2").touch()
+    save(tmp_path, run, [2])
+    assert restore(tmp_path, run)[2] == [1, 2]
+    assert len(list((tmp_path / "damaged_checkpoints").iterdir())) == 1
+
+
+def test_damaged_checkpoints_are_set_aside_from_another_disk_too(tmp_path, run):
+    other = tempfile.mkdtemp(dir="/dev/shm")
+    if os.stat(other).st_dev == os.stat(tmp_path).st_dev:
+        pytest.skip("there is one disk")
+    (tmp_path / "checkpoints").symlink_to(other)
+    save(tmp_path, run, [1, 2])
+    damage(tmp_path / "checkpoints" / "2", "truncated")
+    _, warnings, steps = restore(tmp_path, run)
+    shutil.rmtree(other)
+    assert len(warnings) == 1 and steps == [1]
+
+
+def test_a_sparse_file_larger_than_the_memory_is_damage(tmp_path, run):
+    save(tmp_path, run, [1, 2])
+    os.truncate(tmp_path / "checkpoints" / "2" / "arrays.safetensors", 2**43)
+    _, warnings, steps = restore(tmp_path, run)
+    assert "not as long as its header says" in warnings[0] and steps == [1]

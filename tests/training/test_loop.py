@@ -118,7 +118,7 @@ def fit_moons(plan: Plan, advance_with) -> list:
         events.append(("copy", int(state.step)))
         return int(state.step)
 
-    def save(step, copies, records):
+    def save(step, copies, records, window):
         if step in at and not at[step].wait(timeout=20):
             raise TimeoutError
         events.append(("save", step, copies, bool(records)))

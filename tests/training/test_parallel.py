@@ -119,15 +119,26 @@ class _Devices(Layout):
 
 def test_batches_that_devices_cannot_share_are_refused_with_the_nearest():
     layout = _Devices(Layout.from_config(worker.config_of({})).mesh, ())
-    layout.check_batch(worker.config_of({}))
-    for size, parts, words in (
-        (100, 1, r"batch_size = 100 .* 8 devices .*multiples of 8, such as 96 and 104\)"),
-        (5, 1, r"such as 8\)"),
-        (104, 2, r"multiples of 16, such as 96 and 112\)"),
+    layout.check_batch(worker.config_of({}), 1000)
+    for size, parts, examples, words in (
+        (100, 1, 1000, r"batch_size = 100 .* 8 devices .*multiples of 8, such as 96 and 104\)"),
+        (100, 1, 100, r"multiples of 8, such as 96\)"),
+        (5, 1, 1000, r"such as 8\)"),
+        (5, 1, 5, r"multiples of 8\)"),
+        (104, 2, 1000, r"multiples of 16, such as 96 and 112\)"),
     ):
-        config = worker.config_of({"batch_size": size, "compute.microbatches": parts})
+        changes = {"batch_size": size, "compute.microbatches": parts}
         with pytest.raises(UserError, match=words):
-            layout.check_batch(config)
+            layout.check_batch(worker.config_of(changes, "shard_map"), examples)
+
+
+def test_ghosts_that_a_device_cannot_hold_are_refused_with_what_it_holds():
+    layout = _Devices(Layout.from_config(worker.config_of({})).mesh, ())
+    changes = {"model.ghost_batch_size": 32, "compute.microbatches": 2}
+    layout.check_batch(worker.config_of(changes), 1000)
+    words = r"ghost_batch_size = 32 does not divide the 4 .*: 64 in 2 microbatches, on 8 devices"
+    with pytest.raises(UserError, match=words):
+        layout.check_batch(worker.config_of(changes, "pmap"), 1000)
 
 
 @pytest.mark.parametrize(
