@@ -127,6 +127,8 @@ def read_metadata(folder: Path) -> dict:
         if not has_seal:
             raise ValueError("its metadata have no digest")
         numbers = [metadata.get("wall_seconds", 0), metadata.get("rollbacks", 0)]
+        if window := metadata.get("window"):
+            numbers += [window["seconds"], *jax.tree.leaves(window["sums"])]
         if not all(isinstance(n, (int, float)) for n in (*numbers, *metadata["metrics"].values())):
             raise ValueError("its metadata have words where numbers should be")
         return metadata

@@ -106,7 +106,10 @@ def test_sealed_words_where_numbers_should_be_are_damage(tmp_path, saved):
     path = tmp_path / "run" / "checkpoints" / "7" / "metadata.json"
     metadata = json.loads(path.read_text())
     with Checkpoints(tmp_path / "run") as checkpoints:
-        for change in ({"rollbacks": "x"}, {"wall_seconds": []}, {"metrics": {"loss": None}}):
+        window = {"window": {"seconds": 1.0, "sums": {"loss": [1.0, "x"]}}}
+        for change in (
+            {"rollbacks": "x"}, {"wall_seconds": []}, {"metrics": {"loss": None}}, window
+        ):  # fmt: skip
             path.write_text(json.dumps(sealed(metadata | change)))
             with pytest.raises(Damaged, match="words where numbers should be"):
                 checkpoints.metadata(7)

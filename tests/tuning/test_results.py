@@ -121,7 +121,7 @@ def test_a_shorter_training_says_how_long_it_was():
 @pytest.mark.parametrize("text", ["plain", 'quo"te', "quo'te", "back\\slash", "new\nline", '"""'])
 def test_config_files_are_valid_and_complete_whatever_stands_in_them(text, tmp_path):
     config = training(searched())
-    config.data.path = text
+    config.data.name, config.data.path = "npz", text
     config.transfer.skip = ("a/.*", text)
     config.model.hidden = ()
     config.optimizer.learning_rate = 0.1 + 0.2
