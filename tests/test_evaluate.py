@@ -3,6 +3,7 @@
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, command_line
 from runs import MAIN, lines, one_line, read
@@ -71,3 +72,19 @@ def test_several_runs_are_one_ensemble(ensemble, finished, command, tmp_path):
     assert command("main", *arguments, f"--workdir={tmp_path}").returncode == 0
     line = one_line(command("evaluate", str(finished), str(tmp_path)))
     assert "runs of other classes" in line and "has 10 (0, 1, 2 ...)" in line
+
+
+def test_data_that_have_moved_are_found_where_they_are_now(command, tmp_path):
+    random = np.random.default_rng(0)
+    arrays = {"inputs": random.normal(size=(60, 4)), "labels": np.arange(60) % 3}
+    np.savez(tmp_path / "here.npz", **arrays)
+    run = tmp_path / "run"
+    done = command(
+        "main", MAIN, f"--workdir={run}", "--config.data.name=npz", "--config.batch_size=8",
+        f"--config.data.path={tmp_path / 'here.npz'}", "--config.duration=5 steps",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "here.npz").rename(tmp_path / "there.npz")
+    assert "here.npz': no such file" in one_line(command("evaluate", str(run)))
+    done = command("evaluate", str(run), f"--data_dir={tmp_path / 'there.npz'}")
+    assert done.returncode == 0 and "12 examples" in done.stdout

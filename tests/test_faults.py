@@ -258,6 +258,24 @@ def test_impatience_makes_no_traceback(tmp_path):
         assert process.returncode == 130 and "Traceback" not in errors, (gap, errors)
 
 
+def test_a_signal_during_the_last_steps_is_heard_before_the_test(tmp_path):
+    """They are one dispatch, and end before anything is asked of signals again."""
+    process = start(
+        MAIN, f"--workdir={tmp_path}", "--config.data.name=spirals", "--config.duration=300 steps",
+        "--config.data.toy_examples=20000", "--config.data.validation=0.0",
+        "--config.model.hidden=(512,512)", "--config.batch_size=512",
+        "--config.compute.steps_per_dispatch=300", "--config.checkpoint.every=300 steps",
+        "--config.log_every=300 steps",
+    )  # fmt: skip
+    wait_for(process, (tmp_path / "tensorboard").exists)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert (tmp_path / "checkpoints" / "300").exists()
+    assert not (tmp_path / "evaluation.npz").exists()
+
+
 def processes(*arguments: tuple[str, ...]) -> list[subprocess.Popen]:
     """The processes of one run, by hand, each with arguments of its own; the first may be alone."""
     with socket.socket() as probe:
