@@ -86,6 +86,8 @@ def load_folder(data: ConfigDict) -> Dataset:
         train, _ = _open_classes(path / "train", names, data.image_size)
         # In the colours of train, which the model will be built for.
         test, _ = _open_classes(path / "test", names, data.image_size, train.shape[-1])
+    elif (path / "train").is_dir() and any(inner.is_dir() for inner in (path / "train").iterdir()):
+        raise UserError(f"{path} has train/ but no test/ (allowed: both, or the classes alone)")
     else:
         names = _classes(path)
         both, labels = _open_classes(path, names, data.image_size)

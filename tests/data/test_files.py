@@ -130,6 +130,9 @@ def test_a_folder_with_train_and_test(tmp_path):
     (tmp_path / "test" / "bird").mkdir()
     with pytest.raises(UserError, match="'bird' is not in"):
         load_folder(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "val")
+    with pytest.raises(UserError, match="has train/ but no test/"):
+        load_folder(tmp_path)
 
 
 def test_unequal_sizes_ask_for_an_image_size(tmp_path):
