@@ -246,6 +246,17 @@ def test_damaged_lines_of_metrics_and_a_deep_lock_stop_nothing(finished, command
     assert done.returncode == 0, done.stderr
 
 
+def test_a_run_goes_on_where_its_data_sets_have_moved(finished, command, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    last = read(run, "summary.json")["steps"]
+    unfinished(run, without=last)
+    done = command("main", MAIN, f"--workdir={run}", f"--config.data.data_dir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    names = ("parameters_sha256", "test_loss")
+    assert all(read(run, "summary.json")[n] == read(finished, "summary.json")[n] for n in names)
+
+
 def test_impatience_makes_no_traceback(tmp_path):
     """A second signal while the process ends."""
     for gap in (0.02, 0.1, 0.35):
@@ -253,7 +264,7 @@ def test_impatience_makes_no_traceback(tmp_path):
         wait_for(process, (tmp_path / str(gap) / "checkpoints" / "100").exists)
         for _ in range(2):
             process.send_signal(signal.SIGINT)
-            time.sleep(gap)
+            time.sleep(gap)  # into the end of the process, wherever it is by then
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 130 and "Traceback" not in errors, (gap, errors)
 
@@ -268,19 +279,25 @@ def test_a_signal_during_the_last_steps_is_heard_before_the_test(tmp_path):
         "--config.log_every=300 steps",
     )  # fmt: skip
     wait_for(process, (tmp_path / "tensorboard").exists)
-    time.sleep(0.5)
+    time.sleep(0.5)  # a dispatch shows nothing of itself while it runs
+    over = (tmp_path / "checkpoints" / "300").exists()
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=120)
+    if over:
+        pytest.skip("the steps took less than half a second")
     assert process.returncode == 130, errors
     assert (tmp_path / "checkpoints" / "300").exists()
     assert not (tmp_path / "evaluation.npz").exists()
 
 
-def processes(*arguments: tuple[str, ...]) -> list[subprocess.Popen]:
-    """The processes of one run, by hand, each with arguments of its own; the first may be alone."""
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        return probe.getsockname()[1]
+
+
+def processes(port: int, *arguments: tuple[str, ...]) -> list[subprocess.Popen]:
+    """The processes of one run, by hand, each with arguments of its own; the first may be alone."""
     told = {"ONESTEP_COORDINATOR": f"127.0.0.1:{port}", "ONESTEP_PROCESSES": "2",
             "JAX_PLATFORMS": "cpu"}  # fmt: skip
     return [
@@ -293,10 +310,14 @@ def processes(*arguments: tuple[str, ...]) -> list[subprocess.Popen]:
 
 
 def test_a_polite_kill_is_heard_while_processes_wait_for_each_other(tmp_path):
-    (process,) = processes((MAIN, f"--workdir={tmp_path}"))
-    maps = Path(f"/proc/{process.pid}/maps")
-    wait_for(process, lambda: "jaxlib" in maps.read_text())
-    time.sleep(3)
+    port = free_port()
+    (process,) = processes(port, (MAIN, f"--workdir={tmp_path}"))
+
+    def waits() -> bool:  # process 0 is where they meet
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    wait_for(process, waits)
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
@@ -306,7 +327,7 @@ def test_a_polite_kill_is_heard_while_processes_wait_for_each_other(tmp_path):
 @pytest.mark.parametrize("change", ["--config.seed=1", "--config.batch_size=64"])
 def test_processes_with_different_configs_are_refused(change, tmp_path):
     run = (MAIN, f"--workdir={tmp_path / 'run'}")
-    for process in processes(run, (*run, change)):
+    for process in processes(free_port(), run, (*run, change)):
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 2 and "Traceback" not in errors, errors
         assert "started with different --configs" in errors
