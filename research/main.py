@@ -30,7 +30,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.voice import Voice
     from research.reporting.writers import median_throughput
     from research.session import Session
-    from research.training import checks, early_stopping, evaluation, interruption, setup
+    from research.training import early_stopping, evaluation, interruption, setup
     from research.training.checkpoints import Checkpoints
     from research.training.fitted import fitted_before
 
@@ -55,7 +55,9 @@ def main(argv: list[str]) -> int:
 
     with interruption.at_once():
         run = setup.from_config(config, fitted_before(workdir, config))
-        for line in checks.warnings(config):
+        for line in run.messages:
+            voice.tell(line)
+        for line in run.warnings():
             voice.warn(f"warning: {line}")
         run.layout.check_batch(config, len(run.train))
         first = run.init()

@@ -84,12 +84,29 @@ class Records:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """The official train and test split of a data set; validation is cut from train elsewhere."""
+    """The official splits of a data set.
+
+    Attributes:
+      name: of the data set.
+      train: the training split.
+      test: the test split.
+      class_names: by label.
+      validation: the official validation split; None: validation is cut from train elsewhere.
+      messages: one line for each thing that a user should know about how the data were read, such
+        as files that were ignored.
+    """
 
     name: str
     train: Arrays | Records
     test: Arrays | Records
     class_names: tuple[str, ...]
+    validation: Arrays | Records | None = None
+    messages: tuple[str, ...] = ()
+
+    def splits(self) -> dict[str, Arrays | Records]:
+        """Return the official splits by name: train, test, and validation where there is one."""
+        found = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {name: split for name, split in found.items() if split is not None}
 
 
 def load(data: ConfigDict) -> Dataset:
@@ -118,19 +135,19 @@ def load(data: ConfigDict) -> Dataset:
         from research.data import tfds_source
 
         dataset = tfds_source.load(data)
-    for split in ("train", "test"):
-        arrays = getattr(dataset, split)
-        if isinstance(arrays, Arrays):
-            check_arrays(arrays, len(dataset.class_names), f"{data.name} {split}")
+    for name, split in dataset.splits().items():
+        if isinstance(split, Arrays):
+            check_arrays(split, len(dataset.class_names), f"{data.name} {name}")
     return dataset
 
 
 def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:
     """A data set of `Records` read into memory, where it fits into `data.memory_mb`."""
-    if dataset.train.nbytes + dataset.test.nbytes > data.memory_mb * 2**20:
+    splits = dataset.splits()
+    if sum(split.nbytes for split in splits.values()) > data.memory_mb * 2**20:
         return dataset
-    train, test = (split.load(np.arange(len(split))) for split in (dataset.train, dataset.test))
-    return dataclasses.replace(dataset, train=train, test=test)
+    loaded = {name: split.load(np.arange(len(split))) for name, split in splits.items()}
+    return dataclasses.replace(dataset, **loaded)
 
 
 def check_arrays(

@@ -32,6 +32,7 @@ class Setup:
     test: Arrays | Records
     class_names: tuple[str, ...]
     statistics: dict  # of preprocessing, fitted on `train` alone
+    messages: tuple[str, ...] = ()  # what a user should know about the data, a line each
 
     @property
     def classes(self) -> int:
@@ -67,6 +68,10 @@ class Setup:
         """Raw inputs of at most so many training examples, from all over the split."""
         return _spread(self.train, count)
 
+    def warnings(self) -> list[str]:
+        """Return a line for each choice that is more likely a slip than meant."""
+        return checks.warnings(self.config)
+
     def plan(self) -> Plan:
         """When what happens."""
         examples = len(self.train)
@@ -96,6 +101,8 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
       UserError: anything in the config, or in the data, that cannot be trained on.
     """
     dataset = loaded(config)
+    if dataset.validation is not None:
+        return from_split(config, dataset, np.arange(len(dataset.train)), None, statistics)
     labels = labels_of(dataset.train)
     cut = splits.train_validation(labels, config.data.validation, config.data.split_seed)
     return from_split(config, dataset, *cut, statistics)
@@ -130,11 +137,15 @@ def from_split(
     config: ConfigDict,
     dataset: Dataset,
     training: np.ndarray,
-    validation: np.ndarray,
+    validation: np.ndarray | None,
     statistics: dict | None = None,
 ) -> Setup:
-    """`from_config`, of loaded data and the numbers of the examples in each part of its train."""
-    train, validation = map(dataset.train.subset, (training, validation))
+    """`from_config`, of loaded data and the numbers of the examples in each part of its train.
+
+    `validation` = None stands for the data set's official validation split.
+    """
+    train = dataset.train.subset(training)
+    validation = dataset.validation if validation is None else dataset.train.subset(validation)
     checks.check_sizes(config, len(train))
     patience = hyperparameters.in_steps(config, "early_stopping.patience", len(train))
     early_stopping.check(config, patience, len(validation))
@@ -153,6 +164,7 @@ def from_split(
         test=dataset.test,
         class_names=dataset.class_names,
         statistics=statistics,
+        messages=dataset.messages,
     )
 
 
