@@ -100,7 +100,7 @@ def default_config() -> ConfigDict:
     optimizer.name = "adam"  # research/optimizers/algorithms.py
     optimizer.learning_rate = 1e-3  # what schedule and multipliers are factors of
     optimizer.weight_decay = 0.0  # decoupled: kernels shrink by learning_rate * weight_decay a step
-    # (Loshchilov and Hutter, 2019); lars and lamb have it inside
+    # (Loshchilov and Hutter, 2019, where that product is lambda); lars and lamb have it inside
     optimizer.decay_multipliers = ()  # of the decay: (pattern, number) pairs; (): kernels only
     optimizer.clip_value = 0.0  # cuts each number of the gradients to this size; 0: off
     optimizer.clip_norm = 0.0  # rescales gradients whose global norm is larger (Pascanu et al.,
@@ -128,8 +128,9 @@ def default_config() -> ConfigDict:
 
     config.schedule = schedule = ConfigDict()
     schedule.name = "cosine"  # research/optimizers/schedules.py; multiplies the learning rate
-    schedule.warmup = "0 percent"  # linear, from 0 (Goyal et al., 2017)
-    schedule.final = 0.0  # where most end, as a share of the learning rate
+    schedule.warmup = "0 percent"  # linear, from 0 (Goyal et al., 2017: from one worker's rate)
+    schedule.final = 0.0  # where most end, as a share of the learning rate: after the last step,
+    # whose own factor is above it, of 1000 steps to 0 by 0.001 (linear), 2.5e-06 (cosine)
     schedule.power = 2.0  # polynomial: its degree
     schedule.cycles = 4.0  # cosine_restarts: how many
     schedule.decay_share = 0.2  # stable_decay: of the training, at its end

@@ -30,7 +30,7 @@ def relu(x):
 
 
 def relu6(x):
-    """min(max(x, 0), 6) (Krizhevsky, 2010)."""
+    """min(max(x, 0), 6) (Krizhevsky, 2010); the gradient at 0 and at 6 is 0."""
     return jax.nn.relu6(x)
 
 
@@ -40,17 +40,26 @@ def squared_relu(x):
 
 
 def crelu(x):
-    """max(x, 0) and max(-x, 0) side by side: (..., C) -> (..., 2 C) (Shang et al., 2016)."""
+    """max(x, 0) and max(-x, 0) side by side: (..., C) -> (..., 2 C) (Shang et al., 2016).
+
+    The gradient at 0 is 0 in both.
+    """
     return jax.nn.relu(jnp.concatenate([x, -x], axis=-1))
 
 
 def leaky_relu(x, *, leaky_slope):
-    """x where positive, else leaky_slope * x (Maas et al., 2013)."""
+    """x where positive, else leaky_slope * x (Maas et al., 2013).
+
+    The slope at 0 itself is 1; theirs is leaky_slope, 0.99 less.
+    """
     return jax.nn.leaky_relu(x, jnp.asarray(leaky_slope, x.dtype))
 
 
 def prelu(x, *, prelu_slope):
-    """x where positive, else a * x with a learned for each channel (He et al., 2015, eq. 1)."""
+    """x where positive, else a * x with a learned for each channel (He et al., 2015, eq. 1).
+
+    The slope at 0 itself is 1; theirs is a, 0.75 less at the start.
+    """
     return _PReLU((x.shape[-1],), prelu_slope)(x)
 
 
@@ -60,14 +69,18 @@ def prelu_shared(x, *, prelu_slope):
 
 
 def elu(x, *, elu_alpha):
-    """x where positive, else elu_alpha * (exp(x) - 1) (Clevert et al., 2016)."""
+    """x where positive, else elu_alpha * (exp(x) - 1) (Clevert et al., 2016).
+
+    The slope at 0 is elu_alpha, as there.
+    """
     return jax.nn.elu(x, jnp.asarray(elu_alpha, x.dtype))
 
 
 def selu(x):
     """1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1 (Klambauer et al., 2017, eq. 2).
 
-    Made for `lecun_normal` weights, no normaliser and `alpha_dropout`.
+    Made for `lecun_normal` weights, no normaliser and `alpha_dropout`. The slope at 0 is
+    1.758, as there.
     """
     return jax.nn.selu(x)
 
@@ -76,7 +89,8 @@ def maxout(x, *, maxout_pieces):
     """The largest of each unit's affine pieces (Goodfellow et al., 2013, eq. 1).
 
     (..., C) -> (..., C / maxout_pieces): piece j of unit i is at j * units + i. Layers before it
-    are widened by the number of pieces, so the units are as many as the config says.
+    are widened by the number of pieces, so the units are as many as the config says. Pieces that
+    are equal share the gradient.
     """
     return x.reshape(*x.shape[:-1], maxout_pieces, x.shape[-1] // maxout_pieces).max(-2)
 
@@ -107,17 +121,24 @@ def softplus(x):
 
 
 def hard_sigmoid(x):
-    """min(max(x + 3, 0), 6) / 6: sigmoid in three straight pieces (Howard et al., 2019)."""
+    """min(max(x + 3, 0), 6) / 6: sigmoid in three straight pieces (Howard et al., 2019).
+
+    The slope at -3 and at 3 is 0; that of the piece between is 1/6.
+    """
     return jax.nn.hard_sigmoid(x)
 
 
 def hard_tanh(x):
-    """min(max(x, -1), 1) (Collobert, 2004)."""
+    """min(max(x, -1), 1) (Collobert, 2004); the slope at -1 and at 1 is 1, as there."""
     return jax.nn.hard_tanh(x)
 
 
 def hard_swish(x):
-    """x * min(max(x + 3, 0), 6) / 6 (Howard et al., MobileNetV3, 2019)."""
+    """x * min(max(x + 3, 0), 6) / 6 (Howard et al., MobileNetV3, 2019).
+
+    The slope at -3 is 0, that of the left side, -0.5 on the right; at 3 it is 1, that of the right
+    side, 1.5 on the left.
+    """
     return jax.nn.hard_silu(x)
 
 

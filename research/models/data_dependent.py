@@ -2,12 +2,14 @@
 
 Pure functions that work on every model whose hidden layers are `Dense` and `Conv`: one forward pass
 in which each layer's outputs are mended before the next one sees them. `apply` is the model's own,
-in evaluation mode. The head is left alone, so that the loss starts at log(classes).
+(variables, inputs, *, mutable), in evaluation mode. The head is left alone, so that the loss starts
+at log(classes).
 """
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from research.models.conv import Conv
 from research.models.dense import Dense
@@ -43,29 +45,25 @@ def unit_variance(apply, variables, inputs):
 
 
 def _layer_by_layer(apply, variables, inputs, moments):
-    params = jax.tree.map(lambda leaf: leaf, variables["params"])  # a copy to change
-
+    # Fitted weights leave the pass as a collection of variables, not through a closure: the layers
+    # of a block that is recomputed (`compute.remat`) are traced in a program of their own.
     def mend(call, args, kwargs, context):
         y = call(*args, **kwargs)
-        path = context.module.path
-        if not isinstance(context.module, (Dense, Conv)) or path[-1] == "head":
+        module = context.module
+        if not isinstance(module, (Dense, Conv)) or module.path[-1] == "head":
             return y
-        layer = _at(params, path)
+        layer = module.variables["params"]
         bias = layer.get("bias", 0.0)
         mean, variance = moments(y - bias)
         scale = jnp.where(variance > _SILENT, jax.lax.rsqrt(variance + _SILENT), 1.0)
         shift = bias - mean * scale if "bias" in layer else 0.0
-        layer["kernel"] = layer["kernel"] * scale
+        module.put_variable("fitted", "kernel", layer["kernel"] * scale)
         if "bias" in layer:
-            layer["bias"] = jnp.broadcast_to(shift, layer["bias"].shape)
+            shifted = jnp.broadcast_to(shift, layer["bias"].shape)
+            module.put_variable("fitted", "bias", shifted)
         return (y - bias) * scale + shift
 
     with nn.intercept_methods(mend):
-        apply(variables, inputs)
-    return params
-
-
-def _at(tree, path):
-    for name in path:
-        tree = tree[name]
-    return tree
+        _, collections = apply(variables, inputs, mutable=["fitted"])
+    fitted = flatten_dict(collections.get("fitted", {}))
+    return unflatten_dict(flatten_dict(variables["params"], keep_empty_nodes=True) | fitted)

@@ -37,7 +37,10 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     numbers = hyperparameters["optimizer"]
     algorithm = resolve("config.optimizer.name", config.optimizer.name, algorithms)
     decays_itself = "weight_decay" in numbers_of(algorithm)
+    scheduled = _scheduled(config, hyperparameters, step)
+    takes_rate = "scheduled" in inspect.signature(algorithm).parameters
     algorithm = bind(algorithm, config.optimizer, numbers)
+    rule = algorithm(scheduled) if takes_rate else algorithm()
     decay = optax.identity()
     if config.optimizer.weight_decay and not decays_itself:
         decay = decayed(numbers["weight_decay"], config.optimizer.decay_multipliers)
@@ -45,9 +48,9 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     # run may switch them, for the structure of the optimizer's state stays.
     chain = optax.chain(
         clipped(config, numbers),
-        algorithm(),
+        rule,
         decay,
-        _scheduled(config, hyperparameters, step),
+        optax.identity() if takes_rate else scheduled,
         _multiplied(config, hyperparameters, step),
         lookahead(config.optimizer.lookahead_steps, numbers["lookahead_share"], step),
     )

@@ -10,7 +10,7 @@ def clipped(config: ConfigDict, numbers) -> optax.GradientTransformation:
     - `clip_value`: each number to at most that size.
     - `clip_norm`: all gradients together to at most that length (Pascanu et al., 2013, alg. 1).
     - `clip_adaptive`: each unit's to at most that share of the length of its weights, or of 0.001
-      (Brock et al., 2021, eq. 3).
+      (Brock et al., 2021, eq. 3); the head's too, which they leave alone.
     """
     kinds = {
         "clip_value": optax.clip,

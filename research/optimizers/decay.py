@@ -9,6 +9,9 @@ from research.optimizers.masks import by_pattern, is_kernel
 def decayed(weight_decay, decay_multipliers=()) -> optax.GradientTransformation:
     """Adds weight_decay * parameter (Loshchilov and Hutter, 2019); may be traced.
 
+    What is added is multiplied by the learning rate afterwards; theirs, lambda, by the schedule
+    alone: it is learning_rate * weight_decay, a thousandth of weight_decay at a rate of 0.001.
+
     No state, unlike optax's own with a mask, so that it may be switched on in a resumed run.
 
     Args:

@@ -69,13 +69,20 @@ def plateau(progress, step, cuts, *, factor, final):
 
 
 def stable_decay(progress, step, *, final, decay_share):
-    """1, then a line to `final` over the last `decay_share` (Hägele et al., 2024)."""
+    """1, then a line to `final` over the last `decay_share` (Hägele et al., 2024).
+
+    They find 1 - sqrt(x) better than the line 1 - x: it lies up to 0.25 below.
+    """
     falling = (progress - (1 - decay_share)) / jnp.maximum(decay_share, _LEAST)
     return 1 + (final - 1) * jnp.clip(falling, 0, 1)
 
 
 def one_cycle(progress, step, *, final, rise_share, initial):
-    """Cosines from `initial` up to 1 over `rise_share`, then down to `final` (Smith, 2018)."""
+    """Cosines from `initial` up to 1 over `rise_share`, then down to `final` (Smith, 2018).
+
+    Smith draws lines: up to 0.105 away. PyTorch's OneCycleLR has its peak and its end one step
+    earlier: of 1000 steps, up to 0.003 away, and its last factor is `final`, here 5e-06 above.
+    """
     up = progress / jnp.maximum(rise_share, _LEAST)
     down = (progress - rise_share) / jnp.maximum(1 - rise_share, _LEAST)
     rising = initial + (1 - initial) * 0.5 * (1 - jnp.cos(jnp.pi * jnp.clip(up, 0, 1)))

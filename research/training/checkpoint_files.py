@@ -182,10 +182,10 @@ def state_of(
     """
     state = template(config_of(metadata, folder), metadata)
     wanted = saved_leaves(state)
-    if _shapes(wanted) != _shapes(arrays):
+    if others := sorted(name for name, _ in _shapes(wanted).items() ^ _shapes(arrays).items()):
         raise UserError(
-            f"{folder} holds a state of other shapes than the config and its data ask for: have "
-            "the data changed?"
+            f"{folder} holds a state of other shapes than the config and its data ask for "
+            f"({others[0]}): have the data changed, or is it of an earlier version?"
         )
     leaves = [_placed(arrays[name], leaf) for name, leaf in wanted.items()]
     structure = jax.tree.structure(saved_fields(state))

@@ -1,5 +1,7 @@
 """Weights fitted to data: what each layer then gives, on every model; what is left alone."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +26,7 @@ def fitted(scheme, inputs=INPUTS, seed=0, **model):
     module = models.build(config, numbers, 10)
     variables = module.init(jax.random.key(seed), inputs[:1], train=False)
 
-    def apply(variables, inputs):
-        return module.apply(variables, inputs, train=False)
-
+    apply = functools.partial(module.apply, train=False)
     params = getattr(data_dependent, scheme)(apply, variables, inputs)
     return module, variables, params
 
@@ -91,12 +91,34 @@ def test_in_lanes_each_lane_has_its_own():
         numbers = hyperparameters.from_config(config, 1000)
         module = models.build(config, numbers, 10)
         variables = module.init(jax.random.key(seed), INPUTS[:1], train=False)
-        apply = lambda variables, inputs: module.apply(variables, inputs, train=False)  # noqa: E731
+        apply = functools.partial(module.apply, train=False)
         return data_dependent.lsuv(apply, variables, INPUTS)["Dense_1"]["kernel"]
 
     lanes = jax.jit(jax.vmap(kernel))(jnp.arange(3))
     for seed, lane in enumerate(lanes):
         np.testing.assert_allclose(lane, kernel(seed), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "name"), [("lsuv", "mlp"), ("unit_variance", "mlp"), ("unit_variance", "cnn")]
+)
+def test_blocks_that_are_recomputed_are_fitted_alike(scheme, name):
+    """Their layers are traced in programs of their own, out of which no array may leak."""
+
+    def params(remat):
+        config = default_config()
+        config.model.update({"name": name, "hidden": (8, 8), "channels": (4,)})
+        config.compute.remat = remat
+        numbers = hyperparameters.from_config(config, 1000)
+        module = models.build(config, numbers, 10)
+        variables = module.init(jax.random.key(0), INPUTS[:1], train=False)
+        apply = functools.partial(module.apply, train=False)
+        return getattr(data_dependent, scheme)(apply, variables, INPUTS)
+
+    fitted, recomputed = (jax.jit(params, static_argnums=0)(remat) for remat in (False, True))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), fitted, recomputed
+    )
 
 
 def test_a_run_starts_from_fitted_weights():

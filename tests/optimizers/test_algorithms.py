@@ -29,10 +29,10 @@ def gradient(w, curvature, step, module):
     return curvature * (w - 0.3 * module.sin(step + w * 0))
 
 
-def config_of(name, **changes):
+def config_of(name, schedule="constant", warmup="0 steps", **changes):
     config = default_config()
     config.duration = f"{STEPS} steps"
-    config.schedule.name = "constant"
+    config.schedule.update({"name": schedule, "warmup": warmup})
     config.optimizer.update(
         {"name": name, "learning_rate": RATE, "momentum": M, "rms_decay": R}
         | {"beta1": B1, "beta2": B2, "epsilon": EPSILON}
@@ -41,8 +41,8 @@ def config_of(name, **changes):
     return config, hyperparameters.from_config(config, 1000)
 
 
-def ours(name, **changes):
-    config, numbers = config_of(name, **changes)
+def ours(name, *schedule, **changes):
+    config, numbers = config_of(name, *schedule, **changes)
 
     def train(numbers):
         params = jax.tree.map(lambda w: jnp.asarray(w, jnp.float32), PARAMS)
@@ -92,7 +92,7 @@ def heavy_ball(inner=lambda memory, g, t, w, place: (None, g), look_ahead=False)
 
 def adagrad(memory, g, t, w, place):
     s = (0.0 if memory is None else memory) + g**2
-    return s, g / np.sqrt(s + EPSILON)
+    return s, g / (np.sqrt(s) + EPSILON)
 
 
 def rmsprop(memory, g, t, w, place):
@@ -116,8 +116,8 @@ def adadelta(memory, g, t, w, place):
 def amsgrad(memory, g, t, w, place):
     m, v, top = memory or (0.0, 0.0, 0.0)
     m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g**2
-    top = np.maximum(top, v / (1 - B2**t))
-    return (m, v, top), m / (1 - B1**t) / (np.sqrt(top) + EPSILON)
+    top = np.maximum(top, v)
+    return (m, v, top), m / (np.sqrt(top) + EPSILON)
 
 
 def adamax(memory, g, t, w, place):
@@ -155,10 +155,13 @@ def own_length(direction, w, place):
     return direction * np.linalg.norm(w) / np.linalg.norm(direction)
 
 
-def lars(memory, g, t, w, place):
-    decayed = g + 0.1 * w if place.endswith("kernel") else g
-    m = M * (0.0 if memory is None else memory) + own_length(decayed, w, place)
-    return m, m
+def lars(memory, g, t, w, place, beta=0.1, rate=1.0):
+    """Algorithm 1; at a constant rate it does not matter where that is."""
+    v = M * (0.0 if memory is None else memory)
+    if not place.endswith("kernel"):
+        return (v + rate * g,) * 2
+    ratio = np.linalg.norm(w) / (np.linalg.norm(g) + beta * np.linalg.norm(w))
+    return (v + rate * ratio * (g + beta * w),) * 2
 
 
 def lamb(memory, g, t, w, place):
@@ -209,7 +212,7 @@ RULES = {
     "adamax": adamax,
     "nadam": adam_like(squares, nesterov_mean),
     "radam": radam,
-    "adabelief": adam_like(lambda v, g, m: B2 * v + (1 - B2) * (g - m) ** 2),
+    "adabelief": adam_like(lambda v, g, m: B2 * v + (1 - B2) * (g - m) ** 2 + EPSILON),
     "yogi": adam_like(lambda v, g, m: v - (1 - B2) * np.sign(v - g**2) * g**2),
     "lion": lion,
     "lars": lars,
@@ -248,6 +251,41 @@ def test_twenty_steps_are_the_papers(name, decay):
         )
         if place == "Dense_0/kernel":  # it went somewhere
             assert np.abs(want - PARAMS[module][leaf]).max() > 1e-2
+
+
+@pytest.mark.parametrize("warmup", ["0 steps", "5 steps"])
+def test_lars_has_the_rate_inside_its_momentum(warmup):
+    """Algorithm 1 of the paper, with its own schedule, gamma_0 (1 - t / T)^2."""
+    train, numbers = ours("lars", "polynomial", warmup, weight_decay=0.3)
+    got = jax.jit(train)(numbers)
+    rise = int(warmup.split()[0])
+    for module, leaves in PARAMS.items():
+        for leaf, w in leaves.items():
+            velocity, place = None, f"{module}/{leaf}"
+            for step in range(STEPS):
+                g = gradient(w, CURVATURE[module][leaf], step, np)
+                rate = (step + 1) / rise if step < rise else 1.0
+                rate *= RATE * (1 - max(0, step - rise) / (STEPS - rise)) ** 2
+                velocity, v = lars(velocity, g, step + 1, w, place, beta=0.3, rate=rate)
+                w = w - v
+            np.testing.assert_allclose(got[module][leaf], w, rtol=1e-4, atol=1e-5, err_msg=place)
+
+
+def test_lars_follows_a_plateau_from_inside():
+    """The count of cuts is in the optimizer's state, wherever the rate is."""
+    config, numbers = config_of("lars")
+    config.schedule.name = "plateau"
+    numbers["schedule"] |= {"window": 1.0, "patience": 1.0, "factor": 0.5}
+    params = {"b": {"bias": jnp.zeros(1)}}
+    state = optimizers.build(config, numbers, 0).init(params)
+    velocity = 0.0
+    for step, value in enumerate([1.0, 1.0, 1.0]):  # falls, then two cuts
+        chain = optimizers.build(config, numbers, step)
+        update, state = chain.update({"b": {"bias": jnp.ones(1)}}, state, params, value=value)
+        velocity = M * velocity + RATE * 0.5**step
+        np.testing.assert_allclose(update["b"]["bias"], -velocity, rtol=1e-6)
+        rate = optimizers.learning_rate(config, numbers, step, state)
+        assert float(rate) == pytest.approx(RATE * 0.5**step)
 
 
 @pytest.mark.parametrize("name", NAMES)
