@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import math
 import re
 import shutil
 import sys
@@ -18,12 +19,14 @@ from hypothesis import strategies as st
 from ml_collections import config_flags
 from searches import COHORTS, RATE, SMOOTHING, search, searched
 
-from research import cli, evaluate, main, report
+from research import cli, evaluate, main, models, report
 from research import config as configuration
+from research.names import public_functions
 from research.reporting import search_page
-from research.training import setup
+from research.training import advance, evaluation, setup
 from research.tuning import methods, mirror, results
 from research.tuning.spaces import Space
+from research.vocabulary import NAMED
 
 KEYS = sorted(configuration.flatten(configuration.default_config()))
 NAMES = ["relu", "sgd", "adam", "mlp", "cnn", "resnet", "moons", "digits", "flip", "none", "maxout",
@@ -69,11 +72,55 @@ def checked(code: int, errors: str) -> None:
     assert (code == 2) == (bool(lines) and lines[0].startswith("error: ")), (code, errors)
 
 
-def prepared(config) -> int:
-    """All of a start up to the first compilation."""
+def accepted(key: str) -> st.SearchStrategy[str]:
+    """Values of a key that are none by themselves to refuse."""
+    default = configuration.flatten(configuration.default_config())[key]
+    sample = default[0] if isinstance(default, tuple) and default else default
+    if key == "augmentation.names":
+        sample = "flip"
+    limits = {**configuration.LIMITS, **configuration.TRACED}
+    low, high = limits.get(key, (-math.inf, math.inf))
+    values = [sample]
+    if key in (*NAMED, "model.name", *configuration.CHOICES):
+        values = configuration.CHOICES.get(key) or models.names()
+        values = public_functions(NAMED[key]) if key in NAMED else values
+    elif key in (*configuration.DURATIONS, *configuration.TRACED_DURATIONS):
+        values = ["1 steps", "50 percent", "1 epochs"]
+    elif isinstance(default, bool):
+        values = [True, False]
+    elif isinstance(sample, int):
+        values = [number for number in (max(low, -1), 1, 2, 3, 8) if low <= number < high] + [
+            sample
+        ]
+    elif isinstance(sample, float):
+        numbers = (max(low, -1.0), 1e-6, 0.5, 1.0, 2.0)
+        values = [number for number in numbers if low <= number < high] + [sample]
+    text = "({!r},)" if isinstance(default, tuple) and sample != () else "{}"
+    return st.sampled_from([text.format(value) for value in values])
+
+
+# Of data sets that are there; what is done with them by keys that go together more often than not.
+ACCEPTED = st.tuples(
+    st.sampled_from([(("data.name", "moons"),), (("data.name", "digits"), ("model.name", "cnn"))]),
+    st.lists(
+        st.sampled_from(
+            [key for key in KEYS if not key.startswith(("data.", "transfer."))]
+        ).flatmap(lambda key: st.tuples(st.just(key), accepted(key))),
+        min_size=4,
+        max_size=8,
+        unique_by=lambda pair: pair[0],
+    ),
+).map(lambda parts: [*parts[0], *parts[1]])
+
+
+def two_steps(config) -> int:
+    """Start a run, and let it take two steps and evaluate: what only shows when it is run."""
     run = setup.from_config(config)
     run.plan()
-    jax.eval_shape(run.init)
+    state = run.init()
+    state, _ = advance.over_arrays(run, state)(state, 2)
+    if len(run.validation):
+        evaluation.validation_evaluator(run, state)(state)
     return 0
 
 
@@ -93,9 +140,11 @@ def toy(tmp_path_factory) -> str:
     return config_file(tmp_path_factory.mktemp("config"))
 
 
-def fuzzed_config(toy: str, overrides) -> None:
+def fuzzed_config(toy: str, overrides) -> int:
     argv = ["main", f"--config={toy}", *(f"--config.{key}={value}" for key, value in overrides)]
-    checked(*outcome(argv, prepared))
+    code, errors = outcome(argv, two_steps)
+    checked(code, errors)
+    return code
 
 
 # The same examples each time, so that a commit is green or is not; RANDOM looks further.
@@ -109,14 +158,27 @@ RANDOM = {**SETTINGS, "derandomize": False}
 
 @hypothesis.settings(max_examples=40, **SETTINGS)
 @hypothesis.given(OVERRIDES)
-def test_any_config_is_prepared_or_refused_in_one_line(toy, overrides):
+def test_any_config_takes_two_steps_or_is_refused_in_one_line(toy, overrides):
+    fuzzed_config(toy, overrides)
+
+
+@hypothesis.settings(max_examples=4, phases=[hypothesis.Phase.generate], **SETTINGS)
+@hypothesis.given(ACCEPTED)
+def test_accepted_values_take_two_steps_or_are_refused_together(toy, overrides):
     fuzzed_config(toy, overrides)
 
 
 @pytest.mark.slow
 @hypothesis.settings(max_examples=5000, **RANDOM)
 @hypothesis.given(OVERRIDES)
-def test_very_many_configs_are_prepared_or_refused_in_one_line(toy, overrides):
+def test_very_many_configs_take_two_steps_or_are_refused_in_one_line(toy, overrides):
+    fuzzed_config(toy, overrides)
+
+
+@pytest.mark.slow
+@hypothesis.settings(max_examples=500, phases=[hypothesis.Phase.generate], **RANDOM)
+@hypothesis.given(ACCEPTED)
+def test_many_accepted_values_take_two_steps_or_are_refused_together(toy, overrides):
     fuzzed_config(toy, overrides)
 
 

@@ -8,8 +8,8 @@ from research.config import default_config, flatten
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
-from research.names import numbers_of, resolve
-from research.optimizers import algorithms
+from research.names import bind, numbers_of, resolve
+from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 from research.vocabulary import NAMED
 
@@ -27,6 +27,15 @@ NOT_FOR_LINE_SEARCH = (
     "optimizer.clip_norm",
     "optimizer.clip_adaptive",
 )
+
+# Of the learning rate: steps so small change little, whatever the rest of the training is.
+TINY = 0.01
+# Schedules that may be below `TINY` half-way; the key that decides it, and what is usual.
+FALL_FAST = {
+    "exponential": ("final", 0.01),
+    "inverse_time": ("final", 0.01),
+    "polynomial": ("power", 2),
+}
 
 
 def check_names(config: ConfigDict) -> None:
@@ -55,7 +64,7 @@ def check_pairs(config: ConfigDict) -> None:
 
 def warnings(config: ConfigDict) -> list[str]:
     """What may be meant, but is more likely a slip: a line for each."""
-    model, schedule = config.model, config.schedule
+    model = config.model
     found = []
     if model.activation == "selu" and model.normalization != "none":
         found.append(
@@ -68,12 +77,27 @@ def warnings(config: ConfigDict) -> list[str]:
             "config.model.activation_gain = True multiplies by a gain once more (made for it: "
             "lecun_*, xavier_*, orthogonal)"
         )
-    if schedule.name in ("exponential", "inverse_time") and not schedule.final:
-        found.append(
-            f"config.schedule.name = {schedule.name!r} cannot end at config.schedule.final = 0: "
-            "1e-6 is taken, and most of the training is done at a tiny rate (more usual: 0.01)"
-        )
-    return found
+    return found + _tiny_rate(config)
+
+
+def _tiny_rate(config: ConfigDict) -> list[str]:
+    """A warning where a schedule that falls fast at first is below `TINY` for most of the training.
+
+    It never rises, so that is where it is below half-way.
+    """
+    key, usual = FALL_FAST.get(config.schedule.name, ("", 0))
+    if not key:
+        return []
+    schedule = bind(getattr(schedules, config.schedule.name), config.schedule, {})
+    half_way = float(schedule(0.5, 0))
+    if half_way >= TINY:
+        return []
+    return [
+        f"config.schedule.{key} = {config.schedule[key]:g} with config.schedule.name = "
+        f"{config.schedule.name!r}: half-way the rate has come down to {half_way:.2g} of "
+        f"config.optimizer.learning_rate, so that most of the training is done at less than "
+        f"{TINY:.0%} of it (more usual: {usual})"
+    ]
 
 
 def check_memory(state) -> None:

@@ -19,8 +19,13 @@ def changed(**changes):
     [
         ({"model.activation": "selu"}, "normalises by itself"),
         ({"model.activation_gain": True}, "'he_normal' has the gain of ReLU in it"),
-        ({"schedule.name": "inverse_time"}, "cannot end at config.schedule.final = 0"),
-        ({"schedule.name": "exponential"}, "cannot end at config.schedule.final = 0"),
+        ({"schedule.name": "inverse_time"}, "schedule.final = 0 with"),
+        ({"schedule.name": "exponential"}, "schedule.final = 0 with"),
+        ({"schedule.name": "exponential", "schedule.final": 1e-5}, "come down to 0.0032 of"),
+        ({"schedule.name": "exponential", "schedule.final": 0.99e-4}, "less than 1% of it"),
+        ({"schedule.name": "inverse_time", "schedule.final": 1e-5}, "final = 1e-05 with"),
+        ({"schedule.name": "inverse_time", "schedule.final": 0.99 / 199}, "more usual: 0.01"),
+        ({"schedule.name": "polynomial", "schedule.power": 8.0}, "schedule.power = 8 with"),
     ],
 )
 def test_slips_are_warned_of(changes, words):
@@ -31,8 +36,19 @@ def test_slips_are_warned_of(changes, words):
 def test_what_is_usual_is_no_slip():
     selu = {"model.activation": "selu", "model.normalization": "none"}
     gain = {"model.activation_gain": True, "model.initializer": "orthogonal"}
-    for changes in ({}, selu, gain, {"schedule.name": "exponential", "schedule.final": 0.01}):
+    for changes in ({}, selu, gain):
         assert checks.warnings(changed(**changes)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("exponential", {"schedule.final": 1.01e-4}), ("inverse_time", {"schedule.final": 1.01 / 199}),
+     ("polynomial", {"schedule.power": 6.6}), ("polynomial", {"schedule.final": 0.01}),
+     ("linear", {"schedule.final": 0.0}), ("plateau", {"schedule.final": 0.0})],
+)  # fmt: skip
+def test_a_rate_above_a_hundredth_half_way_is_no_slip(name, number):
+    """Half-way 0.01 is final^(1/2) = 0.01, 2 / (1 + 1/final) = 0.01, and 2^-power = 0.01."""
+    assert checks.warnings(changed(**{"schedule.name": name}, **number)) == []
 
 
 def test_a_warning_is_printed_and_the_run_goes_on(command, tmp_path):

@@ -86,6 +86,7 @@ def choices(draw, models=tuple(MODELS)):
         "optimizer.sam_radius": draw(rate(0.05)),
         "optimizer.lookahead_steps": draw(st.sampled_from([0, 2])),
         "compute.microbatches": draw(st.sampled_from([1, 2])),
+        "compute.remat": draw(st.booleans()),
         **MODELS[model],
     }
     if config["model.weight_standardization"]:  # would undo it
