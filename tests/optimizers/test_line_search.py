@@ -78,6 +78,14 @@ def test_directions_and_lengths_are_the_books():
         assert abs(gradient(ahead) @ direction) <= 0.9 * abs(g @ direction) + 1e-6
 
 
+def test_a_length_of_1_is_tried_first():
+    """Nocedal and Wright, section 3.5: near the minimum it is taken, or steps converge slowly."""
+    (w, _), (_, lengths) = run_steps(15, 10)
+    assert (np.asarray(lengths)[-5:] == 1).all()
+    least = minimize(loss, np.full(6, 2.0), args=(np,), jac=lambda w, _: gradient(w), tol=1e-12)
+    assert loss(np.asarray(w, np.float64), np) - least.fun < 1e-5
+
+
 def test_it_ends_where_scipy_does():
     (w, _), _ = run_steps(30, 10)
     want = minimize(loss, np.full(6, 2.0), args=(np,), jac=lambda w, _: gradient(w), tol=1e-12)

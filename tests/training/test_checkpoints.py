@@ -259,6 +259,24 @@ def test_another_model_is_not_a_damaged_file(tmp_path, run):
         assert checkpoints.steps() == [3]  # and it is not set aside
 
 
+def test_a_momentum_of_another_meaning_is_refused(tmp_path, run):
+    """LARS once kept directions without the rate: taken over, they would be 1 / rate too long."""
+    config = run.config.copy_and_resolve_references()
+    config.optimizer.name = "lars"
+    lars = dataclasses.replace(run, config=config)
+    state = lars.init()
+    clip, rule, *others = state.opt_state
+    before = (clip, (clip, clip, rule["velocity"]), *others)
+    with Checkpoints(tmp_path) as checkpoints:
+        for step, opt_state in ((3, before), (4, state.opt_state)):
+            copies = copied(at(state.replace(opt_state=opt_state), step))
+            checkpoints.save(step, config, copies, {"class_names": ["a", "b"]}, None)
+    with Checkpoints(tmp_path) as checkpoints:
+        with pytest.raises(UserError, match=r"\(opt_state/1/2/trace/.*of an earlier version\?"):
+            checkpoints.restore(lambda *_: lars.init(), 3)
+        assert int(checkpoints.restore(lambda *_: lars.init(), 4)[0].step) == 4
+
+
 def test_a_checkpoint_of_another_format_is_not_a_damaged_file(tmp_path, run):
     save(tmp_path, run, [3])
     path = tmp_path / "checkpoints" / "3" / "metadata.json"
