@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.progress import SearchProgress
     from research.reporting.voice import Voice
     from research.training import interruption
-    from research.tuning import results
+    from research.tuning import methods, results
     from research.tuning.ledger import Ledger
     from research.tuning.mirror import Mirror
     from research.tuning.study import Study
@@ -54,11 +54,12 @@ def main(argv: list[str]) -> int:
     voice = Voice(workdir)
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         voice.tell(f"config.{key} = {value!r}")
-    _tell_space(voice, config, space)
+    _tell_space(voice, config, space, methods.points_told(config.search, space))
 
     # Nothing is lost at any moment: what is not in the ledger is trained again.
     with interruption.at_once(), run_folder.locked(workdir), ExitStack() as engine:
-        populations = _Populations(config, space, voice, engine)
+        trials = methods.budget(config.search, space)
+        populations = _Populations(config, space, trials, voice, engine)
         _check_folder(workdir)
         if not (workdir / "ledger.jsonl").exists():
             populations.check()
@@ -92,8 +93,9 @@ def main(argv: list[str]) -> int:
 class _Populations:
     """Opens the population of each program, and says what it costs."""
 
-    def __init__(self, config, space, voice, engine: ExitStack):
+    def __init__(self, config, space, trials: int, voice, engine: ExitStack):
         self._config, self._space, self._voice, self._engine = config, space, voice, engine
+        self._trials = trials
         self._make = None  # what makes them; a search that is over starts no workers
         self._last = None  # static values of the one that was made last, and it
         self.opened = 0
@@ -116,7 +118,7 @@ class _Populations:
         self.opened += 1
         population.slots = facts["slots"] if facts else self._slots(population)
         self._tell_estimate(population)
-        turns = self._config.search.trials / self._space.programs() / population.slots
+        turns = self._trials / self._space.programs() / population.slots
         seconds = population.compile(facts and facts["chunk"], turns)
         self._tell(population, seconds)
         return population, facts or {
@@ -127,11 +129,11 @@ class _Populations:
 
     def _slots(self, population) -> int:
         """As many as trials ask for and memory allows; or as the config says."""
-        search = self._config.search
+        search, trials = self._config.search, self._trials
         # A sampler that learns from scores needs some before it proposes the rest.
-        wanted = search.trials if search.method in _LEARN_NOTHING else max(1, search.trials // 8)
+        wanted = trials if search.method in _LEARN_NOTHING else max(1, trials // 8)
         if search.lanes:
-            return max(1, min(search.trials, search.lanes // population.lanes_of_slot))
+            return max(1, min(trials, search.lanes // population.lanes_of_slot))
         return min(wanted, population.fitting())
 
     def _tell_estimate(self, population) -> None:
@@ -155,10 +157,9 @@ class _Populations:
 
     def _all_trials(self, population, seconds: float) -> str:
         """'12.3 s for 64 trials, if all are trained to their end', by the seconds of a piece."""
-        search = self._config.search
-        turns = -(-search.trials // population.slots) * search.pieces
+        turns = -(-self._trials // population.slots) * self._config.search.pieces
         return (
-            f"{_time(turns * seconds)} for {search.trials} trials, if all are trained to their end"
+            f"{_time(turns * seconds)} for {self._trials} trials, if all are trained to their end"
         )
 
     def _population(self, values: dict):
@@ -185,7 +186,7 @@ class _Populations:
         return population
 
 
-def _tell_space(voice, config, space) -> None:
+def _tell_space(voice, config, space, points: str) -> None:
     search = config.search
     voice.tell(f"space of {space.size} axes:")
     width = max(map(len, space.keys))
@@ -195,6 +196,8 @@ def _tell_space(voice, config, space) -> None:
         static = "" if space.is_traced(axis.key) else "  (decides the program)"
         voice.tell(f"  {axis.key:{width}}  {kind}{axis.range}{when}{static}")
     programs = space.programs()
+    if points:
+        voice.tell(points)
     voice.tell(
         f"{search.trials} trials by {search.method}, scheduler {search.scheduler}; "
         f"{programs} program{'s' * (programs > 1)} to compile"
@@ -226,7 +229,7 @@ def _show(progress, study, config) -> None:
     best = f"best {_score_told(config, found)}" if found else "none is finite"
     progress.update(
         done=sum(1 if trial.end else trial.piece / trial.pieces for trial in study.trials),
-        total=study.total,
+        total=study.expected,
         ended=sum(bool(trial.end) for trial in study.trials),
         best=best,
         busy=study.busy * lanes,
@@ -251,6 +254,8 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
 
     ends = ", ".join(f"{summary[end]} {end}" for end in results.ENDS if summary[end])
     voice.tell(f"{summary['trials']} trials: {ends}")
+    if not methods.left(config.search, space, study.trials):
+        voice.tell("each point was tried once")
     voice.tell(f"best: {_score_told(config, found)}")
     voice.tell(f"  {results.command_line(results.overrides(config, found))}")
     if found.proposal.parent is not None:

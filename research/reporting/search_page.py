@@ -141,6 +141,9 @@ def _axes(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, fi
             "<p>How much each axis decides whether a finished trial is among the best tenth of"
         )
         parts.append("those trained as long as any: PED-ANOVA (Watanabe et al., 2023).</p>")
+    elif len(statistics.longest(search.trials)) >= statistics.FEWEST_FOR_IMPORTANCES:
+        parts.append("<p>Left out: too many trials came to the same score for any axis to decide")
+        parts.append("which are the best, or there is no <code>optuna_journal.log</code>.</p>")
     else:
         parts.append(
             f"<p>Left out: {statistics.FEWEST_FOR_IMPORTANCES} trials trained to their end, as long"

@@ -9,13 +9,12 @@ import numpy as np
 from research.config import LIMITS, TRACED
 from research.reporting.searched import Search
 from research.tuning.axes import Axis
+from research.tuning.boxes import borders, tried_elsewhere
 from research.tuning.results import best, within_one_standard_error
-from research.tuning.spaces import Space
 from research.tuning.trials import FINISHED, RUNNING, Trial
 
 TOP = 0.05  # share of the space that the chance is told for
 FEWEST_FOR_IMPORTANCES = 20  # finished trials: a tenth of them are the best that are looked at
-_BORDER = 0.05  # of an axis, from its end: what lies there lies on the border
 _RESAMPLES = 500
 
 
@@ -67,22 +66,6 @@ def draws_for(chance: float, top: float = TOP) -> int:
     return math.ceil(math.log(1 - chance) / math.log(1 - top))
 
 
-def borders(space: Space, trial: Trial) -> dict[str, str]:
-    """The axes on whose 'lower' or 'upper' end a trial lies: within a twentieth of their width.
-
-    Choices have no ends, nor do whole numbers of which there are two.
-    """
-    found = {}
-    for axis in space.axes:
-        if axis.key not in trial.values or axis.kind == "choice" or axis.count == 2:
-            continue
-        low, value, high = (axis.encode(x) for x in (axis.low, trial.values[axis.key], axis.high))
-        place = (value - low) / (high - low)
-        if min(place, 1 - place) <= _BORDER:
-            found[axis.key] = "lower" if place < 0.5 else "upper"
-    return found
-
-
 def warnings(search: Search) -> list[str]:
     """What to be careful about, a line each."""
     found = best(search.trials)
@@ -93,11 +76,17 @@ def warnings(search: Search) -> list[str]:
         lines.append(f"No trial was trained to its end; trial {found.number} came furthest.")
     for key, side in borders(search.space, found).items():
         axis = search.space.axes[search.space.keys.index(key)]
-        lines.append(_border_told(axis, found.values[key], side, found.number))
+        if tried_elsewhere(search.space, key, side, search.trials):
+            lines.append(_border_told(axis, found.values[key], side, found.number))
+        else:
+            lines.append(f"All trials lie at the {side} end of {key}: no other value was tried.")
     lines += _noise_told(search, found)
     draws = sum(t.end != RUNNING and t.proposal.parent is None for t in search.trials)
     chance = chance_of_top(draws)
-    if chance < 0.95:
+    if search.left < draws_for(0.95):
+        if search.left:
+            lines.append(f"Points of the space that were not tried: {search.left:,}.")
+    elif chance < 0.95:
         lines.append(
             f"Few trials: the best of {draws} random ones is among the best {TOP:.0%} of the space "
             f"with probability {chance:.0%} (1 - {1 - TOP:g}^{draws}); "
@@ -143,16 +132,14 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
     """How much each axis decides whether a trial is among the best tenth: shares of 1.
 
     PED-ANOVA (Watanabe et al., 2023, https://arxiv.org/abs/2304.10255), of the finished trials that
-    were trained longest, for scores of other durations do not compare; {} where they are too few,
-    or where there is no journal.
+    were trained longest, for scores of other durations do not compare; {} where they are too few
+    or as good as each other, so that none is among the best, or where there is no journal.
 
     Args:
       trials: of the search.
       journal: Optuna's, of the same trials.
     """
-    finished = [trial for trial in trials if trial.end == FINISHED]
-    longest = max((trial.pieces for trial in finished), default=0)
-    compared = {trial.number for trial in finished if trial.pieces == longest}
+    compared = {trial.number for trial in longest(trials)}
     if len(compared) < FEWEST_FOR_IMPORTANCES or not journal.exists():
         return {}
     import optuna
@@ -160,11 +147,22 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    from research.tuning.mirror import STUDY
+    from research.tuning.mirror import STUDY, quietly
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = JournalStorage(JournalFileBackend(str(journal)))
-    study = optuna.load_study(study_name=STUDY, storage=storage)
-    among = optuna.create_study(direction=study.direction)  # in memory
-    among.add_trials([trial for trial in study.get_trials() if trial.number in compared])
-    return get_param_importances(among, evaluator=PedAnovaImportanceEvaluator())
+    with quietly():
+        storage = JournalStorage(JournalFileBackend(str(journal)))
+        study = optuna.load_study(study_name=STUDY, storage=storage)
+        among = optuna.create_study(direction=study.direction)  # in memory
+        among.add_trials([trial for trial in study.get_trials() if trial.number in compared])
+        found = get_param_importances(
+            among, evaluator=PedAnovaImportanceEvaluator(), normalize=False
+        )
+    total = sum(found.values())
+    return {key: share / total for key, share in found.items()} if total else {}
+
+
+def longest(trials: Sequence[Trial]) -> list[Trial]:
+    """The finished trials of the longest training there was: their scores compare."""
+    finished = [trial for trial in trials if trial.end == FINISHED]
+    pieces = max((trial.pieces for trial in finished), default=0)
+    return [trial for trial in finished if trial.pieces == pieces]

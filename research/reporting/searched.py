@@ -1,6 +1,7 @@
 """A search's folder, as its report sees it: everything comes from the ledger."""
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +12,11 @@ from ml_collections import ConfigDict
 from research.config import flatten, tuples
 from research.errors import UserError
 from research.reporting.writers import read_json
-from research.tuning import ledger
+from research.tuning import ledger, methods
 from research.tuning.axes import parsed
 from research.tuning.config import check_section, completed
 from research.tuning.spaces import Space
-from research.tuning.trials import RUNNING, Proposal, Trial
+from research.tuning.trials import RUNNING, Proposal, Trial, pieces_of
 
 
 @dataclasses.dataclass
@@ -57,9 +58,14 @@ class Search:
 
     @property
     def over(self) -> bool:
-        """Whether all its trials have ended."""
-        ended = [trial for trial in self.trials if trial.end != RUNNING]
-        return len(ended) == len(self.trials) >= self.total
+        """Whether all its trials have ended, and no more are to come or nothing is left to try."""
+        ended = all(trial.end != RUNNING for trial in self.trials)
+        return ended and (len(self.trials) >= self.total or not self.left)
+
+    @functools.cached_property
+    def left(self) -> float:
+        """How many points of the space were not tried; infinite where there is no end of them."""
+        return methods.left(self.config.search, self.space, self.trials)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -103,7 +109,8 @@ def read_search(folder: Path) -> Search:
         config=config,
         space=space,
         trials=trials,
-        total=told[-1]["trials"] + sum(trial.end == "replaced" for trial in trials),
+        total=min(told[-1]["trials"], methods.budget(config.search, space))
+        + sum(trial.proposal.parent is not None for trial in trials),
         stays=stays_of(lines, trials, space),
         seconds=times[-1] - times[0] if times else 0.0,
         environment=read_json(environment) if environment.exists() else {},
@@ -122,8 +129,7 @@ def trials_of(lines: Sequence[dict], pieces: int) -> list[Trial]:
         if line["event"] in ("ask", "replace"):
             for told in line["trials"]:
                 proposal = Proposal(_tupled(told["values"]), told["share"], told["parent"])
-                share = max(1, round(told["share"] * pieces))
-                trials.append(Trial(told["number"], proposal, share))
+                trials.append(Trial(told["number"], proposal, pieces_of(told["share"], pieces)))
         elif line["event"] == "report":
             trials[line["trial"]].reports.append(line)
         elif line["event"] == "end":

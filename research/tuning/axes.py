@@ -39,6 +39,12 @@ def choice(key: str, *values: Any, when: tuple = ()) -> tuple:
     return ("choice", key, values, when)
 
 
+def trained(value: Any) -> Any:
+    """What a program is told of a value: numbers in single precision, all else as it is."""
+    with np.errstate(over="ignore"):
+        return float(np.float32(value)) if isinstance(value, float) else value
+
+
 @dataclasses.dataclass(frozen=True)
 class Axis:
     """One key and what it may be; a choice has `values`, all others have `low` and `high`."""
@@ -89,13 +95,21 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def spread(self, points: int) -> list:
-        """So many values from end to end, evenly on its scale; all of a choice."""
+        """So many values from end to end, evenly on its scale; of one, the middle; all of a choice.
+
+        Values that are one number in single precision are one value.
+        """
         if self.kind == "choice":
             return list(self.values)
         if self.count:
-            ends = np.linspace(self.low, self.high, min(points, self.count))
-            return [int(value) for value in np.round(ends)]
-        return [self.decode(place) for place in (np.linspace(0, 1, points))]
+            if points >= self.count:
+                return list(range(self.low, self.high + 1))
+            if points == 1:
+                return [(self.low + self.high) // 2]
+            return [int(value) for value in np.round(np.linspace(self.low, self.high, points))]
+        places = np.linspace(0, 1, points) if points > 1 else [0.5]
+        values = [self.decode(place) for place in places]
+        return list({trained(value): value for value in values}.values())
 
     def is_met(self, values: dict[str, Any]) -> bool:
         """Whether its condition is, by the values of the axes before it."""

@@ -1,17 +1,16 @@
 """Coarse to fine: the rounds of a search, and the box that each looks at."""
 
 import dataclasses
-import functools
-import itertools
-import math
 from collections.abc import Sequence
 
-from research.tuning.axes import Axis
+from research.tuning.axes import Axis, trained
+from research.tuning.distinct import EachOnce
 from research.tuning.history import best
 from research.tuning.spaces import Space
-from research.tuning.trials import RUNNING, Trial
+from research.tuning.trials import RUNNING, Trial, pieces_of
 
 _BORDER = 0.05  # of a box's width, from its border: what lies there lies on the border
+_NARROWEST = 1e-5  # of an axis: what lies nearer is hardly told apart in single precision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +21,9 @@ class Round:
     space: Space  # with axes as narrow as its box; choices stay whole
     share: float  # of the duration, that its trials train for
     trials: Sequence[Trial]  # so far
-    left: float  # how many more trials belong to it; infinite in the last
+    before: Sequence[Trial]  # of the rounds before that train as long: what they tried is tried
+    left: float  # how many more trials belong to it; may be infinite in the last
+    last: bool
     best: Trial | None  # so far
     borders: dict[str, str]  # key -> 'lower' or 'upper': where the best lies on a border
     edges: tuple[str, ...]  # of those keys: where the space itself ends there
@@ -45,7 +46,7 @@ class Round:
             low, high = self.box[key]
             if key in self.edges:
                 then = "the space ends there: a wider axis may hold better values"
-            elif math.isinf(self.left):
+            elif self.last:
                 then = "no round follows: one more may find better values"
             else:
                 then = "the next box reaches past it"
@@ -60,11 +61,12 @@ def rounds_of(
     space: Space,
     trials: Sequence[Trial],
     *,
-    round_method: functools.partial,
+    round_method: EachOnce,
     rounds: int,
     round_trials: int,
     round_shares: tuple[float, ...],
     shrink: float,
+    pieces: int,
 ) -> list[Round]:
     """The rounds that a search has begun, in order.
 
@@ -75,31 +77,41 @@ def rounds_of(
     Args:
       space: the whole space.
       trials: the history, by number.
-      round_method: the method within a round, bound to its numbers.
-      rounds, round_trials, round_shares, shrink: as in `config.search`.
+      round_method: the method within a round.
+      rounds, round_trials, round_shares, shrink, pieces: as in `config.search`.
     """
     found: list[Round] = []
     box, first = space, 0
+    lengths = [pieces_of(share, pieces) for share in round_shares]
     for number in range(rounds):
-        size = _size(box, round_method, round_trials)
         last = number == rounds - 1
+        earlier = zip(found, lengths, strict=False)
+        before = [t for r, length in earlier if length == lengths[number] for t in r.trials]
+        points = round_method.left(box, before)
+        size = int(min(round_trials, points))
         members = trials[first:] if last else trials[first : first + size]
+        left = round_method.left(box, [*before, *members]) if last else size - len(members)
         winner = best(members)
-        borders = _borders(box, winner)
+        ends_of_best = borders(box, winner) if winner else {}
+        compared = {
+            key: side
+            for key, side in ends_of_best.items()
+            if tried_elsewhere(box, key, side, members)
+        }
         ends = {axis.key: axis for axis in space.axes}
         now = {axis.key: axis for axis in box.axes}
         edges = tuple(
             key
-            for key, side in borders.items()
+            for key, side in compared.items()
             if (
                 now[key].low == ends[key].low
                 if side == "lower"
                 else now[key].high == ends[key].high
             )
         )
-        left = math.inf if last else size - len(members)
+        share = round_shares[number]
         found.append(
-            Round(number, box, round_shares[number], members, left, winner, borders, edges)
+            Round(number, box, share, members, before, left, last, winner, compared, edges)
         )
         if not found[-1].over:
             break
@@ -107,14 +119,11 @@ def rounds_of(
     return found
 
 
-def _size(box: Space, method: functools.partial, most: int) -> int:
-    """A grid may come to its end before a round does."""
-    points = method.keywords.get("grid_points")
-    return most if points is None else sum(1 for _ in itertools.islice(box.grid(points), most))
-
-
 def narrowed(box: Space, space: Space, winner: Trial | None, shrink: float) -> Space:
-    """The next box: `shrink` times as wide, around the values of a trial, inside the space."""
+    """The next box: `shrink` times as wide, around the values of a trial, inside the space.
+
+    An axis that is too narrow for its values to be told apart stays as wide as it is.
+    """
     if winner is None:
         return box
     whole = {axis.key: axis for axis in space.axes}
@@ -133,21 +142,30 @@ def _narrowed(axis: Axis, whole: Axis, value: float, shrink: float) -> Axis:
         count = max(1, round(axis.count * shrink))
         low = min(max(value - (count - 1) // 2, whole.low), whole.high - count + 1)
         return dataclasses.replace(axis, low=low, high=low + count - 1)
-    width = (whole.encode(axis.high) - whole.encode(axis.low)) * shrink
+    width = max((whole.encode(axis.high) - whole.encode(axis.low)) * shrink, _NARROWEST)
     low = min(max(whole.encode(value) - width / 2, 0.0), 1 - width)
     high = 1.0 if low == 1 - width else low + width  # the end itself, whatever rounding does
-    return dataclasses.replace(axis, low=whole.decode(low), high=whole.decode(high))
+    box = dataclasses.replace(axis, low=whole.decode(low), high=whole.decode(high))
+    return box if trained(box.low) < trained(box.high) else axis
 
 
-def _borders(box: Space, winner: Trial | None) -> dict[str, str]:
-    borders = {}
-    for axis in box.axes:
-        few = axis.kind == "choice" or 0 < axis.count <= 2  # all of it would be border
-        if winner is None or few or axis.key not in winner.values:
+def borders(space: Space, trial: Trial) -> dict[str, str]:
+    """The axes on whose 'lower' or 'upper' end a trial lies: within a twentieth of their width.
+
+    Choices have no ends, nor do whole numbers of which there are two.
+    """
+    found = {}
+    for axis in space.axes:
+        if axis.key not in trial.values or axis.kind == "choice" or 0 < axis.count <= 2:
             continue
-        value = winner.values[axis.key]
-        ends = axis.encode(axis.low), axis.encode(axis.high)  # 0 and 1, but for whole numbers
-        place = (axis.encode(value) - ends[0]) / (ends[1] - ends[0])
+        low, value, high = (axis.encode(x) for x in (axis.low, trial.values[axis.key], axis.high))
+        place = (value - low) / (high - low)
         if min(place, 1 - place) <= _BORDER:
-            borders[axis.key] = "lower" if place < 0.5 else "upper"
-    return borders
+            found[axis.key] = "lower" if place < 0.5 else "upper"
+    return found
+
+
+def tried_elsewhere(space: Space, key: str, side: str, trials: Sequence[Trial]) -> bool:
+    """Whether one of the trials does not lie on this end of an axis: else nothing is compared."""
+    there = (trial for trial in trials if key in trial.values)
+    return any(borders(space, trial).get(key) != side for trial in there)

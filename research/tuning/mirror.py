@@ -12,7 +12,8 @@ or of other trials, is made anew.
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,21 @@ from research.tuning.trials import DIVERGED, FINISHED, REPLACED, RUNNING, STOPPE
 
 STUDY = "search"
 _SECONDS = 5  # between updates: writing to disk takes 2 ms, as long as some trials
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """What Optuna logs and warns of stays off the screen: what matters of it, a report says."""
+    from optuna import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 class Mirror:
@@ -45,19 +61,17 @@ class Mirror:
         """Brings the journal up to the trials, if the last time is a while ago."""
         if not at_once and time.monotonic() - self._updated < _SECONDS:
             return
-        if self._storage is None:
-            self._open(trials)
-        there = {trial.number: trial for trial in self._storage.get_all_trials(self._study)}
-        for trial in trials:
-            if trial.number not in self._ended:
-                self._bring_up(trial, there.get(trial.number))
-        self._backend.flush()
+        with quietly():
+            if self._storage is None:
+                self._open(trials)
+            there = {trial.number: trial for trial in self._storage.get_all_trials(self._study)}
+            for trial in trials:
+                if trial.number not in self._ended:
+                    self._bring_up(trial, there.get(trial.number))
+            self._backend.flush()
         self._updated = time.monotonic()
 
     def _open(self, trials: Sequence[Trial]) -> None:
-        import optuna
-
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         # Optuna waits 30 s for a lock that a killed process left.
         self._path.with_name(self._path.name + ".lock").unlink(missing_ok=True)
         cut_half_line(self._path)

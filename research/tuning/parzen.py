@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from optuna import Trial as Asked
-from optuna import create_study, logging
+from optuna import create_study
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from research.tuning.axes import Axis
 from research.tuning.history import outcome, seed_of
+from research.tuning.mirror import quietly
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Proposal, Trial
 
@@ -28,9 +29,7 @@ _OPTIONS = {
 
 def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
     """The next points; each is drawn by its number, whatever the size of the batch."""
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity(logging.ERROR)
-    try:
+    with quietly():
         study = create_study()
         study.add_trials([_told(space, trial) for trial in trials])
         proposals = []
@@ -38,8 +37,6 @@ def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> lis
             study.sampler = TPESampler(seed=seed_of(seed, number), **_OPTIONS)
             proposals.append(Proposal(_asked(space, study.ask())))
         return proposals
-    finally:
-        logging.set_verbosity(verbosity)
 
 
 def _asked(space: Space, asked: Asked) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from research.tuning import boxes
 from research.tuning.history import generator, seed_of, sobol_points
+from research.tuning.orders import identity, untried
 from research.tuning.spaces import Space
 from research.tuning.trials import Proposal, Trial
 
@@ -22,11 +23,11 @@ def grid(
 ) -> list[Proposal]:
     """Full factorial: all choices with so many values of each number, both ends among them.
 
-    An axis whose condition is not met is not multiplied with. What was tried is left out.
+    An axis whose condition is not met is not multiplied with. What was tried is left out. The order
+    is drawn, and the first points of it, however many, are spread over the grid.
     """
-    tried = {frozenset(trial.values.items()) for trial in trials}
-    points = space.grid(grid_points)
-    left = (values for values in points if frozenset(values.items()) not in tried)
+    tried = {identity(trial.values) for trial in trials}
+    left = untried(space.gridded(grid_points), tried, seed)
     return [Proposal(values) for values in itertools.islice(left, count)]
 
 
@@ -86,11 +87,12 @@ def coarse_to_fine(
     round_trials: int,
     round_shares: tuple[float, ...],
     shrink: float,
+    pieces: int,
 ) -> list[Proposal]:
     """Wide and short first, then narrower around the best and longer, round by round.
 
     In each round another method decides, by the trials of that round alone. A round begins when all
-    trials of the one before have ended.
+    trials of the one before have ended; it ends early where all points of its box were tried.
     """
     now = boxes.rounds_of(
         space,
@@ -100,10 +102,11 @@ def coarse_to_fine(
         round_trials=round_trials,
         round_shares=round_shares,
         shrink=shrink,
+        pieces=pieces,
     )[-1]
     inside = [trial for trial in now.trials if now.space.holds(trial.values)]
     count = int(min(count, now.left))
-    proposals = round_method(now.space, inside, count, seed_of(seed, now.number))
+    proposals = round_method(now.space, inside, count, seed_of(seed, now.number), now.before)
     return [dataclasses.replace(proposal, share=now.share) for proposal in proposals]
 
 

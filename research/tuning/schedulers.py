@@ -3,7 +3,8 @@
 All are `(space, history, trial, seed, *, numbers...) -> GO, STOP, WAIT`, or a proposal that takes
 the trial's place; pure functions of the history, so that a search resumes by replaying its ledger.
 The study asks for each trial that has pieces left, and again for those that wait, whenever
-something changed. A trial that diverged counts as the worst there is.
+something changed, and once for a trial that has just diverged: a proposal takes its place. A trial
+that diverged counts as the worst where it failed, and nowhere after.
 """
 
 import itertools
@@ -15,7 +16,17 @@ import numpy as np
 
 from research.tuning.axes import Axis
 from research.tuning.spaces import Space
-from research.tuning.trials import GO, REPLACED, RUNNING, STOP, WAIT, Proposal, Trial, Verdict
+from research.tuning.trials import (
+    DIVERGED,
+    GO,
+    REPLACED,
+    RUNNING,
+    STOP,
+    WAIT,
+    Proposal,
+    Trial,
+    Verdict,
+)
 
 
 def none(space: Space, history: Sequence[Trial], trial: Trial, seed: int) -> Verdict:
@@ -82,12 +93,16 @@ def asha(
 
     No one waits: the n-th to come goes on if its rank is at most max(1, n // reduction). This is
     the variant that stops trials; Li et al. (2020, https://arxiv.org/abs/1810.05934, algorithm 2)
-    pause them, and promote some of them later.
+    pause them, and promote some of them later. A trial that diverged counts at the rungs that it
+    came to, and at the one that it was on its way to, as the worst.
     """
     piece = trial.piece
-    if piece not in _rungs(grace, reduction, piece):
+    rungs = list(_rungs(grace, reduction, piece))
+    if piece not in rungs:
         return GO
-    there = _scores(history, piece)
+    before = rungs[-2] if len(rungs) > 1 else 0
+    failed = [t for t in history if t.end == DIVERGED and before < t.piece < piece]
+    there = _scores(history, piece) + [(math.inf, t.number) for t in failed]
     return GO if _rank(there, trial, piece) < max(1, len(there) // reduction) else STOP
 
 
@@ -105,12 +120,13 @@ def median_rule(
     Asked from piece `grace` on, and where at least `median_trials` others have come as far
     (Golovin et al., 2017, section 3.2.2, https://doi.org/10.1145/3097983.3098043). There the others
     are trials that are complete; here lanes train side by side, and would be complete together.
+    Trials that diverged are no others: they have no average.
     """
     piece = trial.piece
     averages = [
         statistics.fmean(_scores_until(other, piece))
         for other in history
-        if other.number != trial.number and other.reached(piece)
+        if other.number != trial.number and other.end != DIVERGED and other.reached(piece)
     ]
     if piece < grace or len(averages) < median_trials:
         return GO
@@ -133,29 +149,46 @@ def population_based(
     The copy takes the weights over and explores: each number is drawn anew with probability
     `resample`, else multiplied or divided by `explore_factor` within its range (Jaderberg et al.,
     2017, https://arxiv.org/abs/1711.09846, section 4.1 and appendix A.1, "truncation selection").
-    Only trials that share a program copy from each other.
+    A trial that diverges is of the worst share, and is replaced at once. Only trials that share a
+    program copy from each other.
     """
-    piece = trial.piece
-    if piece % grace:
+    piece, failed = trial.piece, trial.end == DIVERGED
+    if piece % grace and not failed:
         return GO
     program = space.static(trial.values)
-    peers = [
-        other
-        for other in history
-        if other.reached(piece)
-        and (other.end == RUNNING or (other.end == REPLACED and other.piece == piece))
-        and space.static(other.values) == program
-    ]
-    share = max(1, int(exploit_share * len(peers)))
-    ranked = sorted(peers, key=lambda peer: (peer.score_at(piece), peer.number))
+    peers = [other for other in history if space.static(other.values) == program]
+    ranked = _furthest(peers, piece) if failed else _ranked(peers, piece)
+    share = max(1, int(exploit_share * len(ranked)))
     worst = {peer.number for peer in ranked[-share:]}
     parents = [peer for peer in ranked[:share] if peer.end == RUNNING]
-    if len(ranked) < 2 * share or trial.number not in worst or not parents:
+    stays = not failed and (len(ranked) < 2 * share or trial.number not in worst)
+    if stays or not parents:
         return GO
     random = np.random.default_rng((seed, trial.number, piece))
     parent = parents[random.integers(len(parents))]
     values = _explored(parent.values, space, random, explore_factor, resample)
     return Proposal(values, trial.proposal.share, parent.number)
+
+
+def _ranked(peers: Iterable[Trial], piece: int) -> list[Trial]:
+    """Those that run and came so far, and those that were replaced there; the best one first."""
+    there = [
+        peer
+        for peer in peers
+        if peer.reached(piece)
+        and (peer.end == RUNNING or (peer.end == REPLACED and peer.piece == piece))
+    ]
+    return sorted(there, key=lambda peer: (peer.score_at(piece), peer.number))
+
+
+def _furthest(peers: Iterable[Trial], piece: int) -> list[Trial]:
+    """Those that run: first those that came so far, then those behind; the best of them first."""
+
+    def place(peer: Trial) -> int:
+        return min(peer.piece, piece)
+
+    running = [peer for peer in peers if peer.end == RUNNING and peer.reached(place(peer))]
+    return sorted(running, key=lambda peer: (-place(peer), peer.score_at(place(peer)), peer.number))
 
 
 def _rungs(grace: int, reduction: int, last: float = math.inf) -> Iterator[int]:
@@ -213,8 +246,23 @@ def _explored(values: dict, space: Space, random, factor: float, resample: float
         if random.random() < resample:
             explored[axis.key] = axis.decode(place)
         elif axis.kind != "choice":
-            explored[axis.key] = _nearest(axis, values[axis.key] * step)
+            explored[axis.key] = _nearest(axis, _moved(axis, values[axis.key], step))
     return explored
+
+
+def _moved(axis: Axis, value: float, step: float) -> float:
+    """The value times the step; where that changes nothing, the least change in its direction.
+
+    No factor moves a zero: it moves by as much as the end of its axis would. A whole number moves
+    to the next one at least.
+    """
+    if value:
+        moved = value * step
+    else:
+        moved = axis.high * (1 - 1 / step) if step > 1 else axis.low * (1 - step)
+    if axis.kind == "integer" and moved != value and round(moved) == value:
+        return value + (1 if moved > value else -1)
+    return moved
 
 
 def _nearest(axis: Axis, value: float) -> float:

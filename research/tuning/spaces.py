@@ -13,6 +13,7 @@ have equal shares of it.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -113,10 +114,19 @@ class Space:
         """Which axes the values have a place on: bool (size,)."""
         return np.array([axis.key in values for axis in self.axes], bool)
 
-    def grid(self, points: int) -> Iterator[dict[str, Any]]:
-        """Full factorial, lazily: all choices, and so many values of each number."""
+    @property
+    def points(self) -> float:
+        """How many points there are; infinite where an axis is a continuum."""
+        return _combinations(list(self.axes), {})
 
-        return _extended({}, self.axes, lambda axis: axis.spread(points))
+    def gridded(self, points: int) -> "Space":
+        """The space of a full factorial: all choices, and so many values of each number."""
+        return Space(
+            tuple(
+                dataclasses.replace(axis, kind="choice", values=tuple(axis.spread(points)))
+                for axis in self.axes
+            )
+        )
 
     def one_of_each_program(self) -> Iterator[dict[str, Any]]:
         """Values for each program, as many as `programs` counts: in the middle of numbers."""
@@ -219,7 +229,7 @@ def _combinations(axes: list[Axis], values: dict[str, Any]) -> int:
         return _combinations(rest, values)
     if any(other.when[:1] == (axis.key,) for other in rest):
         return sum(_combinations(rest, {**values, axis.key: value}) for value in axis.values)
-    return axis.count * _combinations(rest, values)
+    return (axis.count or math.inf) * _combinations(rest, values)
 
 
 def _condition(axis: Axis) -> str:

@@ -32,6 +32,8 @@ from research.tuning.trials import (
     WAIT,
     Proposal,
     Trial,
+    Verdict,
+    pieces_of,
 )
 
 _PLACE = ("event", "trial", "time")  # in the ledger; the rest of a line is the report
@@ -62,6 +64,7 @@ class Study:
         self._search, self._space, self._ledger = config.search, space, ledger
         self._populate, self._after_turn = populate, after_turn
         self._sampler = methods.from_config(self._search)
+        self._budget = methods.budget(self._search, space)
         self._scheduler = resolve("config.search.scheduler", self._search.scheduler, schedulers)
         self.trials: list[Trial] = []
         self.busy, self.slots = 0, 0  # that trained a piece just now, of so many of their program
@@ -80,9 +83,14 @@ class Study:
         self._ledger.check_over()
 
     @property
+    def expected(self) -> int:
+        """How many trials there will be: fewer than are to be where there are fewer points."""
+        return self.total - self._ledger.trials + min(self._ledger.trials, self._budget)
+
+    @property
     def total(self) -> int:
         """How many trials there are to be; a copy that replaces another is none more."""
-        return self._ledger.trials + sum(trial.end == REPLACED for trial in self.trials)
+        return self._ledger.trials + sum(t.proposal.parent is not None for t in self.trials)
 
     @property
     def replaying(self) -> bool:
@@ -141,7 +149,8 @@ class Study:
             if self._search.method == "coarse_to_fine":
                 # As short as those that they are compared with, and no more than the round takes.
                 now = methods.rounds(self._search, self._space, history)[-1]
-                share, by_hand = now.share, by_hand[: int(min(count, now.left))]
+                most = count if now.last else min(count, now.left)
+                share, by_hand = now.share, by_hand[: int(most)]
             return [Proposal(dict(point), share) for point in by_hand]
         return self._sampler(self._space, history, count, self._search.seed)
 
@@ -149,8 +158,7 @@ class Study:
         """A trial of the ledger's words."""
         values = _values(told)
         proposal = Proposal(values, told["share"], told["parent"])
-        pieces = max(1, round(proposal.share * self._search.pieces))
-        trial = Trial(told["number"], proposal, pieces)
+        trial = Trial(told["number"], proposal, pieces_of(proposal.share, self._search.pieces))
         self.trials.append(trial)
         return Run(trial, self._program(values), lineage or ((0, values),))
 
@@ -186,11 +194,17 @@ class Study:
         for run in runs:
             told = known[run].items()
             run.trial.reports.append({name: said for name, said in told if name not in _PLACE})
+        diverged = []
         for run in runs:
             if not known[run]["finite"]:
+                diverged.append((run, run.slot))
                 self._end(run, DIVERGED)
             elif run.trial.piece == run.trial.pieces:
                 self._end(run, FINISHED)
+        for run, slot in diverged:
+            verdict = self._verdict(run, self.total)
+            if isinstance(verdict, Proposal):
+                self._copy(run.program, verdict, slot)
         for run in [run for run in runs if run.slot is not None] + self._waiting:
             self._judge(run, self.total)
 
@@ -215,10 +229,14 @@ class Study:
             **({"scores": scores} if len(scores) > 1 else {}),
         }
 
-    def _judge(self, run: Run, total: int) -> bool:
-        """What the scheduler says of it; whether anything came of that."""
+    def _verdict(self, run: Run, total: int) -> Verdict | Proposal:
+        """What the scheduler says of it."""
         decide = bind(self._scheduler, self._search, {"trials": total})
-        verdict = decide(self._space, self.trials, run.trial, self._search.seed)
+        return decide(self._space, self.trials, run.trial, self._search.seed)
+
+    def _judge(self, run: Run, total: int) -> bool:
+        """Does what the scheduler says of it; whether anything came of that."""
+        verdict = self._verdict(run, total)
         waits = run.slot is None
         if verdict is STOP:
             self._end(run, STOPPED)
@@ -229,21 +247,19 @@ class Study:
             self._waiting.remove(run)
             run.program.ready.append(run)
         elif isinstance(verdict, Proposal):
-            self._replace(run, verdict)
+            slot = run.slot
+            self._end(run, REPLACED)
+            self._copy(run.program, verdict, slot)
         return verdict is not WAIT
 
-    def _replace(self, run: Run, proposal: Proposal) -> None:
-        """Its slot goes to a copy of another trial, with other numbers."""
-        slot = run.slot
-        self._end(run, REPLACED)
+    def _copy(self, program: Program, proposal: Proposal, slot: int) -> None:
+        """A free slot goes to a copy of a trial that runs, with other numbers."""
         told = _told(len(self.trials), proposal)
         line = self._ledger.append("replace", trials=[told])
-        parent = next(
-            other for other in run.program.running if other.trial.number == proposal.parent
-        )
+        parent = next(run for run in program.running if run.trial.number == proposal.parent)
         copy = self._added(line["trials"][0], parent.lineage)
         copy.lineage += ((parent.piece, copy.trial.values),)
-        run.program.copy(parent, copy, slot)
+        program.copy(parent, copy, slot)
 
     def _last_verdicts(self) -> bool:
         """Nothing runs and nothing new will come: those that waited for more wait in vain."""

@@ -18,6 +18,11 @@ class Verdict(enum.Enum):
 GO, STOP, WAIT = Verdict
 
 
+def pieces_of(share: float, pieces: int) -> int:
+    """How many pieces a trial trains for, that takes a share of a duration of so many."""
+    return max(1, round(share * pieces))
+
+
 @dataclasses.dataclass(frozen=True)
 class Proposal:
     """Numbers to try next."""
@@ -55,10 +60,8 @@ class Trial:
         return self.reports[-1]["piece"] if self.reports else 0
 
     def reached(self, piece: int) -> bool:
-        """Whether it has a score at the end of a piece; one that diverged before has the worst."""
-        return bool(self.reports) and (
-            self.reports[0]["piece"] <= piece <= self.piece or self.end == DIVERGED
-        )
+        """Whether it reported of a piece; where it diverged its last report is of that piece."""
+        return bool(self.reports) and self.reports[0]["piece"] <= piece <= self.piece
 
     def score_at(self, piece: int) -> float:
         """What it reported of a piece that it reached; inf once it diverged."""

@@ -206,6 +206,49 @@ def test_warnings_say_what_to_do(tmp_path):
     assert "Few trials" not in told
 
 
+def test_nothing_is_said_of_values_that_nothing_was_compared_with(tmp_path):
+    """A grid whose first points have all one rate says nothing of other rates."""
+    trials = [trial({RATE: 1e-4, SMOOTHING: n / 120}, 0.9 + n, number=n) for n in range(60)]
+    told = warned(tmp_path, trials)
+    assert f"All trials lie at the lower end of {RATE}: no other value was tried." in told
+    assert f"lower end of {SMOOTHING}" in told and told.count("A wider axis") == 0
+    trials[-1] = trial({RATE: 1e-3, SMOOTHING: 0.2}, math.nan, number=59, end=DIVERGED)
+    (tmp_path / "other").mkdir()
+    assert "A wider axis may hold better values" in warned(tmp_path / "other", trials)
+
+
+def test_no_more_trials_are_advised_than_there_are_points(tmp_path):
+    space = (choice(RATE, 1e-3, 1e-2), choice(SMOOTHING, 0.0, 0.1))
+    config = searched(space, trials=32)
+    found = folders.read_search(folder(tmp_path, "all", config)[0])
+    assert found.over and len(found.trials) == 4 and found.left == 0
+    told = "\n".join(statistics.warnings(found))
+    assert "not come to its end" not in told and "random ones" not in told and "make it" not in told
+    part = folders.dataclasses.replace(found, trials=found.trials[:3], total=3)
+    assert "Points of the space that were not tried: 1." in statistics.warnings(part)
+    assert "59 make it" not in written(tmp_path, tmp_path / "all")
+
+
+@pytest.mark.parametrize("worse", [0, 1])
+def test_importances_of_trials_that_are_as_good_as_each_other(tmp_path, worse):
+    """And without a word of Optuna's on the screen, which would be an error here."""
+    from research.tuning.mirror import Mirror
+
+    workdir, _ = folder(tmp_path, config=searched(trials=30))
+    ledger = workdir / "ledger.jsonl"
+    lines = [json.loads(line) for line in ledger.read_text().splitlines()]
+    for line in lines:
+        if line["event"] == "report" and line["finite"]:
+            score = 0.5 - 0.1 * (worse and line["trial"] == 4)
+            line["score"] = line["validation_loss"] = score
+    ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found, journal = folders.read_search(workdir), workdir / "optuna_journal.log"
+    Mirror(journal, found.space, found.objective).update(found.trials, at_once=True)
+    assert statistics.importances(found.trials, journal) == {}
+    html = written(tmp_path, workdir)
+    assert "too many trials came to the same score for any axis to decide" in html
+
+
 def test_differences_within_the_noise_are_named(tmp_path):
     values = {RATE: 1e-2, SMOOTHING: 0.2}
     trials = [trial(values, s, 0.1, n) for n, s in enumerate((0.55, 0.5, 0.61, 0.6, 0.9))]

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -141,6 +142,30 @@ def test_grid_is_every_combination_once():
     assert {point.get("momentum") for point in values} == {None, 0.0, 0.495, 0.99}
 
 
+def test_a_grid_that_is_larger_than_its_budget_is_tried_all_over():
+    """A third of 81 points: nine trials at each value of each axis, and all pairs of values."""
+    space = Space(tuple(Axis("log", key, 1e-4, 1.0) for key in "abcd"))
+    points = [proposal.values for proposal in sampler("grid")(space, [], 27, 0)]
+    for key in "abcd":
+        values = [point[key] for point in points]
+        assert sorted(values) == sorted(9 * [1e-4, space.axes[0].decode(0.5), 1.0])
+    for first, second in itertools.combinations("abcd", 2):
+        assert len({(point[first], point[second]) for point in points}) == 9
+    assert points != [proposal.values for proposal in sampler("grid")(space, [], 27, 1)]
+    trials = [trial(n, Proposal(values), 0.0) for n, values in enumerate(points[:10])]
+    assert [p.values for p in sampler("grid")(space, trials, 17, 0)] == points[10:]
+
+
+def test_a_grid_of_one_point_is_in_the_middle():
+    space = Space((Axis("log", "x", 1e-4, 1.0), Axis("integer", "y", 1, 4)))
+    (proposal,) = sampler("grid", grid_points=1)(space, [], 5, 0)
+    assert proposal.values == {"x": pytest.approx(1e-2), "y": 2}
+    search, trials = search_in_rounds(space, lambda v: v["x"], round_method="grid", grid_points=1)
+    assert len(trials) == 3 and not any(
+        one.borders for one in methods.rounds(search, space, trials)
+    )
+
+
 def test_grid_leaves_out_what_was_tried_by_hand_and_nothing_else():
     by_hand = [Proposal({"x": -1.0, "y": 1.0}), Proposal({"x": 0.3, "y": 0.3})]
     trials = [trial(n, proposal, 0.0) for n, proposal in enumerate(by_hand)]
@@ -234,13 +259,13 @@ def test_copies_of_other_trials_belong_to_no_round():
 def test_bayes_tries_no_point_twice_before_it_has_tried_all():
     """The same numbers train to the same score."""
     space = Space((Axis("choice", "rule", values=("a", "b", "c")), Axis("integer", "x", 1, 6)))
-    first = [Proposal(values) for values in itertools.islice(space.grid(6), 8)]
+    first = sampler("grid", grid_points=6)(space, [], 8, 0)
     trials = [trial(n, one, (one.values["x"] - 4) ** 2) for n, one in enumerate(first)]
     while len(trials) < 18:
         for one in sampler("bayes")(space, trials, 2, 0):
             trials.append(trial(len(trials), one, (one.values["x"] - 4) ** 2))
     assert len({tuple(one.values.values()) for one in trials}) == 18
-    assert len(sampler("bayes")(space, trials, 2, 0)) == 2
+    assert sampler("bayes")(space, trials, 2, 0) == []
 
 
 def test_tpe_takes_axes_together():
@@ -275,12 +300,12 @@ def test_cmaes_starts_anew_where_it_has_converged():
 ROUNDS = {"rounds": 3, "round_trials": 20, "round_shares": (0.25, 0.5, 1.0), "shrink": 0.5}
 
 
-def search_in_rounds(space, score, total=60, **numbers):
+def search_in_rounds(space, score, total=60, seed=0, **numbers):
     search = default_search()
     search.update({"method": "coarse_to_fine", **ROUNDS, **numbers})
     propose, trials = methods.from_config(search), []
     while len(trials) < total:
-        proposals = propose(space, trials, 8, 0)
+        proposals = propose(space, trials, 8, seed)
         if not proposals:
             break
         trials += [trial(len(trials) + n, p, score(p.values)) for n, p in enumerate(proposals)]
@@ -346,10 +371,62 @@ def test_boxes_of_whole_numbers_choices_and_conditions():
         assert math.log10(high / low) == pytest.approx(4 * 0.5**one.number)
 
 
+def test_a_border_is_one_where_others_were_tried():
+    grid = {"round_method": "grid", "grid_points": 2, "round_trials": 4}
+    search, trials = search_in_rounds(SQUARE, bowl, 4, **grid)
+    assert methods.rounds(search, SQUARE, trials)[0].borders == {"x": "upper", "y": "lower"}
+    for one in trials:
+        one.values["x"] = 1.0
+    assert methods.rounds(search, SQUARE, trials)[0].borders == {"y": "lower"}
+
+
 def test_a_round_in_which_all_diverged_keeps_the_box():
     search, trials = search_in_rounds(SQUARE, lambda values: math.nan, total=30)
     first, second = methods.rounds(search, SQUARE, trials)
     assert first.best is None and first.box == second.box and not first.warnings()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rounds_whose_grids_are_larger_try_them_all_over(seed):
+    """So the box narrows around what is best, and not around what came first."""
+    space = Space(tuple(Axis("linear", key, 0.0, 1.0) for key in "abcd"))
+    search, trials = search_in_rounds(
+        space, lambda v: sum((x - 1) ** 2 for x in v.values()), 60, seed, round_method="grid",
+        grid_points=3,
+    )  # fmt: skip
+    rounds = methods.rounds(search, space, trials)
+    for one in rounds[:2]:
+        assert len(one.trials) == 20
+        for key in "abcd":
+            counts = Counter(t.values[key] for t in one.trials)
+            assert len(counts) == 3 and set(counts.values()) <= {6, 7}
+    assert min(t.score for t in rounds[-1].trials) < 0.3  # 1 where all that varies is an axis
+
+
+@pytest.mark.parametrize("round_method", ["random", "grid", "tpe", "sobol", "cmaes"])
+@pytest.mark.parametrize("shrink", [0.05, 1e-12, 1e-300])
+def test_boxes_never_collapse(round_method, shrink):
+    """Twenty rounds: each box has values that single precision tells apart, and holds the best."""
+    space = Space(
+        (
+            Axis("log", "rate", 1e-4, 1.0),
+            Axis("linear", "x", 0.9, 0.9999),
+            Axis("linear", "y", -1e6, 1e6),
+            Axis("linear", "z", 1.0, 1.0 + 2e-7),  # two numbers in single precision
+            Axis("integer", "n", 1, 1000),
+        )
+    )
+    numbers = {"rounds": 20, "round_trials": 4, "round_shares": (1.0,) * 20, "shrink": shrink}
+    search, trials = search_in_rounds(
+        space, lambda v: v["rate"] + v["n"] + abs(v["y"]), 100, round_method=round_method, **numbers
+    )
+    rounds = methods.rounds(search, space, trials)
+    assert len(rounds) == 20 and len(trials) == 100
+    for one, after in itertools.pairwise(rounds):
+        assert after.space.holds(one.best.values)
+        for axis in one.space.axes:
+            assert axis.kind == "integer" or np.float32(axis.low) < np.float32(axis.high)
+        one.warnings()
 
 
 def test_rounds_of_grids_end_with_their_grids():

@@ -40,16 +40,20 @@ def trial(number: int, *scores: float, end: str = "", pieces: int = 27, values=V
     return Trial(number, Proposal(dict(values)), pieces, reports, end)
 
 
-def train(decide, scores: list[float], pieces: int, order=None) -> list[Trial]:
-    """Trains trials of constant scores side by side until no verdict changes anything."""
+def train(decide, scores: list[float], pieces: int, fails=()) -> list[Trial]:
+    """Trains trials of constant scores side by side until no verdict changes anything.
+
+    `fails`: number -> the piece in which a trial diverges; of others that of a NaN is the first.
+    """
+    fails = dict(fails)
     trials = [trial(number, pieces=pieces) for number in range(len(scores))]
     waiting: set[int] = set()
     while any(not one.end for one in trials):
         running = [one for one in trials if not one.end and one.number not in waiting]
         for one in running:
-            report = {"piece": one.piece + 1, "score": scores[one.number]}
-            one.reports.append(report)
-            if math.isnan(scores[one.number]):
+            score = math.nan if fails.get(one.number) == one.piece + 1 else scores[one.number]
+            one.reports.append({"piece": one.piece + 1, "score": score})
+            if math.isnan(score):
                 one.end = DIVERGED
             elif one.piece == pieces:
                 one.end = FINISHED
@@ -166,6 +170,75 @@ def test_asha_side_by_side_lets_one_in_reduction_through(scores, reduction):
     assert reached(trials, 2) == max(1, len(scores) // reduction)
 
 
+def issues(seed: int = 0, latest: int = 1) -> tuple[list[float], dict[int, int]]:
+    """Scores of 81 trials, and when 43 of them diverge."""
+    rng = random.Random(seed)
+    fails = {number: rng.randint(1, latest) for number in rng.sample(range(81), 43)}
+    return [rng.random() for _ in range(81)], fails
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("latest", [1, 2, 3])
+@pytest.mark.parametrize("name", ["asha", "successive_halving"])
+def test_budgets_are_the_papers_where_half_of_the_trials_diverge(name, latest, seed):
+    """Past the rungs after 1, 3 and 9 of 27 pieces go 27, 9 and 3 of 81."""
+    scores, fails = issues(seed, latest)
+    numbers = {"reduction": 3, "grace": 1} | ({} if name == "asha" else {"trials": 81})
+
+    def decide(history, one):
+        return getattr(schedulers, name)(SPACE, history, one, 0, **numbers)
+
+    trials = train(decide, scores, 27, fails)
+    assert [reached(trials, rung + 1) for rung in (1, 3, 9)] == [27, 9, 3]
+    assert sum(one.end == FINISHED for one in trials) == 3
+    best = sorted(scores[n] for n in range(81) if n not in fails)
+    assert min(one.score for one in trials if one.end == FINISHED) == best[0]
+
+
+@given(st.integers(6, 30), st.integers(2, 4), st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_trial_counts_at_the_rungs_it_came_to_and_where_it_failed(count, reduction, data):
+    """By its definition: one that fails on its way to a rung has the worst score there."""
+    pieces = reduction**3 + 1
+    history: list[Trial] = []
+    for number in range(count):
+        length = data.draw(st.integers(1, pieces))
+        scores = [float(data.draw(st.integers(0, 5)))] * length
+        end = data.draw(st.sampled_from((STOPPED, DIVERGED, FINISHED)))
+        history.append(trial(number, *scores, end=end, pieces=pieces))
+    for rung in (1, reduction, reduction**2, reduction**3):
+        own = float(data.draw(st.integers(0, 3)))
+        one = trial(count, *[own] * rung, pieces=pieces)
+        there = [
+            math.inf if other.end == DIVERGED and other.piece <= rung else other.score
+            for other in history
+            if other.piece >= rung or (other.end == DIVERGED and other.piece > rung / reduction)
+        ]
+        rank = sum(score <= own for score in there)
+        verdict = schedulers.asha(SPACE, [*history, one], one, 0, reduction=reduction, grace=1)
+        assert verdict is (GO if rank < max(1, (len(there) + 1) // reduction) else STOP)
+
+
+def test_the_median_rule_stops_bad_trials_where_half_of_all_diverge():
+    scores, fails = issues()
+    numbers = {"grace": 1, "median_trials": 5}
+
+    def decide(history, one):
+        return schedulers.median_rule(SPACE, history, one, 0, **numbers)
+
+    trials = train(decide, scores, 27, fails)
+    sound = [one for one in trials if one.end != DIVERGED]
+    median = statistics.median(one.score for one in sound)
+    assert {one.number for one in sound if one.end == STOPPED and one.piece == 1} == {
+        one.number for one in sound if one.score > median
+    }
+    # Whenever they fail: what a trial had before it diverged is compared with as little.
+    late = [trial(n, 0.1, 0.1, math.nan, end=DIVERGED) for n in range(9)]
+    history = [*late, *[trial(9 + n, 0.5 + n / 10, 0.5) for n in range(6)]]
+    verdicts = [schedulers.median_rule(SPACE, history, t, 0, **numbers) for t in history[9:]]
+    assert verdicts == [GO] * 6
+
+
 @given(st.permutations(range(40)), st.integers(2, 4))
 @settings(max_examples=20, deadline=None)
 def test_asha_goes_by_the_rank_among_those_that_came_before(scores, reduction):
@@ -257,6 +330,77 @@ def test_exploring_moves_numbers_by_a_factor_within_their_range_and_nothing_else
     ]
     assert all(RATE.holds(values["optimizer.learning_rate"]) for values in drawn)
     assert len({values["loss.label_smoothing"] for values in drawn}) == 20
+
+
+def lost(number: int, piece: int) -> Trial:
+    return trial(number, *[0.0] * (piece - 1), math.nan, end=DIVERGED)
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3])
+def test_a_diverged_trial_is_replaced_at_once_by_a_copy_of_a_good_one(piece):
+    """Whatever piece it failed in; and those it leaves behind do not get in the way of others."""
+    history = [*population(8, piece), *[lost(8 + n, piece) for n in range(7)]]
+    for one in history[8:]:
+        verdict = schedulers.population_based(SPACE, history, one, 0, **PBT)
+        assert verdict.parent in (0, 1) and verdict.values != VALUES
+    if piece == 2:
+        verdicts = [schedulers.population_based(SPACE, history, one, 0, **PBT) for one in history]
+        assert [verdict is GO for verdict in verdicts[:8]] == [True] * 6 + [False] * 2
+
+
+def test_a_diverged_trial_has_no_copy_where_none_runs_that_it_could_be_of():
+    def verdict(*others):
+        history = [lost(0, 3), *others]
+        return schedulers.population_based(SPACE, history, history[0], 0, **PBT)
+
+    assert verdict() is GO and verdict(trial(1)) is GO  # which has not begun
+    assert verdict(trial(1, *[0.1] * 3, end=FINISHED)) is GO
+    other = trial(1, *[0.1] * 3)
+    other.values["optimizer.name"] = "nesterov"
+    assert verdict(other) is GO
+    assert verdict(trial(1, *[0.9] * 3)).parent == 1
+    # Of those behind it the one that came furthest; of those ahead what they had then.
+    assert verdict(trial(1, 0.1), trial(2, 0.9, 0.9)).parent == 2
+    assert verdict(trial(1, 0.1, 0.1), trial(2, 0.9, 0.9, 0.9)).parent == 2
+    assert verdict(trial(1, 0.5, 0.5, 0.5), trial(2, 0.1, 0.1, 0.9, 0.1)).parent == 1
+
+
+MOVING = Space(
+    (
+        Axis("integer", "loss.l1", 0, 50),
+        Axis("linear", "loss.l2", 0.0, 0.5),
+        Axis("linear", "loss.label_smoothing", -1.0, 1.0),
+        Axis("log", "optimizer.learning_rate", 1e-4, 1e-1),
+    )
+)
+
+
+@given(
+    st.integers(0, 50),
+    st.sampled_from((0.0, 0.1, 0.5)),
+    st.sampled_from((-1.0, -0.2, 0.0, 1.0)),
+    st.floats(1.01, 4.0),
+)
+@settings(max_examples=40, deadline=None)
+def test_every_number_can_move(whole, zero, signed, factor):
+    """Whole numbers by one at least, zeros too, both ways unless at an end; to values in range."""
+    values = dict(zip(MOVING.keys, (whole, zero, signed, 1e-2), strict=True))
+    history = [trial(number, float(number), float(number), values=values) for number in range(8)]
+    numbers = {**PBT, "explore_factor": factor}
+    seen = {key: set() for key in values}
+    for seed in range(24):
+        verdict = schedulers.population_based(MOVING, history, history[7], seed, **numbers)
+        MOVING.check(verdict.values, "here")
+        for key, value in verdict.values.items():
+            seen[key].add(value)
+    for axis in MOVING.axes:
+        was = values[axis.key]
+        assert any(value < was for value in seen[axis.key]) or was == axis.low
+        assert any(value > was for value in seen[axis.key]) or was == axis.high
+        if axis.kind == "integer" and was * (factor - 1) > 2 and was * factor < 50:
+            assert max(seen[axis.key]) == round(was * factor)
+    still = {**PBT, "explore_factor": 1.0}
+    assert schedulers.population_based(MOVING, history, history[7], 0, **still).values == values
 
 
 def test_copies_are_of_trials_that_run_in_the_same_program():

@@ -11,6 +11,7 @@ from searches import COHORTS, RATE, SMOOTHING, outcome, search, searched
 from research.errors import UserError
 from research.tuning import samplers
 from research.tuning.ledger import read
+from research.tuning.spaces import choice, linear, log
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Proposal
 
 SEARCHES = {
@@ -22,6 +23,14 @@ SEARCHES = {
     "population": (
         searched(scheduler="population_based", exploit_share=0.4, trials=10, grace=2), 5
     ),
+    "population diverging": (
+        searched((log(RATE, 1e-4, 1.0), linear(SMOOTHING, 0.0, 0.5)), trials=9, grace=2,
+                 scheduler="population_based", exploit_share=0.4), 9
+    ),
+    "boxes": (searched(method="coarse_to_fine", rounds=14, round_shares=(1.0,) * 14, shrink=0.05,
+                       round_trials=2, trials=29, pieces=2), 2),
+    "all there is": (searched((choice(RATE, 1e-3, 1e-2, 5e-2), choice(SMOOTHING, 0.0, 0.1, 0.2)),
+                              scheduler="successive_halving", trials=14), 4),
     "cohorts": (searched(COHORTS, scheduler="asha", reduction=2, trials=20), 3),
     "cohorts halving": (searched(COHORTS, scheduler="successive_halving", reduction=2), 2),
 }  # fmt: skip
@@ -35,12 +44,15 @@ def whole(request, tmp_path):
     return config, slots, tmp_path / "whole.jsonl", study, populations
 
 
-def test_every_trial_ends_once_and_is_trained_as_long_as_its_ledger_says(whole):
+def test_every_trial_ends_once_and_is_trained_as_long_as_its_ledger_says(whole, request):
     config, slots, path, study, populations = whole
     lines = read(path)
     ends = [line["trial"] for line in lines if line["event"] == "end"]
     assert sorted(ends) == list(range(len(study.trials)))
-    assert len(study.trials) - sum(t.end == REPLACED for t in study.trials) == config.search.trials
+    assert len(study.trials) == study.expected
+    copies = sum(trial.proposal.parent is not None for trial in study.trials)
+    points = 9 if "all there is" in request.node.name else config.search.trials
+    assert len(study.trials) - copies == points
     for trial in study.trials:
         reports = [x for x in lines if x["event"] == "report" and x["trial"] == trial.number]
         assert [report["piece"] for report in reports] == [r["piece"] for r in trial.reports]
@@ -256,6 +268,25 @@ def test_trials_of_other_programs_wait_and_are_not_forgotten(tmp_path_factory, s
     study, populations = search(config, path, slots, after_turn=watch)
     assert all(trial.end for trial in study.trials) and len(study.trials) == 20
     assert len(populations) <= 3 and most <= slots
+
+
+def test_the_lanes_of_diverged_trials_go_to_copies(tmp_path):
+    """At once, of one that runs: as long as any runs no lane is idle."""
+    config, slots = SEARCHES["population diverging"]
+    path = tmp_path / "ledger.jsonl"
+    study, _ = search(config, path, slots)
+    diverged = [trial for trial in study.trials if trial.end == DIVERGED]
+    assert len(diverged) > 0
+    lines = read(path)
+    for number, line in enumerate(lines):
+        if line["event"] == "end" and line["why"] == DIVERGED:
+            following = [x for x in lines[number:] if x["event"] != "end"][0]
+            assert following["event"] == "replace"
+            parent = study.trials[following["trials"][0]["parent"]]
+            assert parent.end != DIVERGED or parent.piece > study.trials[line["trial"]].piece
+    told = [line["slot"] for line in lines if line["event"] == "report"]
+    assert told == list(range(slots)) * config.search.pieces
+    assert sum(trial.end == FINISHED for trial in study.trials) >= slots - 2
 
 
 def test_copies_start_from_their_parents_state(tmp_path):
