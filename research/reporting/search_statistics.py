@@ -132,8 +132,8 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
     """How much each axis decides whether a trial is among the best tenth: shares of 1.
 
     PED-ANOVA (Watanabe et al., 2023, https://arxiv.org/abs/2304.10255), of the finished trials that
-    were trained longest, for scores of other durations do not compare; {} where they are too few
-    or as good as each other, so that none is among the best, or where there is no journal.
+    were trained longest, for scores of other durations do not compare; {} where they are too few,
+    where too many of them have the same score, or where there is no journal.
 
     Args:
       trials: of the search.
@@ -162,7 +162,7 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
 
 
 def longest(trials: Sequence[Trial]) -> list[Trial]:
-    """The finished trials of the longest training there was: their scores compare."""
+    """Return the finished trials that trained longest; scores of other durations do not compare."""
     finished = [trial for trial in trials if trial.end == FINISHED]
     pieces = max((trial.pieces for trial in finished), default=0)
     return [trial for trial in finished if trial.pieces == pieces]

@@ -58,13 +58,13 @@ class Search:
 
     @property
     def over(self) -> bool:
-        """Whether all its trials have ended, and no more are to come or nothing is left to try."""
+        """Return whether all trials have ended, and no more will come."""
         ended = all(trial.end != RUNNING for trial in self.trials)
         return ended and (len(self.trials) >= self.total or not self.left)
 
     @functools.cached_property
     def left(self) -> float:
-        """How many points of the space were not tried; infinite where there is no end of them."""
+        """Return the number of points that were not tried, as `methods.left`."""
         return methods.left(self.config.search, self.space, self.trials)
 
     @property

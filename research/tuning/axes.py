@@ -40,7 +40,7 @@ def choice(key: str, *values: Any, when: tuple = ()) -> tuple:
 
 
 def trained(value: Any) -> Any:
-    """What a program is told of a value: numbers in single precision, all else as it is."""
+    """Return what a program gets of a value: a number in single precision, all else as it is."""
     with np.errstate(over="ignore"):
         return float(np.float32(value)) if isinstance(value, float) else value
 
@@ -95,9 +95,9 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def spread(self, points: int) -> list:
-        """So many values from end to end, evenly on its scale; of one, the middle; all of a choice.
+        """Return `points` values, even on its scale, with both ends; all of a choice.
 
-        Values that are one number in single precision are one value.
+        A single value is the middle. Values that are equal in single precision are one value.
         """
         if self.kind == "choice":
             return list(self.values)

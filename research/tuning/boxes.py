@@ -10,7 +10,7 @@ from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Trial, pieces_of
 
 _BORDER = 0.05  # of a box's width, from its border: what lies there lies on the border
-_NARROWEST = 1e-5  # of an axis: what lies nearer is hardly told apart in single precision
+_NARROWEST = 1e-5  # of an axis: single precision has few values in less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Round:
     space: Space  # with axes as narrow as its box; choices stay whole
     share: float  # of the duration, that its trials train for
     trials: Sequence[Trial]  # so far
-    before: Sequence[Trial]  # of the rounds before that train as long: what they tried is tried
+    before: Sequence[Trial]  # of earlier rounds that train as long: they are not repeated
     left: float  # how many more trials belong to it; may be infinite in the last
     last: bool
     best: Trial | None  # so far
@@ -122,7 +122,7 @@ def rounds_of(
 def narrowed(box: Space, space: Space, winner: Trial | None, shrink: float) -> Space:
     """The next box: `shrink` times as wide, around the values of a trial, inside the space.
 
-    An axis that is too narrow for its values to be told apart stays as wide as it is.
+    No axis gets narrower than single precision can resolve.
     """
     if winner is None:
         return box
@@ -150,9 +150,9 @@ def _narrowed(axis: Axis, whole: Axis, value: float, shrink: float) -> Axis:
 
 
 def borders(space: Space, trial: Trial) -> dict[str, str]:
-    """The axes on whose 'lower' or 'upper' end a trial lies: within a twentieth of their width.
+    """Return the axes on whose 'lower' or 'upper' end a trial lies: within a twentieth of it.
 
-    Choices have no ends, nor do whole numbers of which there are two.
+    Choices have no ends, nor do axes of one or two whole numbers.
     """
     found = {}
     for axis in space.axes:
@@ -166,6 +166,6 @@ def borders(space: Space, trial: Trial) -> dict[str, str]:
 
 
 def tried_elsewhere(space: Space, key: str, side: str, trials: Sequence[Trial]) -> bool:
-    """Whether one of the trials does not lie on this end of an axis: else nothing is compared."""
+    """Return whether a trial lies off this end of an axis, so that the end was compared."""
     there = (trial for trial in trials if key in trial.values)
     return any(borders(space, trial).get(key) != side for trial in there)

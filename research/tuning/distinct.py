@@ -1,8 +1,8 @@
-"""A sampler that proposes no training twice.
+"""Keep a sampler from proposing the same training twice.
 
-The same numbers train to the same score. Where an axis that is always there is a continuum nothing
-is proposed twice; where all axes can be counted, or a branch of conditions has none that cannot,
-samplers come back to points that were tried.
+The same values train to the same score, so a repeat costs a trial and tells nothing. Samplers
+repeat points where all axes are whole numbers or choices, and where a choice has a value on which
+no other axis depends.
 """
 
 import functools
@@ -17,14 +17,14 @@ from research.tuning.orders import identity, untried
 from research.tuning.spaces import Space
 from research.tuning.trials import Proposal, Trial
 
-_NEAR = 256  # untried points, of which the one that is nearest to a repeat takes its place
-_LISTED = 2**20  # values of an axis, at most, that are put in order
+_NEAR = 256  # untried points that are compared with a repeat
+_LISTED = 2**20  # values: an axis with more is too long to put in order
 
 
 class EachOnce:
-    """A sampler that proposes no point twice, and none once all were tried.
+    """A sampler without repeats; it proposes nothing once all points were tried.
 
-    In the place of a repeat it proposes a near point that was not tried.
+    It replaces a repeat by a point that was not tried and is near to the repeat.
 
     Args:
       method: of research/tuning/samplers.py, bound to its numbers.
@@ -34,12 +34,12 @@ class EachOnce:
         self._method = method
 
     def _searched(self, space: Space) -> Space:
-        """The points that can be proposed."""
+        """Return the space of the points that the method can propose."""
         grid_points = self._method.keywords.get("grid_points")
         return space if grid_points is None else _gridded(space, grid_points)
 
     def left(self, space: Space, tried: Sequence[Trial]) -> float:
-        """How many points were not tried; infinite where there is no end of them."""
+        """Return the number of points that were not tried; infinite where an axis is continuous."""
         searched = self._searched(space)
         if math.isinf(searched.points):
             return math.inf
@@ -64,7 +64,10 @@ class EachOnce:
         seed: int,
         others: Sequence[Trial] = (),
     ) -> list[Proposal]:
-        """The next points, by the trials; what `others` tried is not proposed either."""
+        """Propose at most `count` points that neither `trials` nor `others` tried.
+
+        The method is told of `trials` alone.
+        """
         searched = self._searched(space)
         if any(not axis.count and not axis.when for axis in searched.axes):
             return self._method(space, trials, count, seed)
@@ -89,7 +92,7 @@ _gridded = functools.lru_cache(maxsize=16)(Space.gridded)
 def _near(
     space: Space, values: dict[str, Any], known: set[frozenset], seed: int, number: int
 ) -> dict[str, Any]:
-    """A point that is not known, as near to the values as one of a few; themselves if none is."""
+    """Return the nearest of some points that are not known; the values themselves if none is."""
     points: Iterator[dict[str, Any]]
     if all(0 < axis.count <= _LISTED for axis in space.axes):
         points = untried(space, known, seed)

@@ -16,7 +16,7 @@ from research.tuning.trials import Proposal, Trial
 def from_config(search: ConfigDict) -> Callable:
     """The sampler, bound to its numbers: `sampler(space, trials, count, seed) -> proposals`.
 
-    It proposes no point twice of those that a space has of one kind: see `distinct.py`.
+    It proposes no training twice (research/tuning/distinct.py).
 
     Raises:
       UserError: an unknown method, or a number that it cannot work with.
@@ -29,9 +29,9 @@ def from_config(search: ConfigDict) -> Callable:
 
 
 def left(search: ConfigDict, space: Space, trials: Sequence[Trial]) -> float:
-    """How many points there are that were not tried; infinite where there is no end of them.
+    """Return the number of points that were not tried; infinite where an axis is continuous.
 
-    Of the rounds of `coarse_to_fine` it is known in the last.
+    For `coarse_to_fine` it is the number in the last round, and infinite before that round.
     """
     trials = [trial for trial in trials if trial.proposal.parent is None]
     if not _in_rounds(search):
@@ -41,7 +41,7 @@ def left(search: ConfigDict, space: Space, trials: Sequence[Trial]) -> float:
 
 
 def points_told(search: ConfigDict, space: Space) -> str:
-    """'81 points, 27 will be tried'; '' where there is no end of points."""
+    """Return '81 points, 27 will be tried', or the like; '' where an axis is continuous."""
     rounds = _in_rounds(search)
     points = (_within_rounds(search) if rounds else from_config(search)).left(space, [])
     asked = min(search.round_trials, search.trials) if rounds else search.trials
@@ -57,7 +57,7 @@ def points_told(search: ConfigDict, space: Space) -> str:
 
 
 def budget(search: ConfigDict, space: Space) -> int:
-    """How many trials there will be: no more than points, by hand or of the method."""
+    """Return the number of trials there will be: the trials asked for, or the points if fewer."""
     by_hand = [Trial(i, Proposal(dict(x)), 1) for i, x in enumerate(search.enqueue)]
     return int(min(search.trials, len(by_hand) + left(search, space, by_hand)))
 

@@ -29,7 +29,7 @@ _SECONDS = 5  # between updates: writing to disk takes 2 ms, as long as some tri
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """What Optuna logs and warns of stays off the screen: what matters of it, a report says."""
+    """Keep Optuna's log and warnings off the screen."""
     from optuna import logging
 
     verbosity = logging.get_verbosity()

@@ -1,4 +1,4 @@
-"""The points of a space that can be counted, in an order whose beginnings are spread over it."""
+"""Order the points of a finite space so that the first n are spread over it, for every n."""
 
 import functools
 import itertools
@@ -12,21 +12,21 @@ from research.tuning.axes import Axis, trained
 from research.tuning.history import seed_of
 from research.tuning.spaces import Space
 
-_SHIFTS = 32  # of which the one is taken whose pairs of values were seen least
+_SHIFTS = 32  # candidates for the next run of `_product`
 
 
 def identity(values: dict[str, Any]) -> frozenset:
-    """The same for values that train to the same score."""
+    """Return a key that is the same for values that train to the same score."""
     return frozenset((key, trained(value)) for key, value in values.items())
 
 
 def untried(space: Space, tried: set[frozenset], seed: int) -> Iterator[dict[str, Any]]:
-    """All other points of a space whose axes can be counted; see `ordered`.
+    """Yield the points of a finite space that were not tried, in the order of `ordered`.
 
     Args:
-      space: whose points.
-      tried: identities of those to leave out.
-      seed: another one is another order.
+      space: all its axes are whole numbers or choices.
+      tried: the identities of the points to leave out.
+      seed: it decides the order.
     """
     known, rest = _listed(space, seed)
     for index in itertools.count():
@@ -41,16 +41,17 @@ def untried(space: Space, tried: set[frozenset], seed: int) -> Iterator[dict[str
 
 @functools.lru_cache(maxsize=16)
 def _listed(space: Space, seed: int) -> tuple[list, Iterator]:
-    """The beginning of the order, as long as it was asked for, and the rest."""
+    """Return the points that were asked for so far, with their identities, and the other points."""
     return [], ordered(space, seed)
 
 
 def ordered(space: Space, seed: int) -> Iterator[dict[str, Any]]:
-    """Every point of a space whose axes can be counted once, so that each beginning is spread.
+    """Yield every point of a finite space once, in an order that the seed decides.
 
-    In each beginning the values of an axis come equally often, to one; those of pairs of axes as
-    equally as a few drawn orders allow; and values of an axis that follow each other lie apart.
-    Where axes have conditions, the branches take turns until they are at their ends.
+    Among the first n points, for every n, the counts of the values of an axis differ by at most
+    one; the counts of pairs of values are close; values of an axis that follow each other lie
+    apart. Axes with conditions make branches: the branches take turns until each is exhausted, and
+    the counts of the other axes may then differ by more.
     """
     draws = random.Random(seed_of(seed, 0))
     values = {axis.key: _apart(axis.spread(axis.count), draws) for axis in space.axes}
@@ -59,7 +60,7 @@ def ordered(space: Space, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def _branches(axes: Sequence[Axis], values: dict[str, list], turn: int, seed: int) -> Iterator:
-    """Points of axes: those of each value of an axis that others depend on, in turns."""
+    """Yield the points of axes; branches are the values of the first axis that others depend on."""
     roots = {axis.when[0] for axis in axes if axis.when}
     root = next((axis for axis in axes if axis.key in roots), None)
     if root is None:
@@ -76,7 +77,7 @@ def _branches(axes: Sequence[Axis], values: dict[str, list], turn: int, seed: in
 
 
 def _given(axes: Sequence[Axis], root: Axis, value: Any) -> list[Axis]:
-    """The axes where a choice has fallen: without conditions on it, and what does not meet them."""
+    """Return the axes that exist where a choice has this value, without their condition on it."""
     there: list[Axis] = []
     for axis in axes:
         if axis.when[:1] == (root.key,):
@@ -88,9 +89,10 @@ def _given(axes: Sequence[Axis], root: Axis, value: Any) -> list[Axis]:
 
 
 def _apart(values: list, draws: random.Random) -> list:
-    """The values, so that neighbours in order lie apart: halves take turns, and halves of halves.
+    """Return the values in an order in which neighbours lie apart.
 
-    A van der Corput sequence, scrambled by drawing which half comes first (Owen, 1995).
+    The values of the lower and of the upper half take turns, and so within each half: a van der
+    Corput sequence, scrambled by drawing which half comes first (Owen, 1995).
     """
     if len(values) < 2:
         return values
@@ -102,13 +104,18 @@ def _apart(values: list, draws: random.Random) -> list:
 
 
 def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[tuple[int, ...]]:
-    """Every point of range(sizes[0]) x range(sizes[1]) x ... once, beginning at a turn.
+    """Yield every point of range(sizes[0]) x range(sizes[1]) x ... once.
 
-    A run moves on by one place on all axes at once, and from the last place to the first. Until it
-    is back, after lcm(sizes) points, it has been on all places of an axis equally often, to one, at
-    any time. Runs from shifts (0, s_2, s_3, ...), s_j < gcd(lcm(sizes before), sizes[j]), have no
-    point in common, and are all points. The next shift is the one, of a few, whose runs through
-    pairs of axes were taken least.
+    A run starts at a point s and adds 1 to all coordinates, each modulo its size: point i of the
+    run is (s_j + i) mod sizes[j]. It returns to s after lcm(sizes) points, and passes the values of
+    each coordinate in turn. The runs from all s with s_j < gcd(lcm(sizes[:j]), sizes[j]) share no
+    point and cover all points. For two coordinates a run is one of gcd classes, by the difference
+    of the two; of a few candidates the next run is the one whose classes were used least.
+
+    Args:
+      sizes: at least 1 each.
+      turn: where in its cycle each run starts.
+      draws: the source of the order of the runs.
     """
     radices, period = [], 1
     for size in sizes:
@@ -124,7 +131,7 @@ def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[
     drawn: list[tuple[int, ...]] = []
 
     def runs(shift: tuple[int, ...]) -> list[tuple[int, int, int]]:
-        """The run of each pair of axes."""
+        """Return the class of the run for each pair of coordinates."""
         return [
             (i, j, (shift[i] - shift[j]) % math.gcd(sizes[i], sizes[j]))
             for i, j in itertools.combinations(range(len(sizes)), 2)
@@ -139,6 +146,7 @@ def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[
 
 
 def _digits(number: int, radices: Sequence[int]) -> tuple[int, ...]:
+    """Return the digits of a number in a mixed radix, the lowest first."""
     digits = []
     for radix in radices:
         number, digit = divmod(number, radix)

@@ -23,8 +23,8 @@ def grid(
 ) -> list[Proposal]:
     """Full factorial: all choices with so many values of each number, both ends among them.
 
-    An axis whose condition is not met is not multiplied with. What was tried is left out. The order
-    is drawn, and the first points of it, however many, are spread over the grid.
+    An axis whose condition is not met is not multiplied with. What was tried is left out. The seed
+    decides the order, whose first n points are spread over the grid for every n.
     """
     tried = {identity(trial.values) for trial in trials}
     left = untried(space.gridded(grid_points), tried, seed)

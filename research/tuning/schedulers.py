@@ -3,8 +3,8 @@
 All are `(space, history, trial, seed, *, numbers...) -> GO, STOP, WAIT`, or a proposal that takes
 the trial's place; pure functions of the history, so that a search resumes by replaying its ledger.
 The study asks for each trial that has pieces left, and again for those that wait, whenever
-something changed, and once for a trial that has just diverged: a proposal takes its place. A trial
-that diverged counts as the worst where it failed, and nowhere after.
+something changed, and once for a trial that has just diverged, which a proposal may replace. A
+trial that diverged counts as the worst at the piece in which it failed, and not after.
 """
 
 import itertools
@@ -94,7 +94,7 @@ def asha(
     No one waits: the n-th to come goes on if its rank is at most max(1, n // reduction). This is
     the variant that stops trials; Li et al. (2020, https://arxiv.org/abs/1810.05934, algorithm 2)
     pause them, and promote some of them later. A trial that diverged counts at the rungs that it
-    came to, and at the one that it was on its way to, as the worst.
+    reached, and as the worst at the rung that it failed to reach, as it does there.
     """
     piece = trial.piece
     rungs = list(_rungs(grace, reduction, piece))
@@ -120,7 +120,7 @@ def median_rule(
     Asked from piece `grace` on, and where at least `median_trials` others have come as far
     (Golovin et al., 2017, section 3.2.2, https://doi.org/10.1145/3097983.3098043). There the others
     are trials that are complete; here lanes train side by side, and would be complete together.
-    Trials that diverged are no others: they have no average.
+    Trials that diverged are left out.
     """
     piece = trial.piece
     averages = [
@@ -149,8 +149,8 @@ def population_based(
     The copy takes the weights over and explores: each number is drawn anew with probability
     `resample`, else multiplied or divided by `explore_factor` within its range (Jaderberg et al.,
     2017, https://arxiv.org/abs/1711.09846, section 4.1 and appendix A.1, "truncation selection").
-    A trial that diverges is of the worst share, and is replaced at once. Only trials that share a
-    program copy from each other.
+    A trial that diverges is replaced at once. Only trials that share a program copy from each
+    other.
     """
     piece, failed = trial.piece, trial.end == DIVERGED
     if piece % grace and not failed:
@@ -171,7 +171,7 @@ def population_based(
 
 
 def _ranked(peers: Iterable[Trial], piece: int) -> list[Trial]:
-    """Those that run and came so far, and those that were replaced there; the best one first."""
+    """Return the peers that run and reached the piece or were replaced at it, the best first."""
     there = [
         peer
         for peer in peers
@@ -182,7 +182,7 @@ def _ranked(peers: Iterable[Trial], piece: int) -> list[Trial]:
 
 
 def _furthest(peers: Iterable[Trial], piece: int) -> list[Trial]:
-    """Those that run: first those that came so far, then those behind; the best of them first."""
+    """Return the peers that run: those that reached the piece, then those behind, by score."""
 
     def place(peer: Trial) -> int:
         return min(peer.piece, piece)
@@ -251,10 +251,10 @@ def _explored(values: dict, space: Space, random, factor: float, resample: float
 
 
 def _moved(axis: Axis, value: float, step: float) -> float:
-    """The value times the step; where that changes nothing, the least change in its direction.
+    """Return the value times the step.
 
-    No factor moves a zero: it moves by as much as the end of its axis would. A whole number moves
-    to the next one at least.
+    No factor moves a zero, so a zero moves by as much as the end of its axis would. A whole number
+    moves by at least 1.
     """
     if value:
         moved = value * step

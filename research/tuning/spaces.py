@@ -116,11 +116,11 @@ class Space:
 
     @property
     def points(self) -> float:
-        """How many points there are; infinite where an axis is a continuum."""
+        """Return the number of points; infinite where an axis is continuous."""
         return _combinations(list(self.axes), {})
 
     def gridded(self, points: int) -> "Space":
-        """The space of a full factorial: all choices, and so many values of each number."""
+        """Return the space of a full factorial: `points` values of each number, all of a choice."""
         return Space(
             tuple(
                 dataclasses.replace(axis, kind="choice", values=tuple(axis.spread(points)))

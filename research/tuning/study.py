@@ -84,7 +84,7 @@ class Study:
 
     @property
     def expected(self) -> int:
-        """How many trials there will be: fewer than are to be where there are fewer points."""
+        """Return how many trials there will be; fewer than `total` where there are fewer points."""
         return self.total - self._ledger.trials + min(self._ledger.trials, self._budget)
 
     @property
@@ -230,12 +230,12 @@ class Study:
         }
 
     def _verdict(self, run: Run, total: int) -> Verdict | Proposal:
-        """What the scheduler says of it."""
+        """Return what the scheduler says of a trial."""
         decide = bind(self._scheduler, self._search, {"trials": total})
         return decide(self._space, self.trials, run.trial, self._search.seed)
 
     def _judge(self, run: Run, total: int) -> bool:
-        """Does what the scheduler says of it; whether anything came of that."""
+        """Do what the scheduler says of a trial; return whether it no longer waits."""
         verdict = self._verdict(run, total)
         waits = run.slot is None
         if verdict is STOP:
@@ -253,7 +253,7 @@ class Study:
         return verdict is not WAIT
 
     def _copy(self, program: Program, proposal: Proposal, slot: int) -> None:
-        """A free slot goes to a copy of a trial that runs, with other numbers."""
+        """Give a free slot to a copy of a trial that runs, with other numbers."""
         told = _told(len(self.trials), proposal)
         line = self._ledger.append("replace", trials=[told])
         parent = next(run for run in program.running if run.trial.number == proposal.parent)

@@ -19,7 +19,7 @@ GO, STOP, WAIT = Verdict
 
 
 def pieces_of(share: float, pieces: int) -> int:
-    """How many pieces a trial trains for, that takes a share of a duration of so many."""
+    """Return the number of pieces that a share of a duration of `pieces` pieces has."""
     return max(1, round(share * pieces))
 
 
@@ -60,7 +60,7 @@ class Trial:
         return self.reports[-1]["piece"] if self.reports else 0
 
     def reached(self, piece: int) -> bool:
-        """Whether it reported of a piece; where it diverged its last report is of that piece."""
+        """Return whether it reported of a piece; where it diverged is the last it reported of."""
         return bool(self.reports) and self.reports[0]["piece"] <= piece <= self.piece
 
     def score_at(self, piece: int) -> float:
