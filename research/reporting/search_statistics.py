@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from research.config import LIMITS, TRACED
 from research.reporting.searched import Search
 from research.tuning.axes import Axis
-from research.tuning.boxes import borders, tried_elsewhere
+from research.tuning.boxes import beyond, borders, tried_elsewhere
 from research.tuning.results import best, within_one_standard_error
 from research.tuning.trials import FINISHED, RUNNING, Trial
 
@@ -101,10 +100,7 @@ def _border_told(axis: Axis, value: float, side: str, number: int) -> str:
         f"The best trial, {number}, lies at the {side} end of {axis.key}: {value:.4g}, and the "
         f"axis {'begins' if side == 'lower' else 'ends'} at {end:.4g}. "
     )
-    limits = TRACED.get(axis.key) or LIMITS.get(axis.key) or (-math.inf, math.inf)
-    if end == limits[side == "upper"]:
-        return told + f"The key allows no {'less' if side == 'lower' else 'more'}."
-    return told + "A wider axis may hold better values."
+    return f"{told}{beyond(axis, side).capitalize()}."
 
 
 def _noise_told(search: Search, found: Trial) -> list[str]:

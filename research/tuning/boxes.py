@@ -1,8 +1,10 @@
 """Coarse to fine: the rounds of a search, and the box that each looks at."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 
+from research.config import LIMITS, TRACED
 from research.tuning.axes import Axis, trained
 from research.tuning.distinct import EachOnce
 from research.tuning.history import best
@@ -45,7 +47,8 @@ class Round:
         for key, side in self.borders.items():
             low, high = self.box[key]
             if key in self.edges:
-                then = "the space ends there: a wider axis may hold better values"
+                axis = next(axis for axis in self.space.axes if axis.key == key)
+                then = f"the space ends there: {beyond(axis, side)}"
             elif self.last:
                 then = "no round follows: one more may find better values"
             else:
@@ -163,6 +166,15 @@ def borders(space: Space, trial: Trial) -> dict[str, str]:
         if min(place, 1 - place) <= _BORDER:
             found[axis.key] = "lower" if place < 0.5 else "upper"
     return found
+
+
+def beyond(axis: Axis, side: str) -> str:
+    """Return what may lie beyond the 'lower' or 'upper' end of an axis of a search."""
+    limits = TRACED.get(axis.key) or LIMITS.get(axis.key) or (-math.inf, math.inf)
+    end = axis.low if side == "lower" else axis.high
+    if end == limits[side == "upper"]:
+        return f"the key allows no {'less' if side == 'lower' else 'more'}"
+    return "a wider axis may hold better values"
 
 
 def tried_elsewhere(space: Space, key: str, side: str, trials: Sequence[Trial]) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 
 from research.tuning.axes import Axis, trained
 from research.tuning.history import generator
-from research.tuning.orders import identity, untried
+from research.tuning.orders import untried
 from research.tuning.spaces import Space
-from research.tuning.trials import Proposal, Trial
+from research.tuning.trials import Proposal, Trial, identity
 
 _NEAR = 256  # untried points that are compared with a repeat
 _LISTED = 2**20  # values: an axis with more is too long to put in order
@@ -49,7 +49,7 @@ class EachOnce:
             return trained(value) in values[axis.key] if axis.values else axis.holds(value)
 
         inside = {
-            identity(trial.values)
+            trial.proposal.identity
             for trial in tried
             if all(has(axis, trial.values[axis.key]) for axis in searched.axes
                    if axis.key in trial.values)
@@ -75,14 +75,13 @@ class EachOnce:
         count = int(min(count, self.left(space, tried)))
         if not count:
             return []
-        known = {identity(trial.values) for trial in tried}
+        known = {trial.proposal.identity for trial in tried}
         proposals = []
         for number, proposal in enumerate(self._method(space, trials, count, seed), len(trials)):
-            values = proposal.values
-            if identity(values) in known:
-                values = _near(searched, values, known, seed, number)
-            known.add(identity(values))
-            proposals.append(Proposal(values))
+            if proposal.identity in known:
+                proposal = Proposal(_near(searched, proposal.values, known, seed, number))
+            known.add(proposal.identity)
+            proposals.append(proposal)
         return proposals
 
 

@@ -8,16 +8,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from research.tuning.axes import Axis, trained
+from research.tuning.axes import Axis
 from research.tuning.history import seed_of
 from research.tuning.spaces import Space
+from research.tuning.trials import identity
 
 _SHIFTS = 32  # candidates for the next run of `_product`
-
-
-def identity(values: dict[str, Any]) -> frozenset:
-    """Return a key that is the same for values that train to the same score."""
-    return frozenset((key, trained(value)) for key, value in values.items())
 
 
 def untried(space: Space, tried: set[frozenset], seed: int) -> Iterator[dict[str, Any]]:

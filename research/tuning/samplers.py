@@ -13,7 +13,7 @@ import numpy as np
 
 from research.tuning import boxes
 from research.tuning.history import generator, seed_of, sobol_points
-from research.tuning.orders import identity, untried
+from research.tuning.orders import untried
 from research.tuning.spaces import Space
 from research.tuning.trials import Proposal, Trial
 
@@ -26,7 +26,7 @@ def grid(
     An axis whose condition is not met is not multiplied with. What was tried is left out. The seed
     decides the order, whose first n points are spread over the grid for every n.
     """
-    tried = {identity(trial.values) for trial in trials}
+    tried = {trial.proposal.identity for trial in trials}
     left = untried(space.gridded(grid_points), tried, seed)
     return [Proposal(values) for values in itertools.islice(left, count)]
 

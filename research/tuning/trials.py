@@ -2,8 +2,11 @@
 
 import dataclasses
 import enum
+import functools
 import math
 from typing import Any
+
+from research.tuning.axes import trained
 
 RUNNING, FINISHED, STOPPED, DIVERGED, REPLACED = "", "finished", "stopped", "diverged", "replaced"
 METRICS = ("train_loss", "train_accuracy", "validation_loss", "validation_accuracy")
@@ -23,6 +26,11 @@ def pieces_of(share: float, pieces: int) -> int:
     return max(1, round(share * pieces))
 
 
+def identity(values: dict[str, Any]) -> frozenset:
+    """Return a key that is the same for values that train to the same score."""
+    return frozenset((key, trained(value)) for key, value in values.items())
+
+
 @dataclasses.dataclass(frozen=True)
 class Proposal:
     """Numbers to try next."""
@@ -30,6 +38,11 @@ class Proposal:
     values: dict[str, Any]  # by key of the config; of active axes alone
     share: float = 1.0  # of the config's duration that it is to train for
     parent: int | None = None  # the trial whose state it starts from; None: from its first state
+
+    @functools.cached_property
+    def identity(self) -> frozenset:
+        """Return the identity of its values."""
+        return identity(self.values)
 
 
 @dataclasses.dataclass

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.tuning.axes import Axis
-from research.tuning.orders import identity, ordered, untried
+from research.tuning.orders import ordered, untried
 from research.tuning.spaces import Space
+from research.tuning.trials import identity
 
 sizes = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 

@@ -380,6 +380,16 @@ def test_a_border_is_one_where_others_were_tried():
     assert methods.rounds(search, SQUARE, trials)[0].borders == {"y": "lower"}
 
 
+def test_a_wider_axis_is_not_advised_where_the_key_ends():
+    space = Space((Axis("linear", "model.dropout_rate", 0.0, 0.5), Axis("linear", "x", 0.0, 1.0)))
+    search, trials = search_in_rounds(space, lambda v: sum(v.values()), 9, round_method="grid")
+    first = methods.rounds(search, space, trials)[0]
+    assert [line.partition("; ")[2] for line in first.warnings()] == [
+        "the space ends there: the key allows no less",
+        "the space ends there: a wider axis may hold better values",
+    ]
+
+
 def test_a_round_in_which_all_diverged_keeps_the_box():
     search, trials = search_in_rounds(SQUARE, lambda values: math.nan, total=30)
     first, second = methods.rounds(search, SQUARE, trials)
