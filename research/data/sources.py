@@ -6,7 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
+from research.data.splits import train_validation
 from research.errors import UserError
+
+_TEST_SHARE = 0.2  # where the user's data have no test split of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +129,11 @@ def load(data: ConfigDict) -> Dataset:
     if data.name in toy_sets:
         dataset = _toy(data, toy_sets[data.name])
     elif data.name in ("npz", "folder"):
-        from research.data import files
+        from research.data import files, folder
 
         if not data.path:
             raise UserError(f"config.data.name = {data.name!r} needs config.data.path")
-        dataset = getattr(files, f"load_{data.name}")(data)
+        dataset = (files.load_npz if data.name == "npz" else folder.load)(data)
     else:
         from research.data import tfds_source
 
@@ -148,6 +151,30 @@ def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:
         return dataset
     loaded = {name: split.load(np.arange(len(split))) for name, split in splits.items()}
     return dataclasses.replace(dataset, **loaded)
+
+
+def cut_test(both: Arrays | Records, labels: np.ndarray, seed: int, what: str) -> tuple:
+    """Cut a fifth of each class off for testing, where data have no test split of their own.
+
+    Args:
+      both: all examples.
+      labels: int (N,), theirs.
+      seed: decides which examples are cut off.
+      what: names the data in errors.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: too few examples for a test split.
+    """
+    train, test = train_validation(labels, _TEST_SHARE, seed)
+    if not len(test):
+        raise UserError(
+            f"{what}: too few examples to cut a test split from them (allowed: at least "
+            f"{round(1 / _TEST_SHARE)} of some class)"
+        )
+    return both.subset(train), both.subset(test)
 
 
 def check_arrays(
