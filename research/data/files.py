@@ -44,7 +44,7 @@ def load_npz(data: ConfigDict) -> Dataset:
         for names in (("inputs", "labels"), ("x", "y")):
             if set(names) <= set(arrays):
                 both = _arrays(arrays[names[0]], arrays[names[1]], f"{key}: {names[0]}")
-                train, test = cut_test(both, both.labels, data.split_seed, key)
+                train, test = cut_test(both, data.split_seed, key)
                 break
         else:
             raise UserError(
