@@ -1,7 +1,6 @@
 """A user's own data: a folder of images by class."""
 
 import dataclasses
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,7 @@ from ml_collections import ConfigDict
 
 from research.data import images
 from research.data.sources import Dataset, Records, cut_test, fitted_to_memory
-from research.data.tree import SUFFIXES, Tree
+from research.data.tree import NO_IMAGE, SUFFIXES, Tree
 from research.errors import UserError
 
 _EXAMPLES = 3  # named in a message
@@ -50,7 +49,9 @@ def load(data: ConfigDict) -> Dataset:
             files += found
             labels += [label] * len(found)
         if absent and (split == "train" or len(absent) == len(names)):
-            raise UserError(f"{absent[0]}: no images (allowed: {', '.join(SUFFIXES)})")
+            others = [file for file in tree.unread[NO_IMAGE] if absent[0] in file.parents]
+            there = f"; there are {_few(others, absent[0])}" if others else ""
+            raise UserError(f"{absent[0]}: no images (allowed: {', '.join(SUFFIXES)}{there})")
         messages += _counted(f"classes without images in {folder.name}/", absent, folder)
         parts[split] = np.arange(start, len(files))
     reader = _Reader(files, np.array(labels, np.int32), parts["train"], images.options(data))
@@ -136,9 +137,12 @@ class _Reader:
                 numbers.add(number)
 
 
-def _counted(what: str, files: Iterable[Path], path: Path) -> list[str]:
+def _counted(what: str, files: list[Path], path: Path) -> list[str]:
     """A line that counts files, with some of their names; none where there are none."""
-    files = list(files)
+    return [f"{what}: {len(files)} ({_few(files, path)})"] if files else []
+
+
+def _few(files: list[Path], path: Path) -> str:
     names = [str(file.relative_to(path)) for file in files[:_EXAMPLES]]
-    names += ["..."] * (len(files) > _EXAMPLES)
-    return [f"{what}: {len(files)} ({', '.join(names)})"] if files else []
+    names = [name if name.isprintable() else ascii(name) for name in names]
+    return ", ".join([*names, *["..."] * (len(files) > _EXAMPLES)])

@@ -10,6 +10,7 @@ from research.data.images import read_header
 from research.errors import UserError, closest
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff")
+NO_IMAGE = "files that are no images"
 _SPLITS = {
     split: re.compile(rf"({names})([ _-]?(set|split|data|images?))?", re.IGNORECASE)
     for split, names in {
@@ -59,7 +60,7 @@ class Tree:
         for split, other in (("test", "train"), ("train", "test")):
             if split not in found:
                 has = found.get(other) or found["validation"]
-                hint = f"both, or the classes alone, as in config.data.path = {str(has)!r}"
+                hint = f"train/ and test/, or classes alone: config.data.path = {str(has)!r}"
                 if split == "test" and "validation" in found:
                     hint += f", or {found['validation'].name}/ under the name test/"
                 raise UserError(f"{self._path} has {has.name}/ but no {split}/ (allowed: {hint})")
@@ -114,7 +115,7 @@ class Tree:
         folders, files = self._inner(folder)
         found = []
         for file in files:
-            (found if is_image(file) else self.unread["files that are no images"]).append(file)
+            (found if is_image(file) else self.unread[NO_IMAGE]).append(file)
         for inner in folders:
             target = inner.resolve()
             if target in above:  # a link in a circle
@@ -127,7 +128,7 @@ class Tree:
 
     def _pass_over(self, files: list[Path]) -> None:
         for file in files:
-            kind = "images outside of classes" if is_image(file) else "files that are no images"
+            kind = "images outside of classes" if is_image(file) else NO_IMAGE
             self.unread[kind].append(file)
 
     def _listed(self, folder: Path) -> tuple[list[Path], list[Path]]:

@@ -71,6 +71,9 @@ def test_what_is_no_folder_of_images_is_named(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="empty: no images"):
         load_folder(tmp_path)
+    (tmp_path / "empty" / "a.heic").write_text("a photo")
+    with pytest.raises(UserError, match=r"empty: no images .*; there are a.heic\)"):
+        load_folder(tmp_path)
 
 
 @pytest.mark.parametrize("damage", [b"", b"text", "half"])

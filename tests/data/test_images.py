@@ -234,6 +234,10 @@ def test_other_modes():
         several = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **values)
         np.testing.assert_array_equal(pixels(several), PICTURE)
         assert read_image(several, "image 5")[1].several
+    colours = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue", "lime")]
+    several = encoded(colours[0], "GIF", save_all=True, append_images=colours[1:])
+    found, header = read_image(several, "image 5")
+    assert header.several and (found == (255, 0, 0)).all()
 
 
 def test_headers(tmp_path):
