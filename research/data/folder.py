@@ -73,6 +73,7 @@ def load(data: ConfigDict) -> Dataset:
     messages += [
         *_counted("images in subfolders of their class", tree.nested, path),
         *_counted(where, reader.named("transparent"), path),
+        *_counted("images with more digits than float32 has", reader.named("rounded"), path),
         *_counted("files of several pictures, the first is read", reader.named("several"), path),
     ]
     unread = [line for item in tree.unread.items() for line in _counted(*item, path)]
@@ -95,7 +96,7 @@ class _Reader:
         colour = any(header.colour for header in headers if header)
         self._options = {**options, "channels": 3 if colour else 1}
         self._files, self._labels, self._depth = files, labels, None
-        self._noted: dict[str, set[int]] = {"transparent": set(), "several": set()}
+        self._noted = {what: set() for what in ("transparent", "several", "rounded")}
         self._first, _ = self._read(0)
 
     def records(self, numbers: np.ndarray, classes: int, what: str) -> Records:
@@ -116,7 +117,7 @@ class _Reader:
                     self._note(number, header)
 
     def named(self, what: str) -> list[Path]:
-        """Return the files that are 'transparent', or hold 'several' pictures."""
+        """Return the files that are 'transparent', hold 'several' pictures or are 'rounded'."""
         return [self._files[number] for number in sorted(self._noted[what])]
 
     def _read(self, number: int) -> tuple[np.ndarray, int]:

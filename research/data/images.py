@@ -28,12 +28,14 @@ class Header(NamedTuple):
       depth: of a channel: '8 bits' or less, '16 bits', '32 bits' or 'floats'.
       transparent: whether pixels may be transparent.
       several: whether the file holds further pictures: frames or pages.
+      rounded: whether float32 does not hold all digits of the pixels; known once they are read.
     """
 
     colour: bool
     depth: str
     transparent: bool
     several: bool
+    rounded: bool = False
 
 
 def read_image(
@@ -58,7 +60,7 @@ def read_image(
 
     Returns:
       The pixels (H, W, channels): uint8, or float32 with the file's own numbers where it has more
-      than 8 bits a channel. And what its header says.
+      than 8 bits a channel. And its header.
 
     Raises:
       UserError: not an image, damaged, of more than `max_megapixels`, or with numbers that are not
@@ -81,8 +83,10 @@ def read_image(
             if header.depth == "8 bits":
                 bands = [_shallow(image, background).convert("RGB" if channels == 3 else "L")]
             else:
-                pixels = _in_channels(_deep(image, source, what, background), channels)
-                bands = [Image.fromarray(band) for band in np.moveaxis(pixels, -1, 0)]
+                pixels, rounded = _deep(image, source, what, background)
+                header = header._replace(rounded=rounded)
+                pixels = np.moveaxis(_in_channels(pixels, channels), -1, 0)
+                bands = [Image.fromarray(band) for band in pixels]
     except UserError:
         raise
     except Exception as error:  # Pillow raises many kinds on damaged files
@@ -202,8 +206,13 @@ def _shallow(image, behind: tuple[int, int, int]):
     )
 
 
-def _deep(image, source: Path | bytes, what: str, behind: tuple[int, int, int]) -> np.ndarray:
-    """Return the numbers of an image of more than 8 bits a channel: float32 (H, W, 1 or 3)."""
+def _deep(
+    image, source: Path | bytes, what: str, behind: tuple[int, int, int]
+) -> tuple[np.ndarray, bool]:
+    """Return the numbers of an image of more than 8 bits a channel, and whether they are rounded.
+
+    float32 (H, W, 1 or 3).
+    """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         unsigned = image.mode == "I" and getattr(image, "tag_v2", {}).get(339, (1,))[0] == 1
         pixels = np.asarray(_upright(image))[..., None]
@@ -211,7 +220,9 @@ def _deep(image, source: Path | bytes, what: str, behind: tuple[int, int, int]) 
             pixels = pixels.view(np.uint32)
     else:
         pixels = _both_bytes(image, source, what)
-    key, pixels = image.info.get("transparency"), pixels.astype(np.float32)
+    key, whole = image.info.get("transparency"), pixels
+    pixels = whole.astype(np.float32)
+    rounded = bool((pixels.astype(np.float64) != whole).any())
     if not np.isfinite(pixels).all():
         raise UserError(f"{what} holds numbers that are not finite")
     if pixels.shape[-1] in (2, 4):
@@ -219,9 +230,9 @@ def _deep(image, source: Path | bytes, what: str, behind: tuple[int, int, int]) 
     elif key is not None:
         alpha = (pixels != key).any(-1, keepdims=True)
     else:
-        return pixels
+        return pixels, rounded
     full = np.array(behind, np.float32) * 257  # of 16 bits
-    return alpha * pixels + (1 - alpha) * _in_channels(full, pixels.shape[-1])
+    return alpha * pixels + (1 - alpha) * _in_channels(full, pixels.shape[-1]), rounded
 
 
 def _both_bytes(image, source: Path | bytes, what: str) -> np.ndarray:

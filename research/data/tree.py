@@ -77,17 +77,14 @@ class Tree:
           UserError: fewer than two.
         """
         folders, files = self._inner(folder)
-        if len(folders) < 2:
-            raise UserError(
-                f"{folder}: {len(folders)} class folders, {len(files)} files beside them (allowed: "
-                f"at least 2, the images of each class in one{self._several_in(folder)})"
-            )
+        self._demand(2, folder)
         self._pass_over(files)
         return [inner.name for inner in folders]
 
     def check_known(self, folder: Path, train: Path, names: list[str]) -> None:
-        """Refuse a split with a class that train does not have."""
+        """Refuse a split without classes, or with one that train does not have."""
         folders, files = self._inner(folder)
+        self._demand(1, folder)
         self._pass_over(files)
         for inner in folders:
             if inner.name not in names:
@@ -125,6 +122,14 @@ class Tree:
             self.nested += [file for file in nested if file.parent == inner]
             found += nested
         return found
+
+    def _demand(self, least: int, folder: Path) -> None:
+        folders, files = self._inner(folder)
+        if len(folders) < least:
+            raise UserError(
+                f"{folder}: {len(folders)} class folders, {len(files)} files beside them (allowed: "
+                f"at least {least}, the images of each class in one{self._several_in(folder)})"
+            )
 
     def _pass_over(self, files: list[Path]) -> None:
         for file in files:
