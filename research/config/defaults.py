@@ -28,6 +28,8 @@ def default_config() -> ConfigDict:
     data.validation = 0.1  # share of train that is cut off for validation, class by class
     data.split_seed = 0  # of that cut: apart from `seed`, so that seeds compare on equal splits
     data.image_size = 0  # resize images of unequal sizes to this; 0: they must be equal
+    data.background = "white"  # what is put behind transparent images: a colour's name, or #rrggbb
+    data.max_megapixels = 50  # a larger image is refused: a few bytes can claim to be gigabytes
     data.memory_mb = 4096  # larger sets of TFDS and folders are streamed from disk by Grain
     data.toy_examples = 1000  # toy sets: examples in train, and again half as many in test
     data.toy_noise = 0.1  # toy sets: standard deviation of the noise

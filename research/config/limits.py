@@ -68,6 +68,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.validation": (0, 1),
     "data.split_seed": (0, 2**32),
     "data.image_size": (0, 2**15),
+    "data.max_megapixels": (1, 2**31),
     "data.memory_mb": (0, math.inf),
     "data.toy_examples": (2, 10**8),
     "data.toy_noise": (0, math.inf),
@@ -106,6 +107,7 @@ CHOICES = {
 # for rounding where other devices compute it. (Prepared data sets are the same wherever they lie.)
 POLICIES = (
     "data.data_dir",
+    "data.max_megapixels",
     "on_divergence",
     "max_rollbacks",
     "checkpoint.on_error",

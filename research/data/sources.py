@@ -6,7 +6,10 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
+from research.data.splits import train_validation
 from research.errors import UserError
+
+_TEST_SHARE = 0.2  # where the user's data have no test split of their own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +43,13 @@ class Arrays:
 class Records:
     """One split on disk: images that are read and decoded when they are asked for."""
 
-    read: Callable[[int], tuple[np.ndarray, int]]  # number -> uint8 image (H, W, C), label
+    read: Callable[[int], tuple[np.ndarray, int]]  # number -> image (H, W, C), label
     indices: np.ndarray  # the numbers of this split's examples, int64 (N,)
     shape: tuple[int, ...]  # of every image
     classes: int
     what: str  # names the split in errors
-
-    dtype = np.dtype(np.uint8)
+    all_labels: Callable[[], np.ndarray]  # by number, int32: without a look at any image
+    dtype: np.dtype = np.dtype(np.uint8)  # of every image: uint8 or float32
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -54,7 +57,12 @@ class Records:
     @property
     def nbytes(self) -> int:
         """What the images take in memory."""
-        return len(self) * int(np.prod(self.shape))
+        return len(self) * int(np.prod(self.shape)) * self.dtype.itemsize
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of this split's examples: int32 (N,)."""
+        return self.all_labels()[self.indices]
 
     def subset(self, indices: np.ndarray) -> "Records":
         """As a split of its own."""
@@ -64,10 +72,10 @@ class Records:
         """Reads the examples of these numbers into memory.
 
         Raises:
-          UserError: a damaged file, an image of another size, or a label out of range.
+          UserError: a damaged file, an image of another size or depth, or a label out of range.
         """
         numbers = self.indices[indices]
-        inputs = np.empty((len(numbers), *self.shape), np.uint8)
+        inputs = np.empty((len(numbers), *self.shape), self.dtype)
         labels = np.empty(len(numbers), np.int32)
         for row, number in enumerate(numbers):
             image, labels[row] = self.read(int(number))
@@ -75,6 +83,11 @@ class Records:
                 raise UserError(
                     f"{self.what}: images of unequal sizes, {_size(image.shape)} and "
                     f"{_size(self.shape)}: set config.data.image_size"
+                )
+            if image.dtype != self.dtype:
+                raise UserError(
+                    f"{self.what}: image {number} is of {image.dtype}, others are of {self.dtype}: "
+                    "their ranges cannot be compared (allowed: images of one depth)"
                 )
             inputs[row] = image
         arrays = Arrays(inputs, labels)
@@ -126,11 +139,11 @@ def load(data: ConfigDict) -> Dataset:
     if data.name in toy_sets:
         dataset = _toy(data, toy_sets[data.name])
     elif data.name in ("npz", "folder"):
-        from research.data import files
+        from research.data import files, folder
 
         if not data.path:
             raise UserError(f"config.data.name = {data.name!r} needs config.data.path")
-        dataset = getattr(files, f"load_{data.name}")(data)
+        dataset = (files.load_npz if data.name == "npz" else folder.load)(data)
     else:
         from research.data import tfds_source
 
@@ -148,6 +161,29 @@ def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:
         return dataset
     loaded = {name: split.load(np.arange(len(split))) for name, split in splits.items()}
     return dataclasses.replace(dataset, **loaded)
+
+
+def cut_test(both: Arrays | Records, seed: int, what: str) -> tuple:
+    """Cut a fifth of each class off for testing, where data have no test split of their own.
+
+    Args:
+      both: all examples.
+      seed: decides which examples are cut off.
+      what: names the data in errors.
+
+    Returns:
+      The train and the test split.
+
+    Raises:
+      UserError: too few examples for a test split.
+    """
+    train, test = train_validation(both.labels, _TEST_SHARE, seed)
+    if not len(test):
+        raise UserError(
+            f"{what}: too few examples to cut a test split from them (allowed: at least "
+            f"{round(1 / _TEST_SHARE)} of some class)"
+        )
+    return both.subset(train), both.subset(test)
 
 
 def check_arrays(

@@ -1,13 +1,12 @@
 """Splits too large for memory, read from disk by Grain: in threads, ahead of the training.
 
-Which examples a batch holds is the same function of (seed, step) as for data in memory, so a run
-does not depend on where its data lie, but for one thing that would need all of them to be read: the
-validation split is cut without regard to classes. So there is nothing to keep in a checkpoint
-either: a stream begins at any step, for any number of processes.
+Which examples a batch holds is the same function of (seed, step) as for data in memory, and splits
+are cut by the same labels, so a run does not depend on where its data lie. So there is nothing to
+keep in a checkpoint either: a stream begins at any step, for any number of processes.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -18,10 +17,10 @@ from research.errors import UserError
 
 
 class TrainingBatches:
-    """An endless iterator over batches {'inputs': uint8 (B, ...), 'labels': int32 (B,)}.
+    """An endless iterator over batches {'inputs': (B, ...), 'labels': int32 (B,)}.
 
-    And of its examples 'indices' and 'epochs', both int32 (B,). A `UserError` of a damaged image
-    comes from `next`.
+    And of its examples 'indices' and 'epochs', both int32 (B,). Inputs are uint8 or float32, as the
+    records are. A `UserError` of a damaged image comes from `next`.
 
     Args:
       records: the training split.
@@ -52,7 +51,7 @@ class TrainingBatches:
 
     def seek(self, step: int) -> None:
         """Goes to the batch of a step."""
-        self._ahead = iter(_ahead(lambda number: self._batch(step + number), self._steps - step))
+        self._ahead = iter(ahead(lambda number: self._batch(step + number), self._steps - step))
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
         return self
@@ -79,7 +78,7 @@ def chunks(split: Arrays | Records, size: int) -> Iterator[Arrays]:
     def chunk(number: int) -> Arrays:
         return split.load(np.arange(number * size, min((number + 1) * size, len(split))))
 
-    yield from _ahead(chunk, -(-len(split) // size))
+    yield from ahead(chunk, -(-len(split) // size))
 
 
 class _Function:
@@ -95,8 +94,14 @@ class _Function:
         return self._function(int(number))
 
 
-def _ahead(function, length: int):
-    """A Grain data set that calls the function in order, some calls ahead, in threads."""
+def ahead(function: Callable, length: int) -> Iterable:
+    """Return a Grain data set of the function's values at 0 ... length - 1, in order.
+
+    It calls the function some numbers ahead of what was asked for, in threads.
+
+    Raises:
+      UserError: Grain is not installed.
+    """
     try:
         import grain
     except ModuleNotFoundError:

@@ -1,26 +1,29 @@
 """Any image classification set of TensorFlow Datasets, without TensorFlow.
 
 A prepared set is a folder DATA_DIR/NAME/VERSION. Its images are decoded once and kept as one array
-in a cache file, so that later starts neither decode nor import TFDS.
+in a cache file, so that later starts neither decode nor import TFDS. Of a set that is streamed, the
+labels are kept.
 """
 
 import contextlib
 import difflib
+import functools
 import hashlib
-import json
 import os
 import re
-import tempfile
-import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from research.data import array_cache, images
 from research.data.sources import Arrays, Dataset, Records, fitted_to_memory
 from research.errors import UserError
 
 _EMBEDDED = "digits"
+_SPLITS = ("train", "validation", "test")  # others are not read
+_CHUNK = 1024  # records at a time, of whose labels alone are read
 
 
 def load(data: ConfigDict) -> Dataset:
@@ -108,74 +111,45 @@ def _writable(root: Path) -> bool:
 
 def _cached(folder: Path, name: str, data: ConfigDict) -> Dataset:
     """Reads the decoded arrays, decoding them first where there is no valid cache."""
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    identity = repr((str(folder.resolve()), state, data.image_size, 1))
-    key = hashlib.sha256(identity.encode()).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "onestep" / "data"
-    path = cache / f"{name.replace('/', '-')}-{key[:16]}.npy"
+    cache = _cache(folder, name, images.options(data))
+    path = cache.with_name(f"{cache.name}.npy")
     if path.exists() and path.stat().st_size <= data.memory_mb * 2**20:
-        dataset = _read_cache(path, name)
-        if dataset:
-            return dataset
-    dataset = fitted_to_memory(data, _open(folder, name, data.image_size))
+        found = array_cache.read(path)
+        if found:
+            header, arrays = found
+            splits = map(Arrays, arrays[::2], arrays[1::2])
+            splits = dict(zip(header["splits"], splits, strict=True))
+            return Dataset(
+                name,
+                class_names=tuple(header["class_names"]),
+                messages=tuple(header["messages"]),
+                **splits,
+            )
+    dataset = fitted_to_memory(data, _open(folder, name, images.options(data), cache))
     if isinstance(dataset.train, Arrays):
-        _write_cache(path, dataset)
+        splits = dataset.splits()
+        header = {
+            "splits": list(splits),
+            "class_names": dataset.class_names,
+            "messages": dataset.messages,
+        }
+        arrays = [array for split in splits.values() for array in (split.inputs, split.labels)]
+        array_cache.write(path, header, arrays)
     return dataset
 
 
-def _read_cache(path: Path, name: str) -> Dataset | None:
-    """A cache is a JSON header line, then the four arrays, raw; None where it is not whole."""
-    try:
-        raw = path.read_bytes()
-        end = raw.index(b"\n")
-        header = json.loads(raw[:end])
-        if zlib.crc32(memoryview(raw)[end + 1 :]) != header["crc32"]:
-            return None
-        offset, arrays = end + 1, []
-        for dtype, shape in header["arrays"]:
-            array = np.frombuffer(raw, dtype, int(np.prod(shape)), offset).reshape(shape)
-            offset += array.nbytes
-            arrays.append(array)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    train, test = Arrays(*arrays[:2]), Arrays(*arrays[2:])
-    return Dataset(name, train, test, tuple(header["class_names"]))
+def _cache(folder: Path, name: str, options: dict) -> Path:
+    """Where what was read of a set is kept: a path whose name is part of those of the files."""
+    files = sorted(file for file in folder.iterdir() if file.is_file())
+    state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    read = (options["image_size"], options["background"])
+    identity = repr((str(folder.resolve()), state, read, 2))
+    key = hashlib.sha256(identity.encode()).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "onestep" / "data"
+    return cache / f"{name.replace('/', '-')}-{key[:16]}"
 
 
-def _write_cache(path: Path, dataset: Dataset) -> None:
-    arrays = [
-        dataset.train.inputs,
-        dataset.train.labels,
-        dataset.test.inputs,
-        dataset.test.labels,
-    ]
-    checksum = 0
-    for array in arrays:
-        checksum = zlib.crc32(array, checksum)
-    header = {
-        "class_names": dataset.class_names,
-        "arrays": [(array.dtype.str, array.shape) for array in arrays],
-        "crc32": checksum,
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115
-    except OSError:
-        return  # no cache, then: the next start decodes again
-    try:
-        with file, contextlib.suppress(OSError):
-            file.write(json.dumps(header).encode() + b"\n")
-            for array in arrays:
-                file.write(array)
-            file.flush()
-            os.replace(file.name, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(file.name)
-
-
-def _open(folder: Path, name: str, image_size: int) -> Dataset:
+def _open(folder: Path, name: str, options: dict, cache: Path) -> Dataset:
     """The splits of a prepared set, nothing read yet."""
     import tensorflow_datasets as tfds
 
@@ -184,22 +158,33 @@ def _open(folder: Path, name: str, image_size: int) -> Dataset:
     except Exception as error:  # of damaged JSON, missing features and more
         raise UserError(f"{folder}: not a prepared data set ({_brief(error)})") from None
     features = builder.info.features
-    image_key, label_key = _keys(features, name)
-    missing = [split for split in ("train", "test") if split not in builder.info.splits]
-    test_split = "test"
-    if missing == ["test"] and "validation" in builder.info.splits:
-        test_split = "validation"  # ImageNet's test labels are not public
-    elif missing:
-        raise UserError(f"config.data.name = {name!r} has no split {missing[0]!r}")
-    names = features[label_key].names
-    if not names:
-        names = map(str, range(features[label_key].num_classes))
-    names = tuple(names)
-    splits = [
-        _records(builder, split, image_key, label_key, image_size, len(names))
-        for split in ("train", test_split)
+    keys = _keys(features, name)
+    used = {split: split for split in _SPLITS if split in builder.info.splits}
+    messages = []
+    if "test" not in used and "validation" in used:  # ImageNet's test labels are not public
+        used["test"] = used.pop("validation")
+        messages.append(f"{name}: its validation split is used as the test split")
+    for split in ("train", "test"):
+        if split not in used:
+            raise UserError(f"config.data.name = {name!r} has no split {split!r}")
+    if "validation" in used:
+        messages.append(f"{name}: its own validation split is used, config.data.validation is not")
+    unread = [
+        f"{split} ({info.num_examples})"
+        for split, info in builder.info.splits.items()
+        if split not in used.values()
     ]
-    return Dataset(name, *splits, names)
+    if unread:
+        messages.append(f"{name}: splits that are not read: {', '.join(unread)}")
+    names = features[keys[1]].names
+    if not names:
+        names = map(str, range(features[keys[1]].num_classes))
+    names = tuple(names)
+    splits = {
+        split: _records(builder, official, *keys, options, len(names), cache)
+        for split, official in used.items()
+    }
+    return Dataset(name, class_names=names, messages=tuple(messages), **splits)
 
 
 def _keys(features, name: str) -> tuple[str, str]:
@@ -229,10 +214,10 @@ def _holds_images(feature) -> bool:
     return len(feature.shape) == 3 and feature.np_dtype == np.uint8
 
 
-def _records(builder, split, image_key, label_key, image_size: int, classes: int) -> Records:
+def _records(
+    builder, split, image_key, label_key, options: dict, classes: int, cache: Path
+) -> Records:
     import tensorflow_datasets as tfds
-
-    from research.data.images import read_image
 
     what = f"{builder.info.name} {split}"
     feature = builder.info.features[image_key]
@@ -246,21 +231,44 @@ def _records(builder, split, image_key, label_key, image_size: int, classes: int
             f"{what} is prepared in {builder.info.file_format}, which needs TensorFlow (allowed: "
             "ArrayRecord; with another config.data.data_dir, config.data.download=true makes it)"
         ) from None
-    channels = feature.shape[-1] or 3
+    channels = 1 if feature.shape[-1] == 1 else 3
 
-    def read(number: int) -> tuple[np.ndarray, int]:
+    def record(number: int) -> dict:
         try:
-            example = source[number]
+            return source[number]
         except Exception as error:  # array_record, protobuf and zlib raise many kinds
             raise UserError(f"{what}: its files are damaged ({_brief(error)})") from None
+
+    def read(number: int) -> tuple[np.ndarray, int]:
+        example = record(number)
         image = example[image_key]
         if encoded:
-            image = read_image(bytes(image), f"{what}: image {number}", image_size, channels)
+            place = f"{what}: image {number}"
+            image, _ = images.read_image(bytes(image), place, channels=channels, **options)
         return np.asarray(image), example[label_key]
 
-    shape = tuple(feature.shape)
-    if image_size and encoded:
-        shape = (image_size, image_size, channels)
-    elif None in shape:
-        shape = read(0)[0].shape
-    return Records(read, np.arange(len(source)), shape, classes, what)
+    @functools.cache
+    def labels() -> np.ndarray:
+        path = cache.with_name(f"labels-{split}-{cache.name}.npy")
+        found = array_cache.read(path)
+        if found is None:
+            found = {}, [_labels(lambda number: record(number)[label_key], len(source))]
+            array_cache.write(path, *found)
+        return found[1][0]
+
+    shape, dtype = tuple(feature.shape), np.dtype(np.uint8)
+    if encoded:
+        first = read(0)[0]
+        shape, dtype = first.shape, first.dtype
+    return Records(read, np.arange(len(source)), shape, classes, what, labels, dtype)
+
+
+def _labels(label: Callable[[int], int], count: int) -> np.ndarray:
+    """The labels of all records, whose images stay as they are: int32 (N,)."""
+    from research.data import stream
+
+    def chunk(number: int) -> np.ndarray:
+        rows = range(number * _CHUNK, min((number + 1) * _CHUNK, count))
+        return np.array([label(row) for row in rows], np.int32)
+
+    return np.concatenate([*stream.ahead(chunk, -(-count // _CHUNK))])

@@ -196,8 +196,8 @@ def pictures(
         "mistake_predictions": predicted[worst],
         "mistake_confidences": confidence[worst],
     }
-    if worst.size and split.dtype == np.uint8 and split.shape[2:] in ((1,), (3,)):
-        found["mistake_images"] = split.load(worst).inputs
+    if worst.size and split.shape[2:] in ((1,), (3,)):
+        found["mistake_images"] = _as_bytes(split.load(worst).inputs)
     bins = reliability(probabilities, labels)
     found |= {f"reliability_{name}": values for name, values in bins.items()}
     filters = _first_filters(state, split.shape)
@@ -223,6 +223,15 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
         "plane_points": points,
         "plane_labels": run.test.labels,
     }
+
+
+def _as_bytes(images: np.ndarray) -> np.ndarray:
+    """Return images to be looked at, uint8: floats are scaled from the range of them all."""
+    if images.dtype == np.uint8:
+        return images
+    low, high = float(images.min()), float(images.max())
+    shares = (images.astype(np.float64) - low) / (high - low or 1.0)
+    return np.round(255 * shares).astype(np.uint8)
 
 
 def _check_not_empty(split: Arrays | Records) -> None:

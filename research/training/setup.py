@@ -103,8 +103,9 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
     dataset = loaded(config)
     if dataset.validation is not None:
         return from_split(config, dataset, np.arange(len(dataset.train)), None, statistics)
-    labels = labels_of(dataset.train)
-    cut = splits.train_validation(labels, config.data.validation, config.data.split_seed)
+    cut = splits.train_validation(
+        dataset.train.labels, config.data.validation, config.data.split_seed
+    )
     return from_split(config, dataset, *cut, statistics)
 
 
@@ -126,11 +127,6 @@ def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
             f"{dataset.train.shape} (allowed here: ())"
         )
     return dataset
-
-
-def labels_of(train: Arrays | Records) -> np.ndarray:
-    """What a split is cut by, class by class; data on disk are not read for it: one class."""
-    return train.labels if isinstance(train, Arrays) else np.zeros(len(train), np.int32)
 
 
 def from_split(

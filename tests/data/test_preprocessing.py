@@ -248,7 +248,7 @@ def test_a_fit_reads_its_data_once_and_a_chunk_at_a_time():
     for scheme in SCHEMES.values():
         seen = []  # of its own: what `none` leaves may still be read when the next one begins
         read = functools.partial(read_into, seen)
-        records = Records(read, np.arange(40), BYTES.shape[1:], 1, "test")
+        records = Records(read, np.arange(40), BYTES.shape[1:], 1, "test", None)
         found = scheme(chunk.inputs for chunk in stream.chunks(records, 7))
         assert sorted(seen) == list(range(40)) or scheme.func is preprocessing.none
         arrays = Arrays(BYTES, np.zeros(40, np.int32))

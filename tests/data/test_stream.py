@@ -21,7 +21,7 @@ def records(labels=None, broken=()):
             raise UserError(f"image {number} is broken")
         return IMAGES[number], int(labels[number])
 
-    return Records(read, np.arange(50), (4, 4, 1), 3, "test")
+    return Records(read, np.arange(50), (4, 4, 1), 3, "test", lambda: labels)
 
 
 def test_batches_are_those_of_data_in_memory():

@@ -1,5 +1,6 @@
 """TFDS sets without TensorFlow: the embedded digits, the real MNIST, and what can be wrong."""
 
+import io
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sklearn.datasets import load_digits
 from research.config import default_config
 from research.data import sources, tfds_source
 from research.errors import UserError
+from research.training import setup
 
 
 def load(**values):
@@ -54,6 +56,36 @@ class Pictures(tfds.core.GeneratorBasedBuilder):
         for number in range(count):
             size = (8, 8 + 4 * (number % 2))
             yield number, {"image": Image.new("RGB", size, (number, 2, 3)), "label": number % 2}
+
+
+class Photos(tfds.core.GeneratorBasedBuilder):
+    """Files as they come: turned by EXIF, transparent; with more splits than are read."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        features = {
+            "image": tfds.features.Image(shape=(None, None, 3)),
+            "label": tfds.features.ClassLabel(names=["a", "b", "c"]),
+        }
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
+
+    def _split_generators(self, dl_manager):
+        counts = {"train": 41, "validation": 4, "test": 5, "extra": 3}
+        return {name: self._generate_examples(count) for name, count in counts.items()}
+
+    def _generate_examples(self, count):
+        from PIL import Image
+
+        for number in range(count):
+            file, exif = io.BytesIO(), Image.Exif()
+            exif[274] = 6 if number % 2 else 1
+            image = Image.new("RGBA", (8, 8), (number, 0, 0, 255))
+            image.paste((0, 0, 0, 0), (0, 0, 2, 8))  # nothing at the left
+            image = image.transpose(Image.Transpose.ROTATE_90) if number % 2 else image
+            image.save(file, "PNG", exif=exif)
+            label = 2 if number == 20 else number % 2
+            yield number, {"image": io.BytesIO(file.getvalue()), "label": label}
 
 
 def prepare(builder, folder):
@@ -159,3 +191,60 @@ def test_damaged_descriptions_are_named(tmp_path, name):
     (tmp_path / "pictures" / "1.0.0" / name).write_text('{"x": ')
     with pytest.raises(UserError, match="not a prepared data set"):
         load(name="pictures", data_dir=str(tmp_path), image_size=4)
+
+
+@pytest.mark.parametrize("memory", [0, 4096])
+def test_encoded_images_are_seen_as_files_are(tmp_path, memory):
+    prepare(Photos, tmp_path)
+    train = load(name="photos", data_dir=str(tmp_path), memory_mb=memory).train
+    images = train.load(np.arange(len(train))).inputs
+    assert (images[:, :, :2] == 255).all()  # nothing, on white: at the left, once turned
+    assert sorted(images[:, 0, 7, 0]) == list(range(41))
+
+
+def test_an_official_validation_split_is_used_and_what_is_not_read_is_told(tmp_path):
+    prepare(Photos, tmp_path)
+    for _ in range(2):  # decoded, and from the cache
+        dataset = load(name="photos", data_dir=str(tmp_path))
+        assert [len(split) for split in dataset.splits().values()] == [41, 4, 5]
+        assert sorted(dataset.validation.inputs[:, 0, 7, 0]) == [0, 1, 2, 3]
+        assert "its own validation split is used" in dataset.messages[0]
+        assert "not read: extra (3)" in dataset.messages[1]
+    prepare(Pictures, tmp_path)
+    dataset = load(name="pictures", data_dir=str(tmp_path), image_size=4)
+    assert dataset.validation is None and "as the test split" in dataset.messages[0]
+
+
+def test_labels_of_a_stream_are_read_alone_and_once(tmp_path, monkeypatch):
+    prepare(Photos, tmp_path)
+
+    def config(memory):
+        config = default_config()
+        config.batch_size = 4
+        config.data.update(name="photos", data_dir=str(tmp_path), memory_mb=memory)
+        return config
+
+    streamed = sources.load(config(0).data).train
+    with monkeypatch.context() as patch:
+        patch.setattr(tfds_source.images, "read_image", None)  # not to be called
+        labels = streamed.labels
+    resident = sources.load(config(4096).data).train
+    np.testing.assert_array_equal(labels, resident.labels)
+    assert labels.dtype == np.int32 and np.bincount(labels).tolist() == [20, 20, 1]
+    monkeypatch.setattr(tfds_source, "_labels", None)
+    again = sources.load(config(0).data).train
+    np.testing.assert_array_equal(again.subset(np.array([3, 9])).labels, labels[[3, 9]])
+
+
+def test_a_stream_is_split_as_data_in_memory_are(tmp_path):
+    found = []
+    for memory in (0, 4096):
+        config = default_config()
+        config.data.memory_mb = memory
+        run = setup.from_config(config)
+        assert isinstance(run.train, sources.Arrays if memory else sources.Records)
+        found.append((run.train, run.validation))
+    for streamed, resident in zip(*found, strict=True):
+        everything = streamed.load(np.arange(len(streamed)))
+        np.testing.assert_array_equal(everything.inputs, resident.inputs)
+        np.testing.assert_array_equal(everything.labels, resident.labels)

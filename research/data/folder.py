@@ -1,0 +1,149 @@
+"""A user's own data: a folder of images by class."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from research.data import images
+from research.data.sources import Dataset, Records, cut_test, fitted_to_memory
+from research.data.tree import NO_IMAGE, SUFFIXES, Tree
+from research.errors import UserError
+
+_EXAMPLES = 3  # named in a message
+
+
+def load(data: ConfigDict) -> Dataset:
+    """Read images in PATH/train/CLASS/ and PATH/test/CLASS/, or in PATH/CLASS/ alone.
+
+    Folders of splits may have other names, such as Training/ and TEST/. PATH/val/CLASS/ beside them
+    is the validation split. Without them a fifth of each class becomes the test split, by
+    `data.split_seed`. Class names are the folders', sorted; images in subfolders of a class belong
+    to it. A file without a known suffix is an image where its content says so. Images of unequal
+    sizes need `data.image_size`.
+
+    Returns:
+      The data set, its inputs uint8, or float32 where images have more than 8 bits a channel. Its
+      messages count what is not read.
+
+    Raises:
+      UserError: no such folder, no classes, an empty class, an image that cannot be read, images
+        whose ranges cannot be compared.
+    """
+    path = Path(data.path)
+    if not path.is_dir():
+        raise UserError(f"config.data.path = {str(path)!r}: no such folder")
+    tree = Tree(path)
+    folders = tree.split_folders()
+    names = tree.classes(folders["train"])
+    files, labels, parts, messages = [], [], {}, []
+    for split, folder in folders.items():
+        if split != "train":
+            tree.check_known(folder, folders["train"], names)
+        start, absent = len(files), []
+        for label, name in enumerate(names):
+            found = tree.images(folder / name)
+            if not found:
+                absent.append(folder / name)
+            files += found
+            labels += [label] * len(found)
+        if absent and (split == "train" or len(absent) == len(names)):
+            others = [file for file in tree.unread[NO_IMAGE] if absent[0] in file.parents]
+            there = f"; there are {_few(others, absent[0])}" if others else ""
+            raise UserError(f"{absent[0]}: no images (allowed: {', '.join(SUFFIXES)}{there})")
+        messages += _counted(f"classes without images in {folder.name}/", absent, folder)
+        parts[split] = np.arange(start, len(files))
+    reader = _Reader(files, np.array(labels, np.int32), parts["train"], images.options(data))
+    splits = {
+        split: reader.records(numbers, len(names), str(folders[split]))
+        for split, numbers in parts.items()
+    }
+    if "test" not in splits:
+        splits["train"], splits["test"] = cut_test(splits["train"], data.split_seed, str(path))
+    dataset = fitted_to_memory(data, Dataset(path.name, class_names=tuple(names), **splits))
+    if isinstance(dataset.train, Records):
+        reader.look()
+    if "validation" in splits:
+        messages.append(
+            f"{folders['validation'].name}/ is the validation split (config.data.validation = "
+            f"{data.validation} is not used)"
+        )
+    where = f"images with transparency, laid on config.data.background = {data.background!r}"
+    messages += [
+        *_counted("images in subfolders of their class", tree.nested, path),
+        *_counted(where, reader.named("transparent"), path),
+        *_counted("images with more digits than float32 has", reader.named("rounded"), path),
+        *_counted("files of several pictures, the first is read", reader.named("several"), path),
+    ]
+    unread = [line for item in tree.unread.items() for line in _counted(*item, path)]
+    messages += [f"not read: {'; '.join(unread)}"] if unread else []
+    return dataclasses.replace(dataset, messages=tuple(f"{path}: {line}" for line in messages))
+
+
+class _Reader:
+    """Reads the images of all splits, and notes what a user should know about them.
+
+    Args:
+      files: of all splits, those of train first.
+      labels: int32, theirs.
+      train: the numbers of the training split, whose colours all images get.
+      options: of `images.read_image`.
+    """
+
+    def __init__(self, files: list[Path], labels: np.ndarray, train: np.ndarray, options: dict):
+        headers = (images.read_header(files[number]) for number in train)
+        colour = any(header.colour for header in headers if header)
+        self._options = {**options, "channels": 3 if colour else 1}
+        self._files, self._labels, self._depth = files, labels, None
+        self._noted = {what: set() for what in ("transparent", "several", "rounded")}
+        self._first, _ = self._read(0)
+
+    def records(self, numbers: np.ndarray, classes: int, what: str) -> Records:
+        """Return the examples of these numbers as a split."""
+        shape, dtype = self._first.shape, self._first.dtype
+        return Records(self._read, numbers, shape, classes, what, lambda: self._labels, dtype)
+
+    def look(self) -> None:
+        """Note what the headers say, of images that are read later.
+
+        Raises:
+          UserError: images of unequal depths.
+        """
+        for number, file in enumerate(self._files):
+            if file.suffix.lower() not in (".jpg", ".jpeg"):  # which have nothing to be noted
+                header = images.read_header(file)
+                if header:
+                    self._note(number, header)
+
+    def named(self, what: str) -> list[Path]:
+        """Return the files that are 'transparent', hold 'several' pictures or are 'rounded'."""
+        return [self._files[number] for number in sorted(self._noted[what])]
+
+    def _read(self, number: int) -> tuple[np.ndarray, int]:
+        file = self._files[number]
+        pixels, header = images.read_image(file, str(file), **self._options)
+        self._note(number, header)
+        return pixels, self._labels[number]
+
+    def _note(self, number: int, header: images.Header) -> None:
+        self._depth = self._depth or header.depth
+        if header.depth != self._depth:
+            raise UserError(
+                f"{self._files[number]} has pixels of {header.depth}, {self._files[0]} of "
+                f"{self._depth}: their ranges cannot be compared (allowed: images of one depth)"
+            )
+        for what, numbers in self._noted.items():
+            if getattr(header, what):
+                numbers.add(number)
+
+
+def _counted(what: str, files: list[Path], path: Path) -> list[str]:
+    """A line that counts files, with some of their names; none where there are none."""
+    return [f"{what}: {len(files)} ({_few(files, path)})"] if files else []
+
+
+def _few(files: list[Path], path: Path) -> str:
+    names = [str(file.relative_to(path)) for file in files[:_EXAMPLES]]
+    names = [name if name.isprintable() else ascii(name) for name in names]
+    return ", ".join([*names, *["..."] * (len(files) > _EXAMPLES)])
