@@ -7,8 +7,6 @@ import numpy as np
 from research.data.description import printable, some
 from research.errors import UserError
 
-_MOST = 2**53  # whole numbers up to here are exact in float64
-
 
 def plain(labels: np.ndarray, what: str) -> tuple[np.ndarray, str]:
     """Return labels as one number or word each, whatever form they come in.
@@ -107,17 +105,16 @@ def as_classes(
 
 def _whole(labels: np.ndarray, what: str) -> np.ndarray:
     """Return numbers as int64, refusing those that are not whole."""
-    with np.errstate(invalid="ignore"):
-        whole = (np.abs(labels.astype(np.float64)) <= _MOST) & (labels == np.round(labels))
-    bad = np.flatnonzero(~whole)
+    numbers = labels.astype(np.float64)
+    # Beyond this, floats are whole because their digits end, and other numbers do not fit.
+    inside = np.abs(numbers) < (2**53 if labels.dtype.kind == "f" else 2**63)
+    bad = np.flatnonzero(~inside | (numbers != np.round(numbers)))
     if not bad.size:
         return labels.astype(np.int64)
-    value = labels[bad[0]]
-    fraction = np.isfinite(value) and abs(value) < _MOST
-    hint = ": they look like targets of a regression" if fraction else ""
+    hint = ": they look like targets of a regression" if inside[bad[0]] else ""
     raise UserError(
-        f"{what} are {labels.dtype}, that of example {bad[0]} is {value}{hint} (allowed: whole "
-        f"numbers, or words; {bad.size} such labels)"
+        f"{what} are {labels.dtype}, that of example {bad[0]} is {labels[bad[0]]}{hint} (allowed: "
+        f"whole numbers below 2^53, or words; {bad.size} such labels)"
     )
 
 
