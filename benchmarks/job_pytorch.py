@@ -15,16 +15,16 @@ def main() -> None:
     inputs = torch.tensor(digits.data, dtype=torch.float32) / 16
     inputs = (inputs - inputs.mean()) / inputs.std()
     labels = torch.tensor(digits.target)
-    test, validation = torch.arange(0, 355), torch.arange(355, 495)
-    train = torch.arange(495, len(labels))
+    test, validation = torch.arange(0, 355), torch.arange(355, 499)
+    train = torch.arange(499, len(labels))
     model = nn.Sequential(
         nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(),
         nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10),
     )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 305)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 304)
     steps = 0
-    while steps < 305:
+    while steps < 304:
         for index in train[torch.randperm(len(train))].split(128):
             optimizer.zero_grad()
             F.cross_entropy(model(inputs[index]), labels[index]).backward()

@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
 
     with interruption.at_once():
         run = setup.from_config(config, fitted_before(workdir, config))
-        for line in run.messages:
+        for line in run.description():
             voice.tell(line)
         for line in run.warnings():
             voice.warn(f"warning: {line}")

@@ -1,33 +1,55 @@
 """Reading .npz files from anywhere: plain arrays only, and none larger than it says."""
 
+import contextlib
 import zipfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 
 
-def load(path: Path, limit: int) -> dict[str, np.ndarray]:
-    """All arrays of a file, by name.
+def names(path: Path) -> list[str]:
+    """Return the names of all arrays of a file, and of whatever else is in it; reads no array.
+
+    Raises:
+      FileNotFoundError: no such file.
+      ValueError: not an .npz.
+    """
+    with _opened(path) as (_, members):
+        return list(members)
+
+
+def load(path: Path, limit: int, wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Return arrays of a file, by name.
 
     Every header is read before any data: a few bytes of zip can claim, and hold, terabytes.
 
     Args:
       path: the file.
-      limit: bytes that all arrays together may take.
+      limit: bytes that the arrays together may take.
+      wanted: names, of what is in the file, to read; others may be anything. None: all.
 
     Raises:
       FileNotFoundError: no such file.
       ValueError: not an .npz, damaged, of objects, too large, or sizes that do not agree.
     """
+    with _opened(path) as (archive, members):
+        if wanted is not None:
+            members = {name: members[name] for name in wanted}
+        total = sum(_claimed(archive, info) for info in members.values())
+        if total > limit:
+            raise ValueError(f"its arrays take {total} bytes (allowed: {limit})")
+        return {name: _array(archive, info) for name, info in members.items()}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
+    """The zip, and its members by name; every error in it is a ValueError."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError("not a file")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
-            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
-            total = sum(_claimed(archive, info) for info in members.values())
-            if total > limit:
-                raise ValueError(f"its arrays take {total} bytes (allowed: {limit})")
-            return {name: _array(archive, info) for name, info in members.items()}
+            yield archive, {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
     except (ValueError, FileNotFoundError):
         raise
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged files
@@ -44,7 +66,10 @@ def _claimed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
         shape, _, dtype = getattr(np.lib.format, reader)(file)
         size, header = dtype.itemsize, file.tell()
     if dtype.hasobject:
-        raise ValueError(f"{info.filename} holds objects, not numbers")
+        raise ValueError(
+            f"{info.filename} holds objects, which are not read (allowed: numbers, or words: "
+            "array.astype(str))"
+        )
     for length in shape:
         size *= length
     if min(shape, default=0) < 0 or header + size != info.file_size:

@@ -182,6 +182,9 @@ class _Populations:
             stratified=search.stratified,
             mode=search.lane_mode,
         )
+        if self._last is None:  # the first: all have the same data
+            for line in population.description():
+                self._voice.tell(line)
         self._last = static, population
         return population
 

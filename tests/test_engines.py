@@ -60,6 +60,7 @@ def test_a_killed_worker_changes_nothing(engine, whole, tmp_path):
     os.kill(victim, signal.SIGKILL)
     out, err = process.communicate(timeout=200)
     assert process.returncode == 0, err
+    assert out.count("data: moons: ") == 1
     assert "worker 1 is lost (" in err and "the others take its trials" in err
     assert "Traceback" not in err
     # The first line is the config: it has the engine's name.

@@ -74,6 +74,7 @@ def test_what_it_says(whole):
         r"program 1: 3 trials at a time in 3 lanes, one after the other; \d+ MB; compiled in .* s;"
     )
     assert re.search(expected + cost, told)
+    assert told.count("data: moons: 900 train, 100 validation, 500 test examples; 2") == 1
     summary = json.loads((workdir / "summary.json").read_text())
     assert re.search(rf"best: validation_loss \d\.\d+ \(trial {summary['best_trial']}\)", told)
     assert "--config.optimizer.learning_rate=" in told

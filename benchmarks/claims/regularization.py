@@ -8,7 +8,7 @@ from research.training import ensembles, evaluation
 TITLE = "Regularisation"
 _SEEDS = (1, 2, 3, 4, 5)
 _FEW = {
-    "data.validation": 0.8,  # 290 images are left
+    "data.validation": 0.8,  # 288 images are left
     "batch_size": 32,
     "duration": "60 epochs",
     "model.hidden": (128, 128),

@@ -165,7 +165,7 @@ def escape_from_a_saddle() -> Claim:
 def curvature_of_a_net() -> Claim:
     net = Net(
         {
-            "batch_size": 1302,
+            "batch_size": 1298,
             "duration": "4000 steps",
             "preprocessing.name": "pca",
             "preprocessing.components": 16,

@@ -24,6 +24,7 @@ def default_config() -> ConfigDict:
     data.name = "digits"  # digits, any image classification set of TFDS, npz, folder, or a toy set
     data.data_dir = config_dict.placeholder(str)  # of TFDS; default: TFDS_DATA_DIR or TFDS's own
     data.path = config_dict.placeholder(str)  # of the .npz file or the folder of images
+    data.image_axes = "auto"  # npz: NHWC, NCHW, or NHW (grey); auto: by the shape, and reported
     data.download = False  # let TFDS fetch and prepare a set that is not there
     data.validation = 0.1  # share of train that is cut off for validation, class by class
     data.split_seed = 0  # of that cut: apart from `seed`, so that seeds compare on equal splits

@@ -99,6 +99,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 CHOICES = {
     "on_divergence": ("stop", "skip_step", "rollback"),
     "checkpoint.on_error": ("stop", "continue"),
+    "data.image_axes": ("auto", "NHWC", "NCHW", "NHW"),
     "compute.dtype": ("float32", "bfloat16"),
     "model.residual": ("plain", "zero_gamma", "fixup"),
     "early_stopping.metric": ("accuracy", "loss"),

@@ -1,22 +1,39 @@
 """A user's own data: an .npz of arrays."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from research import npz
+from research.data import labels as labelling
+from research.data.description import printable, some
 from research.data.sources import Arrays, Dataset, check_arrays, cut_test
 from research.errors import UserError
 from research.platform import physical_memory
 
+# How the name of an array says what it holds: a word for its part, one for its split or none, in
+# any order and case: x_train, TrainImages, val-y, labels.
+_PARTS = {"inputs": "inputs?|x|images?|data|features?", "labels": "labels?|y|targets?"}
+_SPLITS = {
+    "train": "train(?:ing)?",
+    "validation": "val(?:id(?:ation)?)?|dev",
+    "test": "test(?:ing)?",
+}
+_FEW = 4  # an axis no longer than this may be that of the channels
+
 
 def load_npz(data: ConfigDict) -> Dataset:
-    """Arrays `train_inputs`, `train_labels`, `test_inputs`, `test_labels` of an .npz file.
+    """Return the data set of an .npz file: arrays named by what they hold, such as `train_inputs`.
 
-    `x_train`, `y_train`, `x_test`, `y_test` do as well; with only `inputs` and `labels` (or `x` and
-    `y`) a fifth of each class becomes the test split, by `data.split_seed`. Inputs are uint8 images
-    (N, H, W) or (N, H, W, C), or floats of any shape (N, ...); labels are integers from 0.
+    The name of an array is one word for its part (inputs, x, images, data, features; labels, y,
+    target), and one for its split (train; validation, val, valid, dev; test) or none, in any order
+    and case, with or without something between. Arrays of no split are train. Without a test split
+    a fifth of each class becomes it, by `data.split_seed`. All other arrays are ignored, unread.
+
+    Inputs are images (N, H, W) or (N, H, W, C) of bytes, or numbers of any shape (N, ...); images
+    (N, C, H, W) are told by their shape (`data.image_axes`). Labels are as in `labels.plain`.
 
     Raises:
       UserError: no such file, not an .npz, missing or unfit arrays.
@@ -24,60 +41,167 @@ def load_npz(data: ConfigDict) -> Dataset:
     path = Path(data.path)
     key = f"config.data.path = {str(path)!r}"
     try:
-        arrays = npz.load(path, physical_memory())
+        names = npz.names(path)
+        used, ignored = _chosen(names, key)
+        arrays = npz.load(path, physical_memory(), [name for of in used.values() for name in of])
     except FileNotFoundError:
         raise UserError(f"{key}: no such file") from None
     except ValueError as error:
         raise UserError(f"{key}: not a readable .npz of plain arrays ({error})") from None
-    for names in (
-        ("train_inputs", "train_labels", "test_inputs", "test_labels"),
-        ("x_train", "y_train", "x_test", "y_test"),
-    ):
-        if set(names) <= set(arrays):
-            train = _arrays(arrays[names[0]], arrays[names[1]], f"{key}: {names[0]}")
-            test = _arrays(arrays[names[2]], arrays[names[3]], f"{key}: {names[2]}")
-            extra = np.setdiff1d(test.labels, train.labels)
-            if len(extra):
-                raise UserError(f"{key}: label {extra[0]} of {names[3]} is not in {names[1]}")
-            break
-    else:
-        for names in (("inputs", "labels"), ("x", "y")):
-            if set(names) <= set(arrays):
-                both = _arrays(arrays[names[0]], arrays[names[1]], f"{key}: {names[0]}")
-                train, test = cut_test(both, data.split_seed, key)
-                break
-        else:
+    what = {split: tuple(f"{key}: {printable(name)}" for name in of) for split, of in used.items()}
+    inputs, axes = _inputs({split: arrays[of[0]] for split, of in used.items()}, data, what)
+    plain, forms = {}, []
+    for split, (_, name) in used.items():
+        plain[split], form = labelling.plain(arrays[name], what[split][1])
+        forms.append(form)
+    names = {split: of[1] for split, of in what.items()}
+    class_names, labels, mapping = labelling.as_classes(plain, names)
+    splits = {split: Arrays(inputs[split], labels[split]) for split in used}
+    for split, of in splits.items():
+        check_arrays(of, len(class_names), what[split][0])
+    told = [axes, *dict.fromkeys(forms), mapping]
+    if "validation" in splits:
+        told.append(
+            f"{printable(used['validation'][0])} is the validation split (config.data.validation = "
+            f"{data.validation} is not used)"
+        )
+    if "test" not in splits:
+        both = splits["train"]
+        splits["train"], splits["test"] = cut_test(both, data.split_seed, key)
+        told.append(
+            f"no test split, {len(splits['test'])} of {len(both)} examples are cut off for it"
+        )
+    if ignored:
+        told.append(f"ignored arrays: {some(ignored, 10)}")
+    return Dataset(
+        path.name,
+        **splits,
+        class_names=class_names,
+        messages=tuple(f"{printable(path.name)}: {line}" for line in told if line),
+        ignored=f"{len(ignored)} array{'s' * (len(ignored) > 1)}" if ignored else "",
+    )
+
+
+def _chosen(names: list[str], key: str) -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """Choose arrays by their names.
+
+    Returns:
+      The names of the inputs and labels of each split that has both; and all other names, with the
+      reason where they were meant for a split.
+
+    Raises:
+      UserError: several names for the same, or none for train.
+    """
+    found: dict[tuple[str, str], list[str]] = {}
+    for name in names:
+        if place := _place(name):
+            found.setdefault(place, []).append(name)
+    if not any(split == "train" for split, _ in found):
+        found = {(split or "train", part): of for (split, part), of in found.items()}
+    used, reasons = {}, {}
+    for split in _SPLITS:
+        pair = tuple(_only(found.get((split, part), []), part, key) for part in _PARTS)
+        if all(pair):
+            used[split] = pair
+        elif any(pair):
+            lacking = list(_PARTS)[pair.index("")]
+            reasons[pair[0] or pair[1]] = f"{split} without {lacking}"
+    told = {name: f"{name} ({reasons[name]})" if name in reasons else name for name in names}
+    if "train" not in used:
+        raise UserError(
+            f"{key} holds {printable(', '.join(told.values()), 200) or 'nothing'} (allowed: inputs "
+            "and labels, or x and y; with a split: train_inputs, validation_labels, x_test, ...)"
+        )
+    chosen = {name for pair in used.values() for name in pair}
+    return used, [line for name, line in told.items() if name not in chosen]
+
+
+def _place(name: str) -> tuple[str, str] | None:
+    """Return the split ('' where none is named) and the part that a name stands for."""
+    for part, words in _PARTS.items():
+        for split, before in {"": "", **_SPLITS}.items():
+            either = rf"(?:{before})[\W_]*(?:{words})|(?:{words})[\W_]*(?:{before})"
+            if re.fullmatch(either, name, re.IGNORECASE):
+                return split, part
+    return None
+
+
+def _only(names: list[str], part: str, key: str) -> str:
+    """Return the one name there is, or of several the one that says 'inputs' or 'labels'; or ''."""
+    clear = [name for name in names if part in name.lower()]
+    if len(names) > 1 and len(clear) != 1:
+        raise UserError(
+            f"{key} holds {' and '.join(map(printable, names))}, which may all be the {part} "
+            f"(allowed: one of them, or one that is named {part!r})"
+        )
+    return (clear or names or [""])[0]
+
+
+def _inputs(
+    arrays: dict[str, np.ndarray], data: ConfigDict, what: dict[str, tuple[str, str]]
+) -> tuple[dict[str, np.ndarray], str]:
+    """Return inputs by split, bytes or float32, and in words how their axes were read.
+
+    Raises:
+      UserError: a dtype or shape that cannot be trained on, or shapes that differ.
+    """
+    shape = arrays["train"].shape[1:]
+    for split, array in arrays.items():
+        name, _ = what[split]
+        if array.dtype.kind not in "buif":
+            raise UserError(f"{name} are {array.dtype} (allowed: numbers or bools)")
+        if array.ndim < 2 or 0 in array.shape[1:]:
+            raise UserError(f"{name}: inputs have shape {array.shape} (allowed: (N, ...))")
+        if array.shape[1:] != shape:
             raise UserError(
-                f"{key} holds {', '.join(sorted(arrays)) or 'nothing'} (allowed: train_inputs, "
-                "train_labels, test_inputs, test_labels; x_train, y_train, x_test, y_test; inputs, "
-                "labels; or x, y)"
+                f"{what['train'][0]}: train inputs have shape {shape}, {split} inputs "
+                f"{array.shape[1:]}"
             )
-    if train.inputs.shape[1:] != test.inputs.shape[1:]:
+    axes, told = data.image_axes, ""
+    if axes == "auto":
+        axes, told = _axes(shape, arrays["train"].dtype)
+    elif len(axes) != len(shape) + 1:
         raise UserError(
-            f"{key}: train inputs have shape {train.inputs.shape[1:]}, test inputs "
-            f"{test.inputs.shape[1:]}"
+            f"config.data.image_axes = {axes!r}: {what['train'][0]} have {len(shape) + 1} axes "
+            f"(allowed: auto, or a word of {len(shape) + 1} letters)"
         )
-    classes = int(max(train.labels.max(), test.labels.max())) + 1
-    return Dataset("npz", train, test, tuple(map(str, range(classes))))
+    return {split: _numbers(_images(array, axes)) for split, array in arrays.items()}, told
 
 
-def _arrays(inputs: np.ndarray, labels: np.ndarray, what: str) -> Arrays:
-    if inputs.dtype.kind not in "uif" or labels.dtype.kind not in "ui":
-        raise UserError(
-            f"{what} are {inputs.dtype}, their labels {labels.dtype} "
-            "(allowed: integer or float inputs, integer labels)"
+def _axes(shape: tuple[int, ...], dtype: np.dtype) -> tuple[str, str]:
+    """Tell the axes of inputs from the shape of one: the letters, and in words what is unusual.
+
+    Channels come first where the first axis is short and the others are not, or where the others
+    are equal and differ from the first.
+    """
+    if len(shape) == 2 and dtype in (np.uint8, np.bool_):
+        return "NHW", ""
+    if len(shape) != 3:
+        return "", ""
+    first, middle, last = shape
+    size = " x ".join(map(str, shape))
+    if last > _FEW and (first <= _FEW < middle or first != middle == last):
+        return "NCHW", (
+            f"inputs of {size} are taken for images with their channels first, and transposed "
+            "(config.data.image_axes = 'NHWC' leaves them as they are)"
         )
-    if labels.ndim != 1:
-        raise UserError(f"{what}: labels have shape {labels.shape} (allowed: (N,))")
-    if inputs.ndim < 2:
-        raise UserError(f"{what}: inputs have shape {inputs.shape} (allowed: (N, ...))")
-    if inputs.dtype == np.uint8 and inputs.ndim == 3:
-        inputs = inputs[..., None]
-    if inputs.dtype != np.uint8:
-        inputs = inputs.astype(np.float32)
-    largest = int(labels.max(initial=0))
-    if largest > len(labels):
-        raise UserError(f"{what}: label {largest} among {len(labels)} examples is out of range")
-    arrays = Arrays(inputs, labels.astype(np.int32))
-    check_arrays(arrays, largest + 1, what)
-    return arrays
+    if first <= _FEW < middle and last <= _FEW:
+        return "NHWC", (
+            f"inputs of {size} may have their channels first or last, last is assumed "
+            "(config.data.image_axes = 'NCHW': first)"
+        )
+    return "NHWC", ""
+
+
+def _images(inputs: np.ndarray, axes: str) -> np.ndarray:
+    """Return inputs with their channels last."""
+    if axes == "NHW":
+        return inputs[..., None]
+    return np.ascontiguousarray(np.moveaxis(inputs, 1, -1)) if axes == "NCHW" else inputs
+
+
+def _numbers(inputs: np.ndarray) -> np.ndarray:
+    """Return inputs as bytes or float32, which is what models are trained on."""
+    if inputs.dtype in (np.uint8, np.bool_):
+        return inputs.astype(np.uint8, copy=False)
+    return inputs.astype(np.float32)

@@ -78,7 +78,12 @@ def load(data: ConfigDict) -> Dataset:
     ]
     unread = [line for item in tree.unread.items() for line in _counted(*item, path)]
     messages += [f"not read: {'; '.join(unread)}"] if unread else []
-    return dataclasses.replace(dataset, messages=tuple(f"{path}: {line}" for line in messages))
+    count = sum(map(len, tree.unread.values()))
+    return dataclasses.replace(
+        dataset,
+        messages=tuple(f"{path}: {line}" for line in messages),
+        ignored=f"{count} {'files or folders' if count > 1 else 'file or folder'}" * bool(count),
+    )
 
 
 class _Reader:

@@ -14,6 +14,7 @@ import numpy as np
 
 from research.data import mirrored
 from research.data.moments import CHANNEL, EXAMPLE, TOGETHER, moments, products
+from research.data.sources import grey_hint
 from research.errors import UserError
 
 Statistics = dict[str, np.ndarray]
@@ -104,7 +105,7 @@ def patch_whitening(chunks: _Chunks, *, patch_size: int, epsilon: float) -> Stat
     if len(shape) != 3:
         raise UserError(
             "config.preprocessing.name = 'patch_whitening' works on images, the data have shape "
-            f"{shape} (allowed here: all others)"
+            f"{shape} (allowed here: all others{grey_hint(shape)})"
         )
     height, width, channels = shape
     if patch_size % 2 == 0 or patch_size > min(height, width):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.data.splits import train_validation
+from research.data.splits import train_validation, why_nothing
 from research.errors import UserError
 
 _TEST_SHARE = 0.2  # where the user's data have no test split of their own
@@ -107,6 +107,7 @@ class Dataset:
       validation: the official validation split; None: validation is cut from train elsewhere.
       messages: one line for each thing that a user should know about how the data were read, such
         as files that were ignored.
+      ignored: what was not read, counted, such as '3 files'; '': nothing.
     """
 
     name: str
@@ -115,6 +116,7 @@ class Dataset:
     class_names: tuple[str, ...]
     validation: Arrays | Records | None = None
     messages: tuple[str, ...] = ()
+    ignored: str = ""
 
     def splits(self) -> dict[str, Arrays | Records]:
         """Return the official splits by name: train, test, and validation where there is one."""
@@ -148,6 +150,11 @@ def load(data: ConfigDict) -> Dataset:
         from research.data import tfds_source
 
         dataset = tfds_source.load(data)
+    if len(dataset.class_names) < 2:
+        raise UserError(
+            f"config.data.name = {data.name!r}: all examples have one label, "
+            f"{dataset.class_names[0]!r} (allowed: at least 2 classes)"
+        )
     for name, split in dataset.splits().items():
         if isinstance(split, Arrays):
             check_arrays(split, len(dataset.class_names), f"{data.name} {name}")
@@ -180,8 +187,8 @@ def cut_test(both: Arrays | Records, seed: int, what: str) -> tuple:
     train, test = train_validation(both.labels, _TEST_SHARE, seed)
     if not len(test):
         raise UserError(
-            f"{what}: too few examples to cut a test split from them (allowed: at least "
-            f"{round(1 / _TEST_SHARE)} of some class)"
+            f"{what}: no test split can be cut from these data: "
+            f"{why_nothing(both.labels, _TEST_SHARE)}"
         )
     return both.subset(train), both.subset(test)
 
@@ -220,6 +227,13 @@ def check_arrays(
                 f"{what}: example {rows[0]} holds numbers that are not finite "
                 f"({rows.size} such examples)"
             )
+
+
+def grey_hint(shape: tuple[int, ...]) -> str:
+    """Return what to add to the refusal of inputs of this shape where images are needed."""
+    if len(shape) != 2:
+        return ""
+    return "; config.data.image_axes = 'NHW' reads the inputs of an .npz as grey images"
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -1,31 +1,63 @@
 """Splits: index sets cut class by class, pure functions of the labels and a seed."""
 
+import heapq
+from fractions import Fraction
+
 import numpy as np
 
 from research.errors import UserError
 
 
 def train_validation(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts a share of each class off for validation, rounded down to the whole example.
+    """Cut a share of all examples off for validation, from each class in proportion to its size.
+
+    round(share * N) examples are cut off, halves to even. Each class gives the whole examples of
+    its share; those with the largest remainders give one more (Hamilton's method), ties by lot.
 
     Args:
       labels: int (N,).
-      share: 0 <= share < 1; every class keeps at least one example for training.
+      share: 0 <= share < 1, taken as the decimal number it prints as: 0.29 of 100 is 29. Every
+        class keeps at least one example for training, whatever the share.
       seed: decides which examples are cut off.
 
     Returns:
       Train and validation indices, sorted, int64: disjoint, together all.
     """
-    parts = [
-        members[: min(int(share * len(members)), len(members) - 1)]
-        for members in _shuffled_classes(labels, seed)
-    ]
+    classes = _shuffled_classes(labels, seed)
+    counts = _counts(classes, share, seed)
+    parts = [members[:count] for members, count in zip(classes, counts, strict=True)]
     validation = np.sort(np.concatenate(parts))
     return np.setdiff1d(np.arange(len(labels)), validation), validation
 
 
+def _counts(classes: list[np.ndarray], share: float, seed: int) -> list[int]:
+    """Return how many examples of each class are cut off."""
+    exact = Fraction(str(share))
+    wanted = [exact * len(members) for members in classes]
+    counts = [int(number) for number in wanted]
+    left = min(round(sum(wanted)), sum(map(len, classes)) - len(classes)) - sum(counts)
+    lots = np.random.default_rng((seed, 1)).permutation(len(classes)).tolist()
+    # The class that lacks the most of its share is the first to give one more.
+    queue = [(counts[c] - wanted[c], lots[c], c) for c in range(len(classes))]
+    heapq.heapify(queue)
+    while left > 0:
+        lack, lot, c = heapq.heappop(queue)
+        if counts[c] < len(classes[c]) - 1:
+            counts[c] += 1
+            left -= 1
+            heapq.heappush(queue, (lack + 1, lot, c))
+    return counts
+
+
+def why_nothing(labels: np.ndarray, share: float) -> str:
+    """Return, in words, why `train_validation` cuts nothing off."""
+    if len(np.unique(labels)) == len(labels):
+        return f"each of the {len(labels)} classes has a single example, which stays in train"
+    return f"a share of {share} of {len(labels)} examples rounds to none"
+
+
 def k_fold(labels: np.ndarray, k: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cuts all examples into k folds, class by class; each is the validation split once.
+    """Cut all examples into k folds, class by class; each is the validation split once.
 
     Args:
       labels: int (N,).
@@ -58,4 +90,6 @@ def k_fold(labels: np.ndarray, k: int, seed: int) -> list[tuple[np.ndarray, np.n
 
 def _shuffled_classes(labels: np.ndarray, seed: int) -> list[np.ndarray]:
     random = np.random.default_rng(seed)
-    return [random.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    _, counts = np.unique(labels, return_counts=True)
+    members = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
+    return [random.permutation(of_class) for of_class in members]

@@ -5,6 +5,7 @@ import math
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from research.data.sources import grey_hint
 from research.errors import UserError
 from research.models.layers import Layers
 
@@ -43,5 +44,5 @@ def _check_images(x, name: str) -> None:
     if x.ndim != 4:
         raise UserError(
             f"config.model.name = {name!r} takes images, the data have shape {x.shape[1:]} "
-            "(allowed here: mlp, which takes any shape)"
+            f"(allowed here: mlp, which takes any shape{grey_hint(x.shape[1:])})"
         )

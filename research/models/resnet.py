@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
+from research.data.sources import grey_hint
 from research.errors import UserError
 from research.models.layers import Layers
 
@@ -75,7 +76,7 @@ class ResNet(nn.Module):
         if x.ndim != 4:
             raise UserError(
                 f"config.model.name = 'resnet' takes images, the data have shape {x.shape[1:]} "
-                "(allowed here: mlp, which takes any shape)"
+                f"(allowed here: mlp, which takes any shape{grey_hint(x.shape[1:])})"
             )
         layers = self.layers
         x = layers.inputs(x, train)

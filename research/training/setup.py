@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.config import INTERVALS, check_config
-from research.data import preprocessing, sources, splits, stream
+from research.data import description, preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
@@ -33,6 +33,8 @@ class Setup:
     class_names: tuple[str, ...]
     statistics: dict  # of preprocessing, fitted on `train` alone
     messages: tuple[str, ...] = ()  # what a user should know about the data, a line each
+    name: str = ""  # of the data set
+    ignored: str = ""  # as in `Dataset`
 
     @property
     def classes(self) -> int:
@@ -67,6 +69,17 @@ class Setup:
     def spread(self, count: int) -> np.ndarray:
         """Raw inputs of at most so many training examples, from all over the split."""
         return _spread(self.train, count)
+
+    def description(self) -> list[str]:
+        """Return the lines about the data that every start prints."""
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        line = description.line(self.name, parts, self.class_names, self.ignored)
+        lines = [line, *self.messages, *description.absent(parts, self.class_names)]
+        share = self.config.data.validation
+        if share and not len(self.validation):
+            reason = splits.why_nothing(self.train.labels, share)
+            lines.append(f"there is no validation split: config.data.validation: {reason}")
+        return lines
 
     def warnings(self) -> list[str]:
         """Return a line for each choice that is more likely a slip than meant."""
@@ -124,7 +137,7 @@ def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
     if names and len(dataset.train.shape) != 3:
         raise UserError(
             f"config.augmentation: {', '.join(names)} work on images, the data have shape "
-            f"{dataset.train.shape} (allowed here: ())"
+            f"{dataset.train.shape} (allowed here: (){sources.grey_hint(dataset.train.shape)})"
         )
     return dataset
 
@@ -161,6 +174,8 @@ def from_split(
         class_names=dataset.class_names,
         statistics=statistics,
         messages=dataset.messages,
+        name=dataset.name,
+        ignored=dataset.ignored,
     )
 
 

@@ -40,6 +40,10 @@ class Crew:
         self._commands: dict[int, list[list]] = {}  # that made what is in a slot
         self._followed: dict[int, int] = {}  # so many of them, where the slot is now
 
+    def description(self) -> list[str]:
+        """Return the lines about the data that every start prints."""
+        return self._opened["description"]
+
     def fitting(self) -> int:
         """How many slots fit into the memory of all workers."""
         return self._fitting

@@ -17,6 +17,7 @@ from research.errors import UserError
 from research.training import setup
 from research.training.setup import Setup
 
+_OF_ARRAYS = ("inputs", "labels")
 _OF_EACH = ("rows", "examples", "validation", "statistics", "probe")
 
 
@@ -36,6 +37,19 @@ class Folds:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    def description(self) -> list[str]:
+        """Return the lines about the data that every start prints."""
+        line, *others = self.run.description()
+        if len(self) == 1:
+            return [line, *others]
+        labels = self.arrays["labels"]
+        whole = len(np.unique(labels))
+        lacking = sum(len(np.unique(labels[rows])) < whole for rows in self.arrays["rows"])
+        lines = [f"{line}; this is the first of {len(self)} cuts", *self.run.messages]
+        if lacking:
+            lines.append(f"in {lacking} of {len(self)} cuts no example of some class is in train")
+        return lines
 
     def own(self, arrays: dict, split) -> dict:
         """What one split has of the arrays; its number may be traced."""
@@ -87,8 +101,9 @@ def cut(
             found += splits.k_fold(classes, folds, seed)
     if not all(len(validation) for _, validation in found):
         raise UserError(
-            f"config.data.validation = {config.data.validation} of each class is less than one "
-            "example: a search has nothing to judge by (allowed: more, or config.search.folds)"
+            f"config.data.validation = {config.data.validation} leaves a search nothing to judge "
+            f"by: {splits.why_nothing(classes, config.data.validation)} (allowed: more, or "
+            "config.search.folds)"
         )
     return found
 
@@ -117,11 +132,11 @@ def load(
             f"config.data.memory_mb = {config.data.memory_mb}: a search trains on data in memory, "
             f"which take {dataset.train.nbytes / 2**20:.0f} (allowed: more than that)"
         )
-    parts = cut(config, dataset.train.labels, folds, repeats, stratified)
+    whole, parts = _parts(config, dataset, folds, repeats, stratified)
     first, statistics, probes = None, [], []
     for number, part in enumerate(parts):
         known = earlier and earlier.fitted(config.preprocessing, number)
-        run = setup.from_split(config, dataset, *part, known)
+        run = setup.from_split(config, whole, *part, known)
         first = first or run
         statistics.append(run.statistics)
         probes.append(run.probe())
@@ -132,9 +147,34 @@ def load(
             "config.search.folds that divides them)"
         )
     training, validation = zip(*parts, strict=True)
-    arrays = _one(first) if len(parts) == 1 else _several(config, dataset.train, parts)
+    arrays = _one(first) if len(parts) == 1 else _several(config, whole.train, parts)
     arrays |= {"statistics": _together(statistics), "probe": _together(probes)}
     return Folds(first, tuple(map(len, training)), tuple(map(len, validation)), arrays, dataset)
+
+
+def _parts(
+    config: ConfigDict, dataset: Dataset, folds: int, repeats: int, stratified: bool
+) -> tuple[Dataset, list]:
+    """Return the data set without an official validation split, and `cut` of its train.
+
+    The examples of an official validation split are then behind those of train. They are validated
+    on where `folds` is 1; cross-validation takes both splits together.
+    """
+    if dataset.validation is None:
+        return dataset, cut(config, dataset.train.labels, folds, repeats, stratified)
+    both = (dataset.train, dataset.validation)
+    train = Arrays(*(np.concatenate([getattr(of, name) for of in both]) for name in _OF_ARRAYS))
+    whole = dataclasses.replace(dataset, train=train, validation=None)
+    if folds > 1:
+        told = "cross-validation cuts train and the data's own validation split together"
+        whole = dataclasses.replace(whole, messages=(*whole.messages, told))
+        return whole, cut(config, train.labels, folds, repeats, stratified)
+    if repeats > 1:
+        raise UserError(
+            f"config.search.repeats = {repeats}: the data have a validation split of their own, "
+            "which is not cut anew (allowed: 1, or config.search.folds of at least 2)"
+        )
+    return whole, [tuple(np.split(np.arange(len(train)), [len(dataset.train)]))]
 
 
 def _one(run: Setup) -> dict:

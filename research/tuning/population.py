@@ -74,6 +74,10 @@ class Population:
         self.lanes_of_slot = self._cohort.lanes_of_trial
         self._occupants: dict[int, Occupant] = {}
 
+    def description(self) -> list[str]:
+        """Return the lines about the data that every start prints."""
+        return self._folds.description()
+
     def fitting(self) -> int:
         """How many slots fit into half the memory, about; at least one."""
 

@@ -44,6 +44,9 @@ class Remembered(Formula):
 
     parameters = memory = seconds = fitting
 
+    def description(self):
+        return ["data: in closed form"]
+
     def estimate(self):
         return Estimate(memory=100 * self.slots, seconds=self.slots / 8)
 
