@@ -107,8 +107,6 @@ def _arrays(inputs: np.ndarray, labels: np.ndarray, what: str) -> Arrays:
         raise UserError(f"{what}: inputs have shape {inputs.shape} (allowed: (N, ...))")
     if inputs.dtype == np.uint8 and inputs.ndim == 3:
         inputs = inputs[..., None]
-    if inputs.dtype != np.uint8:
-        inputs = inputs.astype(np.float32)
     largest = int(labels.max(initial=0))
     if largest > len(labels):
         raise UserError(f"{what}: label {largest} among {len(labels)} examples is out of range")

@@ -10,6 +10,7 @@ from research.data import augmentation, mixing, shuffle
 from research.names import bind, numbers_of, public_functions
 
 NUMBERS = default_config().augmentation
+BYTES, UNIT = (0.0, 255.0), (0.0, 1.0)
 
 
 def of_a_batch(function):
@@ -19,6 +20,7 @@ def of_a_batch(function):
         seed = jax.random.bits(key)
         places = jnp.arange(len(images)), jnp.zeros(len(images), jnp.int32)
         known = dict(zip(("seed", "indices", "epochs"), (seed, *places), strict=True))
+        known["value_range"] = BYTES if images.dtype == np.uint8 else UNIT
         return bind(function, NUMBERS, known)(key, images)
 
     return augmented
@@ -112,7 +114,7 @@ def test_floats_stay_floats(name):
     ],
 )
 def test_at_0_nothing_happens(name, off):
-    function = bind(getattr(augmentation, name), NUMBERS, off)
+    function = bind(getattr(augmentation, name), NUMBERS, {**off, "value_range": BYTES})
     np.testing.assert_array_equal(function(jax.random.key(0), images()), images())
 
 
@@ -136,13 +138,14 @@ def test_cutout_hides_a_square_and_nothing_else(size):
 
 def test_noise_has_its_deviation():
     grey = np.full((50, 20, 20, 3), 128, np.uint8)
-    after = np.asarray(augmentation.noise(jax.random.key(0), grey, noise=0.1), np.float64)
+    after = augmentation.noise(jax.random.key(0), grey, noise=0.1, value_range=BYTES)
+    after = np.asarray(after, np.float64)
     assert (after - 128).std() == pytest.approx(25.5, rel=0.02)
 
 
 def test_color_jitter_changes_only_what_it_says():
     before = jnp.asarray(images((200, 4, 4, 3)) / 255 * 0.4 + 0.3, jnp.float32)
-    numbers = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+    numbers = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "value_range": UNIT}
 
     def jitter(**changes):
         return np.asarray(augmentation.color_jitter(jax.random.key(0), before, **numbers | changes))
@@ -199,10 +202,11 @@ def test_mixup_shares_are_of_the_beta_distribution():
 @pytest.mark.parametrize("name", ["cutout", "noise", "color_jitter"])
 def test_numbers_are_traced_lane_by_lane(name):
     function = getattr(augmentation, name)
-    names = numbers_of(function)
+    names = set(numbers_of(function)) - set(augmentation.OF_THE_BATCH)
+    known = {"value_range": BYTES} if "value_range" in numbers_of(function) else {}
 
     def run(value):
-        return function(jax.random.key(0), images(), **dict.fromkeys(names, value))
+        return function(jax.random.key(0), images(), **dict.fromkeys(names, value), **known)
 
     values = jnp.asarray([0.0, 0.3, 3.0])
     lanes = jax.jit(jax.vmap(run))(values)
