@@ -81,19 +81,22 @@ def color_jitter(key, images, *, brightness, contrast, saturation, value_range):
 
     Brightness scales the differences to the least value, contrast those to the mean grey of the
     image, saturation those to its grey picture (the mean of the channels); in this order (Howard,
-    2013, section 2).
+    2013, section 2). Channels of different ranges are brought to that of the widest for it.
     """
     amounts = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=-1, maxval=1)
     bright, strong, colorful = (
         1 + amount * size
         for amount, size in zip(amounts, (brightness, contrast, saturation), strict=True)
     )
-    black, _ = _UNIT if value_range is None else value_range
-    x = black + (images.astype(jnp.float32) - black) * bright
+    low, high = _UNIT if value_range is None else value_range
+    width = jnp.asarray(high - low)
+    width = jnp.where(width > 0, width / width.max(), 1.0)
+    x = (images.astype(jnp.float32) - low) / width * bright
     mean = x.mean((1, 2, 3), keepdims=True)
     x = mean + strong * (x - mean)
     grey = x.mean(3, keepdims=True)
-    return _like(images, grey + colorful * (x - grey), value_range)
+    x = grey + colorful * (x - grey)
+    return _like(images, low + x * width, value_range)
 
 
 def _like(images, x, value_range):
