@@ -215,7 +215,7 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
     x, y = np.linspace(low - margin, high + margin, _GRID, dtype=np.float32).T
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
     offset = offsets.of(run.statistics, run.test.shape)  # for the axes are the user's
-    offset = np.zeros(2) if offset is None else offset
+    offset = np.zeros(2, np.float32) if offset is None else offset
     unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
     found = (predict(run.config, run.classes, state, unlabelled)[0] for state in states)
     probabilities = np.mean(list(found), axis=0)
