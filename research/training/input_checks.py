@@ -56,7 +56,7 @@ def warnings(
     statistics: dict,
 ) -> list[str]:
     """Return a line for each way in which inputs are likely to be lost or destroyed."""
-    found = _covering(config, train.shape)
+    found = _covering(config, train)
     if _checked(train):
         found += _vanishing(config, train, statistics)
         found += _dwarfed(train, statistics)
@@ -65,9 +65,9 @@ def warnings(
     return found
 
 
-def _covering(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
+def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
     """Augmentation that leaves less than half of an image, or of its signal."""
-    settings = config.augmentation
+    settings, shape = config.augmentation, train.shape
     found = []
     if "cutout" in settings.names:
         covered = np.prod([min(settings.cutout_size / side, 1) for side in shape[:2]])
@@ -85,11 +85,15 @@ def _covering(config: ConfigDict, shape: tuple[int, ...]) -> list[str]:
                 f"{1 - kept:.0%} of images of {shape[0]} x {shape[1]} out of sight (more usual: "
                 f"an eighth of the side, {max(1, min(shape[:2]) // 8)})"
             )
-    if "noise" in settings.names and settings.noise >= 0.5:
-        found.append(
-            f"config.augmentation.noise = {settings.noise:g} is a deviation of {settings.noise:.0%}"
-            " of the range of the images: little is left to see (more usual: 0.05)"
-        )
+    if "noise" in settings.names:
+        noise = settings.noise
+        if isinstance(train, Arrays) and train.dtype == np.uint8:  # a share of 255, always
+            noise *= 255 / max(int(train.inputs.max()) - int(train.inputs.min()), 1)
+        if noise >= 0.5:
+            found.append(
+                f"config.augmentation.noise = {settings.noise:g} is a deviation of {noise:.0%} of "
+                "the range of the images: little is left to see (more usual: 5%)"
+            )
     if "color_jitter" in settings.names:
         for name in ("brightness", "contrast", "saturation"):
             if settings[name] >= 1:

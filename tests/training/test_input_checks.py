@@ -164,6 +164,7 @@ def test_images_with_dark_borders_are_no_mixed_scales(tmp_path, name):
     ],
 )
 def test_augmentation_that_leaves_little_of_an_image_is_told(changes, told):
+    """On digits, 8 x 8."""
     run = setup.from_config(
         config_of(**{f"augmentation.{key}": value for key, value in changes.items()})
     )
@@ -171,3 +172,13 @@ def test_augmentation_that_leaves_little_of_an_image_is_told(changes, told):
     assert len(found) == bool(told)
     if told:
         assert re.search(f"config.augmentation.{told}", found[0])
+
+
+def test_noise_on_bytes_of_a_small_range_is_told(tmp_path):
+    """It is a share of 255: bytes of 0 and 1 would drown in it."""
+    images = RANDOM.integers(0, 2, (500, 6, 6)).astype(np.uint8)
+    changes = {"augmentation.names": ("noise",)}
+    (line,) = set_up(tmp_path, images, **changes).warnings()
+    assert "config.augmentation.noise = 0.05 is a deviation of 1275% of the range" in line
+    for inputs in (images * 255, images.astype(np.float32), images.astype(np.int64)):
+        assert set_up(tmp_path, inputs[..., None], **changes).warnings() == []
