@@ -2,9 +2,11 @@
 
 Each is one random change per image; a config names them in order: `augmentation.names = ('flip',
 'crop')`. They work on the raw images (B, H, W, C), before preprocessing, so uint8 stays uint8:
-computed in float32 in units of the full range (255 for uint8, 1 for floats), rounded and cut off.
-One may also ask, by keyword, for the `seed` of the run and for what the batch knows of its
-examples: their `indices` in the training split and the `epochs` they are seen in, int (B,).
+computed in float32, rounded, and cut off at the range of the values: 0 to 255 of uint8, that of the
+training split of other dtypes, channel by channel.
+One may also ask, by keyword, for the `seed` of the run, for what the batch knows of its examples,
+their `indices` in the training split and the `epochs` they are seen in, int (B,), and for that
+`value_range`.
 """
 
 import jax
@@ -13,7 +15,8 @@ import jax.numpy as jnp
 from research.data.shuffle import coins
 
 # Keywords that are no keys of the config: the batch and the run fill them in.
-OF_THE_BATCH = ("seed", "indices", "epochs")
+OF_THE_BATCH = ("seed", "indices", "epochs", "value_range")
+_UNIT = (0.0, 1.0)
 
 
 def flip(key, images):
@@ -63,39 +66,43 @@ def cutout(key, images, *, cutout_size):
 
     hidden = inside(centres[0], height)[:, :, None] & inside(centres[1], width)[:, None, :]
     grey = jnp.mean(images, axis=(0, 1, 2), dtype=jnp.float32)
-    return jnp.where(hidden[..., None], _like(images, grey), images)
+    return jnp.where(hidden[..., None], _like(images, grey, None), images)
 
 
-def noise(key, images, *, noise):
-    """Adds normal noise of that standard deviation, a share of the full range."""
+def noise(key, images, *, noise, value_range):
+    """Adds normal noise of that standard deviation, a share of the range of the values."""
+    low, high = _UNIT if value_range is None else value_range
     draws = jax.random.normal(key, images.shape)
-    return _like(images, images + noise * _full(images) * draws)
+    return _like(images, images + noise * (high - low) * draws, value_range)
 
 
-def color_jitter(key, images, *, brightness, contrast, saturation):
+def color_jitter(key, images, *, brightness, contrast, saturation, value_range):
     """Multiplies brightness, contrast and saturation, each by a number from 1 - s to 1 + s.
 
-    Brightness scales the image, contrast the differences to its mean grey, saturation those to its
-    grey picture (the mean of the channels); in this order (Howard, 2013, section 2).
+    Brightness scales the differences to the least value, contrast those to the mean grey of the
+    image, saturation those to its grey picture (the mean of the channels); in this order (Howard,
+    2013, section 2). Channels of different ranges are brought to that of the widest for it.
     """
     amounts = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=-1, maxval=1)
     bright, strong, colorful = (
         1 + amount * size
         for amount, size in zip(amounts, (brightness, contrast, saturation), strict=True)
     )
-    x = images.astype(jnp.float32) * bright
+    low, high = _UNIT if value_range is None else value_range
+    width = jnp.asarray(high - low)
+    width = jnp.where(width > 0, width / width.max(), 1.0)
+    x = (images.astype(jnp.float32) - low) / width * bright
     mean = x.mean((1, 2, 3), keepdims=True)
     x = mean + strong * (x - mean)
     grey = x.mean(3, keepdims=True)
-    return _like(images, grey + colorful * (x - grey))
+    x = grey + colorful * (x - grey)
+    return _like(images, low + x * width, value_range)
 
 
-def _full(images) -> float:
-    return 255.0 if images.dtype == jnp.uint8 else 1.0
-
-
-def _like(images, x):
-    """In the dtype of the images; bytes rounded and cut off."""
+def _like(images, x, value_range):
+    """In the dtype of the images; bytes rounded, and cut off where a range is given."""
     if images.dtype == jnp.uint8:
-        x = jnp.clip(jnp.round(x), 0, 255)
+        x = jnp.round(x)
+    if value_range is not None:
+        x = jnp.clip(x, *value_range)
     return x.astype(images.dtype)

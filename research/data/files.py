@@ -140,7 +140,7 @@ def _only(names: list[str], part: str, key: str) -> str:
 def _inputs(
     arrays: dict[str, np.ndarray], data: ConfigDict, what: dict[str, tuple[str, str]]
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Return inputs by split, bytes or float32, and in words how their axes were read.
+    """Return inputs by split, and in words how their axes were read.
 
     Raises:
       UserError: a dtype or shape that cannot be trained on, or shapes that differ.
@@ -201,7 +201,5 @@ def _images(inputs: np.ndarray, axes: str) -> np.ndarray:
 
 
 def _numbers(inputs: np.ndarray) -> np.ndarray:
-    """Return inputs as bytes or float32, which is what models are trained on."""
-    if inputs.dtype in (np.uint8, np.bool_):
-        return inputs.astype(np.uint8, copy=False)
-    return inputs.astype(np.float32)
+    """Return bools as bytes, and other inputs as they are: `sources.in_float32` converts them."""
+    return inputs.astype(np.uint8) if inputs.dtype == np.bool_ else inputs

@@ -5,6 +5,14 @@ Each public function fits one scheme in one pass: chunks of inputs (n, ...) -> f
 The network then sees (x - shift) * scale, times the matrix or convolved with the filters
 (`feed.preprocess`). The statistics travel in the train state, so a checkpoint always carries those
 its weights were trained with.
+
+Inputs may be kept as differences to an `offset` (data/offsets.py), float64 of one example's shape
+or of its last axis; 0 stands for none. It is no part of a scheme: what the network sees is the same
+function of the user's inputs with and without it.
+
+A feature counts as constant, and is only centred, where its deviation is within the rounding error
+of the sums it is computed from: data/moments.py. A scale is a normal number of float32: devices
+take what is smaller than 2^-126 for 0.
 """
 
 import itertools
@@ -13,42 +21,43 @@ from collections.abc import Iterable
 import numpy as np
 
 from research.data import mirrored
-from research.data.moments import CHANNEL, EXAMPLE, TOGETHER, moments, products
+from research.data.moments import CHANNEL, EPSILON, EXAMPLE, TOGETHER, moments, products
 from research.data.sources import grey_hint
 from research.errors import UserError
 
 Statistics = dict[str, np.ndarray]
 _Chunks = Iterable[np.ndarray]
 
-# Below this standard deviation (in input units) a feature counts as constant and is only centred.
-_CONSTANT = 1e-6
+_LEAST_SCALE = 2.0**-126
 _MOST_FEATURES = 64 * 64 * 3  # whose covariance, 1.2 GB, is still taken apart
 
 
-def none(chunks: _Chunks) -> Statistics:
+def none(chunks: _Chunks, offset=0.0) -> Statistics:
     """Leaves floats as they are; bytes are divided by 255."""
     first = next(iter(chunks))
-    return _statistics(0.0, 1 / 255 if first.dtype == np.uint8 else 1.0)
+    return _statistics(0.0 - offset, 1 / 255 if first.dtype == np.uint8 else 1.0)
 
 
-def min_max(chunks: _Chunks) -> Statistics:
+def min_max(chunks: _Chunks, offset=0.0) -> Statistics:
     """Scales the range of all inputs to [-1, 1]."""
+    chunks, apart = _comparable(chunks, offset, TOGETHER)
     lows, highs = zip(*((float(chunk.min()), float(chunk.max())) for chunk in chunks), strict=True)
     low, high = min(lows), max(highs)
-    return _statistics((low + high) / 2, 2 / (high - low) if high > low else 1.0)
+    varies = high - low > 2 * EPSILON * max(abs(low), abs(high))
+    return _statistics((low + high) / 2 - apart, _inverse((high - low) / 2 if varies else 0.0))
 
 
-def global_standard(chunks: _Chunks) -> Statistics:
+def global_standard(chunks: _Chunks, offset=0.0) -> Statistics:
     """Mean 0 and standard deviation 1 over all numbers together."""
-    return _standard(chunks, TOGETHER)
+    return _standard(chunks, TOGETHER, offset)
 
 
-def per_channel(chunks: _Chunks) -> Statistics:
+def per_channel(chunks: _Chunks, offset=0.0) -> Statistics:
     """Mean 0 and standard deviation 1 for each channel (the last axis)."""
-    return _standard(chunks, CHANNEL)
+    return _standard(chunks, CHANNEL, offset)
 
 
-def mean_image(chunks: _Chunks) -> Statistics:
+def mean_image(chunks: _Chunks, offset=0.0) -> Statistics:
     """Subtracts the mean image; divides by one standard deviation of what is left.
 
     Dividing each pixel by its own deviation would blow up pixels that are almost constant (the
@@ -58,12 +67,12 @@ def mean_image(chunks: _Chunks) -> Statistics:
     return _statistics(mean, _inverse(np.sqrt(variance.mean())))
 
 
-def per_pixel(chunks: _Chunks) -> Statistics:
+def per_pixel(chunks: _Chunks, offset=0.0) -> Statistics:
     """Mean 0 and standard deviation 1 for each number of an example (constant ones: mean 0)."""
-    return _standard(chunks, EXAMPLE)
+    return _standard(chunks, EXAMPLE, offset)
 
 
-def pca(chunks: _Chunks, *, components: int) -> Statistics:
+def pca(chunks: _Chunks, offset=0.0, *, components: int) -> Statistics:
     """Decorrelates: `mean_image`, then the projection on the principal components, largest first.
 
     x -> U^T x, U the first eigenvectors of the covariance (Hotelling, 1933). Gives vectors.
@@ -72,7 +81,7 @@ def pca(chunks: _Chunks, *, components: int) -> Statistics:
     return _statistics(mean, scale, matrix=directions)
 
 
-def pca_whitening(chunks: _Chunks, *, components: int, epsilon: float) -> Statistics:
+def pca_whitening(chunks: _Chunks, offset=0.0, *, components: int, epsilon: float) -> Statistics:
     """`pca`, then each component divided by sqrt(its variance + epsilon). Gives vectors.
 
     Variances are those after `mean_image`, 1 in the mean over pixels, so that epsilon means the
@@ -82,7 +91,7 @@ def pca_whitening(chunks: _Chunks, *, components: int, epsilon: float) -> Statis
     return _statistics(mean, scale, matrix=directions / np.sqrt(variances + epsilon))
 
 
-def zca(chunks: _Chunks, *, epsilon: float) -> Statistics:
+def zca(chunks: _Chunks, offset=0.0, *, epsilon: float) -> Statistics:
     """`pca_whitening` turned back, so that images look like images (Bell and Sejnowski, 1997).
 
     x -> U (variances + epsilon)^(-1/2) U^T x, of all whitenings that with the least change.
@@ -94,7 +103,7 @@ def zca(chunks: _Chunks, *, epsilon: float) -> Statistics:
     return _statistics(mean, scale, matrix=matrix.reshape(-1, *mean.shape))
 
 
-def patch_whitening(chunks: _Chunks, *, patch_size: int, epsilon: float) -> Statistics:
+def patch_whitening(chunks: _Chunks, offset=0.0, *, patch_size: int, epsilon: float) -> Statistics:
     """ZCA of all patches of that side, as a convolution: each pixel becomes its patch's whitened
     centre (as Coates, Lee and Ng, 2011, whiten patches, but of the shape that the image has).
 
@@ -123,13 +132,28 @@ def patch_whitening(chunks: _Chunks, *, patch_size: int, epsilon: float) -> Stat
     return _statistics(mean, scale, filters=filters)
 
 
-def _standard(chunks: _Chunks, features: slice) -> Statistics:
+def _standard(chunks: _Chunks, features: slice, offset) -> Statistics:
+    chunks, apart = _comparable(chunks, offset, features)
     _, mean, variance = moments(chunks, features)
-    return _statistics(mean, _inverse(np.sqrt(variance)))
+    return _statistics(mean - apart, _inverse(np.sqrt(variance)))
+
+
+def _comparable(chunks: _Chunks, offset, features: slice) -> tuple:
+    """Put back by how much offsets differ among the numbers that are one feature together.
+
+    Returns:
+      The chunks, and what was added to each example, float64; 0.0 where nothing was.
+    """
+    offset = np.asarray(offset, np.float64)[None]
+    apart = (offset - offset.reshape(-1, *offset.shape[features])[0])[0]
+    if not apart.any():
+        return chunks, 0.0
+    return (chunk + apart for chunk in chunks), apart
 
 
 def _inverse(deviation):
-    return 1 / np.where(deviation > _CONSTANT, deviation, 1.0)
+    """1 / deviation, within float32's normal numbers; 1 where there is no deviation."""
+    return 1 / np.where(deviation > 0, deviation, 1.0).clip(_LEAST_SCALE, 1 / _LEAST_SCALE)
 
 
 def _principal(chunks: _Chunks, components: int = 0) -> tuple:

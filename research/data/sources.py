@@ -1,14 +1,17 @@
 """Where examples come from: every source gives the same plain arrays."""
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from research.data import offsets
 from research.data.splits import train_validation, why_nothing
 from research.errors import UserError
 
+_LARGEST = np.float64(np.finfo(np.float32).max)
 _TEST_SHARE = 0.2  # where the user's data have no test split of their own
 
 
@@ -18,6 +21,7 @@ class Arrays:
 
     inputs: np.ndarray
     labels: np.ndarray
+    numbers: np.ndarray | None = None  # what examples are called in errors; None: 0, 1, ...
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,9 +36,19 @@ class Arrays:
         """Of the inputs."""
         return self.inputs.dtype
 
+    @functools.cached_property
+    def extremes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the least and the largest value of each number of an example; NaN where one is."""
+        return self.inputs.min(0), self.inputs.max(0)
+
+    def number(self, row: int) -> int:
+        """Return what an example is called in errors."""
+        return int(row if self.numbers is None else self.numbers[row])
+
     def subset(self, indices: np.ndarray) -> "Arrays":
         """The examples of these numbers, in this order."""
-        return Arrays(self.inputs[indices], self.labels[indices])
+        numbers = indices if self.numbers is None else self.numbers[indices]
+        return Arrays(self.inputs[indices], self.labels[indices], numbers)
 
     load = subset
 
@@ -90,8 +104,8 @@ class Records:
                     "their ranges cannot be compared (allowed: images of one depth)"
                 )
             inputs[row] = image
-        arrays = Arrays(inputs, labels)
-        check_arrays(arrays, self.classes, self.what, numbers)
+        arrays = Arrays(inputs, labels, numbers)
+        check_arrays(arrays, self.classes, self.what)
         return arrays
 
 
@@ -108,6 +122,8 @@ class Dataset:
       messages: one line for each thing that a user should know about how the data were read, such
         as files that were ignored.
       ignored: what was not read, counted, such as '3 files'; '': nothing.
+      offset: what was subtracted from all inputs, float64 of one example's shape or of its last
+        axis; None: nothing (data/offsets.py).
     """
 
     name: str
@@ -117,6 +133,7 @@ class Dataset:
     validation: Arrays | Records | None = None
     messages: tuple[str, ...] = ()
     ignored: str = ""
+    offset: np.ndarray | None = None
 
     def splits(self) -> dict[str, Arrays | Records]:
         """Return the official splits by name: train, test, and validation where there is one."""
@@ -124,11 +141,16 @@ class Dataset:
         return {name: split for name, split in found.items() if split is not None}
 
 
-def load(data: ConfigDict) -> Dataset:
-    """Loads the data set of `config.data`, checked.
+def load(data: ConfigDict, statistics: dict | None = None) -> Dataset:
+    """Loads the data set of `config.data`, checked, with inputs in uint8 or float32.
 
     `data.name` is a toy set of research/data/toys.py, 'npz' or 'folder' (with `data.path`),
     'digits', or any image classification set of TFDS, such as 'mnist' or 'cifar10:3.0.2'.
+
+    Args:
+      data: the section of the config.
+      statistics: those of preprocessing in a checkpoint, whose offset is subtracted from the
+        inputs; None chooses one where the data need it.
 
     Raises:
       UserError: an unknown name, a missing or unprepared set, damaged files, bad labels or inputs.
@@ -158,7 +180,33 @@ def load(data: ConfigDict) -> Dataset:
     for name, split in dataset.splits().items():
         if isinstance(split, Arrays):
             check_arrays(split, len(dataset.class_names), f"{data.name} {name}")
-    return dataset
+    return in_float32(dataset, statistics)
+
+
+def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
+    """Convert inputs in memory that are not uint8 to float32, as differences to an offset.
+
+    Args:
+      dataset: checked by `check_arrays`; inputs of any integer or float dtype.
+      statistics: as in `load`.
+
+    Returns:
+      The data set, with its offset, and a message about the offset and about each loss of digits.
+    """
+    train = dataset.train
+    if not isinstance(train, Arrays) or train.dtype == np.uint8:
+        return dataset
+    offset = offsets.of(statistics, train.shape)
+    if statistics is None:
+        offset = offsets.chosen(train.inputs, *train.extremes)
+    converted = {
+        name: dataclasses.replace(split, inputs=offsets.subtracted(split.inputs, offset))
+        for name, split in dataset.splits().items()
+    }
+    messages = offsets.messages(train.inputs, offset)
+    return dataclasses.replace(
+        dataset, **converted, offset=offset, messages=(*dataset.messages, *messages)
+    )
 
 
 def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:
@@ -193,20 +241,17 @@ def cut_test(both: Arrays | Records, seed: int, what: str) -> tuple:
     return both.subset(train), both.subset(test)
 
 
-def check_arrays(
-    arrays: Arrays, classes: int, what: str, numbers: np.ndarray | None = None
-) -> None:
+def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
     """Refuses what would train to nonsense.
 
     Args:
       arrays: what to check.
       classes: labels are 0 ... classes - 1.
       what: names the arrays in errors.
-      numbers: what the examples are called in errors; None counts them from 0.
 
     Raises:
       UserError: no examples, unequal lengths, labels outside 0 ... classes - 1, or inputs that are
-        not finite; the line names the first bad index and its value.
+        not finite in float32; the line names the first bad index and its value.
     """
     inputs, labels = arrays.inputs, arrays.labels
     if len(labels) == 0:
@@ -216,16 +261,19 @@ def check_arrays(
     bad = np.flatnonzero((labels < 0) | (labels >= classes))
     if bad.size:
         raise UserError(
-            f"{what}: label {labels[bad[0]]} of example "
-            f"{bad[0] if numbers is None else numbers[bad[0]]} is out of range "
+            f"{what}: label {labels[bad[0]]} of example {arrays.number(bad[0])} is out of range "
             f"(allowed: 0 to {classes - 1}; {bad.size} such labels)"
         )
-    if inputs.dtype != np.uint8:
-        rows = np.flatnonzero(~np.isfinite(inputs.reshape(len(inputs), -1)).all(1))
-        if rows.size:
+    if inputs.dtype.kind == "f":
+        low, high = arrays.extremes
+        if not (low >= -_LARGEST).all() or not (high <= _LARGEST).all():  # NaN is neither
+            bad = ~(np.abs(inputs) <= _LARGEST)
+            rows = np.flatnonzero(bad.reshape(len(bad), -1).any(1))
+            place = np.unravel_index(bad[rows[0]].argmax(), bad.shape[1:])
             raise UserError(
-                f"{what}: example {rows[0]} holds numbers that are not finite "
-                f"({rows.size} such examples)"
+                f"{what}: example {arrays.number(rows[0])}, feature {feature_name(place)} is "
+                f"{inputs[rows[0]][place]}, not finite in float32 (allowed: at most "
+                f"{_LARGEST:.2g}; {rows.size} such examples)"
             )
 
 
@@ -234,6 +282,11 @@ def grey_hint(shape: tuple[int, ...]) -> str:
     if len(shape) != 2:
         return ""
     return "; config.data.image_axes = 'NHW' reads the inputs of an .npz as grey images"
+
+
+def feature_name(place: tuple[int, ...]) -> str:
+    """Return '3' or '(0, 2, 1)': the place of a number in an example."""
+    return str(int(place[0])) if len(place) == 1 else str(tuple(map(int, place)))
 
 
 def _size(shape: tuple[int, ...]) -> str:

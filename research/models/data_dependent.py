@@ -4,9 +4,12 @@ Pure functions that work on every model whose hidden layers are `Dense` and `Con
 in which each layer's outputs are mended before the next one sees them. `apply` is the model's own,
 (variables, inputs, *, mutable), in evaluation mode. The head is left alone, so that the loss starts
 at log(classes).
+
+A layer, or a unit, whose outputs are constant is left alone. They are where their deviation is
+within the rounding of the outputs themselves, a few float32 eps of the largest one; so inputs and
+weights may have any scale.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -14,7 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from research.models.conv import Conv
 from research.models.dense import Dense
 
-_SILENT = 1e-12  # a variance below which a layer is left alone: its weights are 0
+_ROUNDING = 4 * jnp.finfo(jnp.float32).eps  # of an output, relative
 
 
 def none(apply, variables, inputs):
@@ -28,7 +31,9 @@ def lsuv(apply, variables, inputs):
     The paper starts from `orthogonal` weights and repeats until the variance is near enough; here
     outputs are linear in the kernel, so once is exact.
     """
-    return _layer_by_layer(apply, variables, inputs, lambda y: (0.0, y.var()))
+    return _layer_by_layer(
+        apply, variables, inputs, lambda y: (0.0, _deviation(y, tuple(range(y.ndim))))
+    )
 
 
 def unit_variance(apply, variables, inputs):
@@ -39,7 +44,7 @@ def unit_variance(apply, variables, inputs):
 
     def moments(y):
         axes = tuple(range(y.ndim - 1))
-        return y.mean(axes), y.var(axes)
+        return y.mean(axes), _deviation(y, axes)
 
     return _layer_by_layer(apply, variables, inputs, moments)
 
@@ -54,8 +59,8 @@ def _layer_by_layer(apply, variables, inputs, moments):
             return y
         layer = module.variables["params"]
         bias = layer.get("bias", 0.0)
-        mean, variance = moments(y - bias)
-        scale = jnp.where(variance > _SILENT, jax.lax.rsqrt(variance + _SILENT), 1.0)
+        mean, deviation = moments(y - bias)
+        scale = jnp.where(deviation > 0, 1 / deviation, 1.0)
         shift = bias - mean * scale if "bias" in layer else 0.0
         module.put_variable("fitted", "kernel", layer["kernel"] * scale)
         if "bias" in layer:
@@ -67,3 +72,16 @@ def _layer_by_layer(apply, variables, inputs, moments):
         _, collections = apply(variables, inputs, mutable=["fitted"])
     fitted = flatten_dict(collections.get("fitted", {}))
     return unflatten_dict(flatten_dict(variables["params"], keep_empty_nodes=True) | fitted)
+
+
+def _deviation(y, axes):
+    """The standard deviation over some axes; 0 where it is but rounding.
+
+    In units of the largest output, whose square neither over- nor underflows, and about the first
+    one, so that the sums of a constant are exactly 0.
+    """
+    peak = jnp.abs(y).max(axes, keepdims=True)
+    units = y / jnp.where(peak > 0, peak, 1.0)
+    first = units[tuple(slice(1) if axis in axes else slice(None) for axis in range(y.ndim))]
+    deviation = (units - first).std(axes)
+    return jnp.where(deviation > _ROUNDING, deviation * peak.reshape(deviation.shape), 0.0)

@@ -10,6 +10,7 @@ from scipy.special import softmax
 
 from research import processes
 from research.atomic import replaced
+from research.data import offsets
 from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
 from research.errors import UserError
@@ -213,14 +214,16 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
     margin = 0.1 * (high - low)
     x, y = np.linspace(low - margin, high + margin, _GRID, dtype=np.float32).T
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+    offset = offsets.of(run.statistics, run.test.shape)  # for the axes are the user's
+    offset = np.zeros(2, np.float32) if offset is None else offset
     unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
     found = (predict(run.config, run.classes, state, unlabelled)[0] for state in states)
     probabilities = np.mean(list(found), axis=0)
     return {
-        "plane_x": x,
-        "plane_y": y,
+        "plane_x": x + offset[0],
+        "plane_y": y + offset[1],
         "plane_classes": probabilities.argmax(-1).reshape(_GRID, _GRID),
-        "plane_points": points,
+        "plane_points": points + offset,
         "plane_labels": run.test.labels,
     }
 

@@ -11,11 +11,11 @@ from research.training.checkpoints import Checkpoints
 
 
 def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
-    """The preprocessing in a run folder, so that data are not read once more to fit it.
+    """The preprocessing in a run folder: data are loaded with its offset, and not read to fit it.
 
     Returns:
-      That of the newest whole checkpoint with the same `config.data` and `config.preprocessing`;
-      None where there is none.
+      That of the newest whole checkpoint with the same `config.preprocessing`; None where there is
+      none. `config.data` may differ: data move, and weights go on with what they were trained with.
     """
     if not (Path(workdir) / "checkpoints").is_dir():
         return None
@@ -24,6 +24,6 @@ def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
         for step in reversed(checkpoints.steps()):
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
                 theirs = checkpoints.metadata(step)["config"]
-                if all(theirs[name] == ours[name] for name in ("data", "preprocessing")):
+                if theirs["preprocessing"] == ours["preprocessing"]:
                     return checkpoints.weights(step)["preprocessing"]
     return None

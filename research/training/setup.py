@@ -8,12 +8,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.config import INTERVALS, check_config
-from research.data import description, preprocessing, sources, splits, stream
+from research.data import description, offsets, preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
 from research.names import bind, resolve
-from research.training import checks, early_stopping, ensembles, hyperparameters
+from research.training import checks, early_stopping, ensembles, hyperparameters, input_checks
 from research.training.layout import Layout
 from research.training.plan import Plan
 from research.training.state import TrainState, init_state
@@ -83,7 +83,13 @@ class Setup:
 
     def warnings(self) -> list[str]:
         """Return a line for each choice that is more likely a slip than meant."""
-        return checks.warnings(self.config)
+        return checks.warnings(self.config) + input_checks.warnings(
+            self.config, self.train, self._held_out, self.statistics
+        )
+
+    @property
+    def _held_out(self) -> dict[str, Arrays | Records]:
+        return {"validation": self.validation, "test": self.test}
 
     def plan(self) -> Plan:
         """When what happens."""
@@ -113,7 +119,7 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
     """
-    dataset = loaded(config)
+    dataset = loaded(config, statistics=statistics)
     if dataset.validation is not None:
         return from_split(config, dataset, np.arange(len(dataset.train)), None, statistics)
     cut = splits.train_validation(
@@ -122,8 +128,15 @@ def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
     return from_split(config, dataset, *cut, statistics)
 
 
-def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
+def loaded(
+    config: ConfigDict, dataset: Dataset | None = None, statistics: dict | None = None
+) -> Dataset:
     """Checks the config, and loads its data, unless they are given.
+
+    Args:
+      config: the whole config.
+      dataset: what it loads, if that is known.
+      statistics: of preprocessing in a checkpoint, as in `sources.load`.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
@@ -132,7 +145,7 @@ def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
     checks.check_names(config)
     checks.check_pairs(config)
     Layout.from_config(config).static(config)
-    dataset = dataset or sources.load(config.data)
+    dataset = dataset or sources.load(config.data, statistics)
     names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
     if names and len(dataset.train.shape) != 3:
         raise UserError(
@@ -160,13 +173,13 @@ def from_split(
     early_stopping.check(config, patience, len(validation))
     checks.check_ensemble(config, train)
     if statistics is None or not _takes(statistics, train):
-        statistics = _fitted(config, train)
+        statistics = _fitted(config, train, dataset.offset)
     if config.augmentation.mixing == "cutmix" and len(_given(statistics, train)) != 3:
         raise UserError(
             "config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "
             f"{config.preprocessing.name!r} makes vectors of them (allowed here: none, mixup)"
         )
-    return Setup(
+    run = Setup(
         config=config,
         train=train,
         validation=validation,
@@ -177,14 +190,38 @@ def from_split(
         name=dataset.name,
         ignored=dataset.ignored,
     )
+    input_checks.check_values(config, train, run._held_out, statistics)
+    return run
 
 
-def _fitted(config: ConfigDict, train: Arrays | Records) -> dict:
-    """The statistics of preprocessing, over all of the training split."""
+def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | None) -> dict:
+    """The statistics of preprocessing, over all of the training split, in one pass.
+
+    With them go the `offset` of the inputs, where there is one, and of images that are not uint8
+    'low' and 'high', (C,): the range of each channel, which augmentation asks for.
+    """
     scheme = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
     size = max(1, _CHUNK // math.prod(train.shape))
-    chunks = (chunk.inputs for chunk in stream.chunks(train, size))
-    return bind(scheme, config.preprocessing, {})(chunks)
+    ranged, extremes = train.dtype != np.uint8 and len(train.shape) == 3, []
+
+    def inputs():
+        for chunk in stream.chunks(train, size):
+            if ranged:
+                low, high = chunk.extremes
+                extremes.append((low.min((0, 1)), high.max((0, 1))))
+            yield chunk.inputs
+
+    chunks = inputs()
+    fit = bind(scheme, config.preprocessing, {})
+    statistics = fit(chunks, 0.0 if offset is None else offset)
+    if offset is not None:
+        statistics["offset"] = offsets.parts(offset)
+    if ranged:
+        for _ in chunks:  # that the scheme did not read
+            pass
+        lows, highs = zip(*extremes, strict=True)
+        statistics |= {"low": np.min(lows, axis=0), "high": np.max(highs, axis=0)}
+    return statistics
 
 
 def _given(statistics: dict, train: Arrays | Records) -> tuple[int, ...]:

@@ -130,10 +130,21 @@ def make_eval_step(config: ConfigDict, classes: int) -> Callable:
 
 def _augment(config: ConfigDict, state: TrainState, batch) -> jax.Array:
     inputs, known = batch["inputs"], {"seed": state.hyperparameters["seed"], **batch}
+    known["value_range"] = _value_range(inputs, state.preprocessing)
     for number, name in enumerate(config.augmentation.names):
         function = _of_augmentation(config, state, "names", name, augmentation, known)
         inputs = function(_augmentation_key(state, number), inputs)
     return inputs
+
+
+def _value_range(images, statistics):
+    """Return the least and the largest value of the inputs, of each channel where it was measured.
+
+    None for images of a checkpoint from before that: they are taken for 0 to 1, and not cut off.
+    """
+    if images.dtype == jnp.uint8:
+        return 0.0, 255.0
+    return (statistics["low"], statistics["high"]) if "low" in statistics else None
 
 
 def _mix(config: ConfigDict, state: TrainState, inputs, targets):

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import optimizers
+from research.data import offsets
 from research.errors import UserError
 from research.optimizers.masks import compiled, leaves_by_path
 from research.optimizers.multipliers import never_trained
@@ -19,6 +20,9 @@ from research.training.checkpoints import Checkpoints
 from research.training.recalibration import recalibrate
 from research.training.setup import Setup
 from research.training.state import TrainState
+
+# Of the statistics of preprocessing, those that say how the inputs lie in memory.
+_OF_THE_INPUTS = ("offset", "low", "high")
 
 
 def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, list[str]]]:
@@ -52,7 +56,8 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
         "frozen": [path for path, stays in leaves_by_path(fixed).items() if stays],
     }
     if settings.preprocessing and preprocessing is not None:
-        state = state.replace(preprocessing=_same_shapes(preprocessing, state.preprocessing))
+        preprocessing = _taken_over(preprocessing, state.preprocessing, run.train.shape)
+        state = state.replace(preprocessing=preprocessing)
     optimizer = optimizers.build(config, state.hyperparameters, step=0)
     state = state.replace(**trees, opt_state=optimizer.init(trees["params"]))
     if settings.recalibrate:
@@ -117,13 +122,26 @@ def _check(settings, ours, theirs, wanted) -> None:
         raise UserError(f"{settings.checkpoint}: other shapes: {'; '.join(unequal)}")
 
 
-def _same_shapes(theirs, ours):
-    def shapes(tree):
-        return jax.tree.map(np.shape, tree)
+def _taken_over(theirs: dict, ours: dict, shape: tuple[int, ...]) -> dict:
+    """Return the checkpoint's preprocessing for our inputs, which keep their own offset and range.
 
-    if jax.tree.structure(theirs) != jax.tree.structure(ours) or shapes(theirs) != shapes(ours):
+    (x - their offset) - their shift = (x - our offset) - (their shift + their offset - our offset).
+    """
+    kept = {name: ours[name] for name in _OF_THE_INPUTS if name in ours}
+    scheme = {name: array for name, array in theirs.items() if name not in _OF_THE_INPUTS}
+    found = [offsets.of(tree, shape) for tree in (theirs, ours)]
+    apart = np.subtract(*(0.0 if offset is None else offset for offset in found))
+    if apart.any():
+        scheme["shift"] = (scheme["shift"] + apart).astype(np.float32)
+
+    def shapes(tree):
+        found = {name: np.shape(tree[name]) for name in tree if name not in _OF_THE_INPUTS}
+        # With an offset one shift for all features is as many numbers.
+        return {**found, "shift": np.shape(tree["shift"] + 0 * apart)}
+
+    if shapes(scheme) != shapes(ours):
         raise UserError(
             "config.transfer.preprocessing = True: the checkpoint's preprocessing has other shapes "
             "than config.preprocessing gives (allowed: the same, or False to fit it anew)"
         )
-    return jax.tree.map(jnp.asarray, theirs)
+    return jax.tree.map(jnp.asarray, {**scheme, **kept})

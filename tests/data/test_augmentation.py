@@ -1,15 +1,20 @@
 """Every augmentation keeps shape and dtype and is a function of its key."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from research.config import default_config
-from research.data import augmentation, mixing, shuffle
+from research.data import augmentation, mixing, shuffle, sources
 from research.names import bind, numbers_of, public_functions
+from research.training import setup
+from research.training.step import _augment, _value_range
 
 NUMBERS = default_config().augmentation
+BYTES, UNIT = (0.0, 255.0), (0.0, 1.0)
 
 
 def of_a_batch(function):
@@ -19,6 +24,7 @@ def of_a_batch(function):
         seed = jax.random.bits(key)
         places = jnp.arange(len(images)), jnp.zeros(len(images), jnp.int32)
         known = dict(zip(("seed", "indices", "epochs"), (seed, *places), strict=True))
+        known["value_range"] = BYTES if images.dtype == np.uint8 else UNIT
         return bind(function, NUMBERS, known)(key, images)
 
     return augmented
@@ -112,7 +118,7 @@ def test_floats_stay_floats(name):
     ],
 )
 def test_at_0_nothing_happens(name, off):
-    function = bind(getattr(augmentation, name), NUMBERS, off)
+    function = bind(getattr(augmentation, name), NUMBERS, {**off, "value_range": BYTES})
     np.testing.assert_array_equal(function(jax.random.key(0), images()), images())
 
 
@@ -136,13 +142,93 @@ def test_cutout_hides_a_square_and_nothing_else(size):
 
 def test_noise_has_its_deviation():
     grey = np.full((50, 20, 20, 3), 128, np.uint8)
-    after = np.asarray(augmentation.noise(jax.random.key(0), grey, noise=0.1), np.float64)
+    after = augmentation.noise(jax.random.key(0), grey, noise=0.1, value_range=BYTES)
+    after = np.asarray(after, np.float64)
     assert (after - 128).std() == pytest.approx(25.5, rel=0.02)
+
+
+RANGED = ("noise", "color_jitter")
+
+
+@pytest.mark.parametrize("name", [*RANGED, "cutout"])
+def test_what_it_does_to_images_does_not_depend_on_their_unit(name):
+    """The same on bytes, on 0 to 255 in float32, on 16 bits, and on what was normalised before."""
+    bytes_ = images()
+    units = {"0 to 255": (1.0, 0.0), "0 to 1": (1 / 255, 0.0), "16 bits": (257.0, 0.0),
+             "-1 to 1": (2 / 255, -1.0)}  # fmt: skip
+    function = getattr(augmentation, name)
+
+    def augmented(inputs, value_range):
+        known = {"value_range": value_range}
+        return np.asarray(bind(function, NUMBERS, known)(jax.random.key(3), inputs), np.float64)
+
+    expected = augmented(bytes_, BYTES)
+    assert (expected != bytes_).mean() > 0.2
+    for factor, least in units.values():
+        inputs = (bytes_ * factor + least).astype(np.float32)
+        bounds = (jnp.float32([least] * 3), jnp.float32([255 * factor + least] * 3))
+        found = (augmented(inputs, bounds) - least) / factor
+        assert np.abs(found - expected).max() < 0.51  # bytes are rounded
+
+
+def test_a_run_measures_the_range_of_its_training_split(tmp_path):
+    """Each channel's, of any dtype but uint8; and its step uses it."""
+    random = np.random.default_rng(0)
+    pictures = random.random((90, 6, 5, 2)) * [255, 3] - [0, 1]
+    pictures[:, 0, 0] = [[0, -1]]
+    pictures[:, 0, 1] = [[255, 2]]
+    labels = np.arange(90) % 3
+    config = default_config()
+    config.data.name, config.data.path = "npz", str(tmp_path / "data.npz")
+    config.batch_size, config.augmentation.names = 16, RANGED
+    for inputs in (pictures, pictures.astype(np.float32), np.round(pictures).astype(np.int64)):
+        np.savez(config.data.path, x_train=inputs, y_train=labels, x_test=2 * inputs, y_test=labels)
+        run = setup.from_config(config)
+        np.testing.assert_array_equal(run.statistics["low"], [0, -1])
+        np.testing.assert_array_equal(run.statistics["high"], [255, 2])
+    batch = {"inputs": jnp.asarray(run.train.inputs[:16])}
+    found = np.asarray(_augment(config, run.init(), batch))
+    changed = np.abs(found - run.train.inputs[:16]).mean((0, 1, 2))
+    assert changed[0] > 5 and changed[1] < 1
+    assert (found >= [0, -1]).all() and (found <= [255, 2]).all()
+    np.savez(config.data.path, x=pictures.clip(0).astype(np.uint8), y=labels)
+    assert set(setup.from_config(config).statistics) == {"shift", "scale"}
+
+
+def test_the_range_of_images_on_disk_comes_with_the_fit():
+    """In the one pass over them, even of a scheme that reads no more than a chunk."""
+    pictures = np.random.default_rng(0).random((40, 4, 4, 1)).astype(np.float32) * 60_000
+    read = []
+
+    @dataclasses.dataclass(frozen=True)
+    class Deep(sources.Records):
+        dtype = np.dtype(np.float32)
+
+        def load(self, indices):
+            read.extend(indices)
+            return sources.Arrays(pictures[indices], np.zeros(len(indices), np.int32))
+
+    records = Deep(None, np.arange(40), (4, 4, 1), 1, "test")
+    for scheme in ("none", "per_channel"):
+        config = default_config()
+        config.preprocessing.name = scheme
+        read.clear()
+        found = setup._fitted(config, records, None)
+        assert sorted(read) == list(range(40))
+        assert (found["low"], found["high"]) == (pictures.min(), pictures.max())
+
+
+def test_a_checkpoint_without_a_range_augments_as_it_did():
+    pictures = jnp.asarray(images(), jnp.float32)
+    known = {"value_range": None}
+    found = bind(augmentation.noise, NUMBERS, known)(jax.random.key(0), pictures)
+    assert float((found - pictures).std()) == pytest.approx(NUMBERS.noise, rel=0.05)
+    assert _value_range(pictures, {"shift": 0, "scale": 1}) is None
 
 
 def test_color_jitter_changes_only_what_it_says():
     before = jnp.asarray(images((200, 4, 4, 3)) / 255 * 0.4 + 0.3, jnp.float32)
-    numbers = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0}
+    numbers = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "value_range": UNIT}
 
     def jitter(**changes):
         return np.asarray(augmentation.color_jitter(jax.random.key(0), before, **numbers | changes))
@@ -199,10 +285,11 @@ def test_mixup_shares_are_of_the_beta_distribution():
 @pytest.mark.parametrize("name", ["cutout", "noise", "color_jitter"])
 def test_numbers_are_traced_lane_by_lane(name):
     function = getattr(augmentation, name)
-    names = numbers_of(function)
+    names = set(numbers_of(function)) - set(augmentation.OF_THE_BATCH)
+    known = {"value_range": BYTES} if "value_range" in numbers_of(function) else {}
 
     def run(value):
-        return function(jax.random.key(0), images(), **dict.fromkeys(names, value))
+        return function(jax.random.key(0), images(), **dict.fromkeys(names, value), **known)
 
     values = jnp.asarray([0.0, 0.3, 3.0])
     lanes = jax.jit(jax.vmap(run))(values)

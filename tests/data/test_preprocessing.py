@@ -95,6 +95,59 @@ def test_none_scales_bytes_only():
     assert preprocess(SCHEMES["none"]([np.ones((1, 2))]), np.float32([255])) == 255
 
 
+@pytest.mark.parametrize("size", [1e-30, 1e-7, 1e30])
+def test_a_feature_is_constant_by_rounding_not_by_its_size(size):
+    """In every scheme: it has the same deviation whatever its unit is."""
+    inputs = np.random.default_rng(0).standard_normal((500, 6))
+    for name in sorted(set(SCHEMES) - {"none", "patch_whitening"}):
+        expected, found = (scheme_outputs_in_float64(name, inputs * unit) for unit in (1.0, size))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6, err_msg=name)
+    small = inputs.copy()
+    small[:, 2] *= size
+    for name in ("per_channel", "per_pixel"):
+        outputs = preprocess(SCHEMES[name]([small]), small.astype(np.float32))
+        np.testing.assert_allclose(np.std(outputs, 0), 1, rtol=1e-5)
+
+
+def scheme_outputs_in_float64(name, inputs):
+    statistics = {key: value.astype(np.float64) for key, value in SCHEMES[name]([inputs]).items()}
+    outputs = (inputs - statistics["shift"]) * statistics["scale"]
+    return outputs @ statistics["matrix"] if "matrix" in statistics else outputs
+
+
+def test_patch_whitening_knows_no_unit_either():
+    inputs = smooth_images(40).astype(np.float64)
+    whole = SCHEMES["patch_whitening"]([inputs])
+    tiny = SCHEMES["patch_whitening"]([inputs * 2.0**-60])
+    np.testing.assert_allclose(tiny["scale"], whole["scale"] * 2.0**60, rtol=1e-6)
+    np.testing.assert_allclose(tiny["filters"], whole["filters"], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(set(SCHEMES) - {"none", "patch_whitening"}))
+def test_what_rounding_makes_of_a_constant_is_not_blown_up(name):
+    """Sums of 0.1 in float64 differ by an ulp; the variance of equal numbers is exactly 0."""
+    random = np.random.default_rng(0)
+    rounded = 0.3 + 5.6e-17 * random.integers(0, 2, (1000, 5))
+    for inputs in (rounded, rounded * 1e9, np.full((1000, 5), 0.1), np.full((9, 5), 1e8 / 7)):
+        for chunks in ([inputs], [inputs[:3], inputs[3:]]):
+            statistics = SCHEMES[name](chunks)
+            assert statistics["scale"].max() == 1.0
+    for row in (0, 7):  # one value is enough to be none, even the one that sums are taken about
+        few = np.zeros((1000, 5))
+        few[row, 1] = 1e-9
+        _, _, variance = moments.moments([few], moments.EXAMPLE)
+        np.testing.assert_allclose(np.sqrt(variance), [0, few[:, 1].std(), 0, 0, 0], rtol=1e-9)
+
+
+def test_scales_beyond_float32_are_cut_off_without_a_word(recwarn):
+    for size in (1e-320, 1e-45, 1e38):
+        inputs = np.random.default_rng(0).standard_normal((50, 2)) * size
+        for name in ("per_pixel", "mean_image", "min_max", "pca"):
+            statistics = SCHEMES[name]([inputs])
+            assert 2.0**-126 <= statistics["scale"].min() <= statistics["scale"].max() <= 2.0**126
+    assert not recwarn.list
+
+
 def test_a_large_offset_costs_no_digits():
     inputs = 1e6 + np.random.default_rng(0).standard_normal((9000, 2))
     statistics = SCHEMES["per_channel"]([inputs])

@@ -66,6 +66,31 @@ def test_every_hidden_layer_has_variance_1(scheme, name, normalization):
                 np.testing.assert_allclose(y.mean(axes), 0, atol=1e-3)
 
 
+@pytest.mark.parametrize("scheme", ["lsuv", "unit_variance"])
+@pytest.mark.parametrize("size", [1e-30, 1e-8, 1e30])
+def test_the_size_of_the_inputs_does_not_matter(scheme, size):
+    small = {"depth": 8, "name": "mlp", "normalization": "none", "activation": "tanh"}
+    inputs = INPUTS.reshape(64, -1) * size
+    module, variables, params = fitted(scheme, inputs, **small)
+    found = outputs(module, variables, params, inputs)
+    for name, y in found.items():
+        if name != "head":
+            np.testing.assert_allclose(
+                y.var(0 if scheme == "unit_variance" else None), 1, rtol=1e-2
+            )
+
+
+def test_a_constant_unit_is_left_alone_whatever_its_value():
+    """Equal outputs have the deviation 0, not that of their rounding; an ulp more is rounding."""
+    y = np.full((4096, 6), 0.0, np.float32)
+    y += np.float32([0.1, 1e-20, 1e20, 0, 3, 7])
+    y[::2, 4] = np.nextafter(np.float32(3), np.float32(4))
+    y[:, 5] += np.linspace(0, 1e-2, 4096, dtype=np.float32)
+    found = jax.jit(lambda y: data_dependent._deviation(y, (0,)))(y)
+    assert (np.asarray(found[:5]) == 0).all()
+    assert float(found[5]) == pytest.approx(y[:, 5].astype(np.float64).std(), rel=1e-3)
+
+
 def test_lsuv_changes_the_scale_of_kernels_only():
     _, variables, params = fitted("lsuv", normalization="none", initial_bias=0.3)
     for name in ("Dense_0", "Dense_1", "Dense_2"):
