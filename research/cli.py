@@ -94,6 +94,7 @@ def _told(main: Callable, argv: list[str]) -> int:
 def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
     # Config files are imported while flags are parsed: what goes wrong there is the user's too.
     try:
+        argv = [_without_tilde(argument) for argument in values.read_flags_from_files(argv)]
         _check_config_file(argv)
         return values(argv)
     except UserError as error:
@@ -108,6 +109,14 @@ def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> lis
         message = message or f"{what} ({where.filename}, line {where.lineno})"
     _tell(message)
     sys.exit(2)
+
+
+def _without_tilde(argument: str) -> str:
+    """Expand the `~` that a path begins with, where a shell does not: `--workdir=~/runs`."""
+    flag, equals, value = argument.partition("=")
+    if equals and flag.startswith("-"):
+        return f"{flag}={os.path.expanduser(value)}"
+    return os.path.expanduser(argument)
 
 
 def _tell(message: object) -> None:

@@ -1,7 +1,9 @@
 """Mistakes of the user, and how they are told: one line that names what to do next."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+LISTED = 20  # names that a message holds
 
 
 class UserError(Exception):
@@ -14,6 +16,13 @@ def unknown_name(key: str, value: object, allowed: Iterable[str]) -> UserError:
     close = closest(str(value), names)
     hint = f"; did you mean {close!r}?" if close else ""
     return UserError(f"{key} = {value!r} is unknown{hint} (allowed: {', '.join(names)})")
+
+
+def listed(names: Sequence[object]) -> str:
+    """Return names for a message; of many the first ones, and how many there are."""
+    more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
+    words = [" ".join(str(name).split()) for name in names[:LISTED]]
+    return (", ".join(words) or "none") + more
 
 
 def closest(name: str, names: list[str]) -> str | None:

@@ -1,20 +1,29 @@
 """Test a checkpoint, or several runs as one ensemble, whose predicted probabilities are averaged:
-python -m research.evaluate WORKDIR... --split=test --step=best.
+python -m research.evaluate WORKDIR... --split=test --step=best. Other data are tested whole.
 """
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
 from research import cli
-from research.errors import UserError, unknown_name
+from research.errors import UserError, listed, unknown_name
 
-_SPLIT = flags.DEFINE_string("split", "test", "train, validation or test.")
+_SPLIT = flags.DEFINE_string("split", None, "train, validation or test; default: test.")
 _STEP = flags.DEFINE_string(
-    "step", "last", "last, best (on validation), a number, or snapshots: all that were kept."
+    "step",
+    None,
+    "last, best (on validation), a number, or snapshots: all that were kept; default: what the "
+    "run reported.",
+)
+_PATH = flags.DEFINE_string(
+    "path", None, "An .npz file or a folder of images to test instead, or where the data are now."
 )
 _DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "Where the data are now, if not where the run's config says."
+    "data_dir", None, "Likewise, of the run's own kind: of TFDS the folder of prepared sets."
 )
 _RECALIBRATE = flags.DEFINE_boolean(
     "recalibrate", False, "Also with batch norm's statistics computed anew over the train split."
@@ -22,12 +31,25 @@ _RECALIBRATE = flags.DEFINE_boolean(
 _SPLITS = ("train", "validation", "test")
 
 
+@dataclasses.dataclass(frozen=True)
+class _Tested:
+    """A run, those of its states that are tested, and the examples that they are tested on."""
+
+    run: Any  # a Setup
+    states: list
+    split: Any  # Arrays or Records
+    name: str  # of the split, for the screen
+    trained: Callable[[], Any]  # the Setup with the run's training data
+
+
 def main(argv: list[str]) -> int:
     """Prints accuracy, log loss and calibration error over a split: of each network, and of all."""
     if len(argv) < 2:
         raise UserError("which run? usage: python -m research.evaluate WORKDIR...")
-    if _SPLIT.value not in _SPLITS:
+    if _SPLIT.value not in (None, *_SPLITS):
         raise unknown_name("--split", _SPLIT.value, _SPLITS)
+    if _PATH.value and _DATA_DIR.value:
+        raise UserError("--path and --data_dir name data both (allowed: either)")
 
     import numpy as np
 
@@ -38,10 +60,10 @@ def main(argv: list[str]) -> int:
     platform.check_devices()
     names, logits, first, beside = [], [], None, []
     for argument in argv[1:]:
-        run, states = _read(Path(argument))
-        split = getattr(run, _SPLIT.value)
-        for state in states:
-            found, labels = evaluation.predict_each(run.config, run.classes, state, split)
+        tested = _read(Path(argument))
+        run = tested.run
+        for state in tested.states:
+            found, labels = evaluation.predict_each(run.config, run.classes, state, tested.split)
             logits.append(found)
             members = ensembles.names_of(state)
             names += [
@@ -49,58 +71,177 @@ def main(argv: list[str]) -> int:
                 + (f" seed {name['seed']}" if len(members) > 1 else "")
                 for name in members
             ]
-            if averages.kept(run.config):
-                average = evaluation.whole_average(run, state)
+            if averages.kept(run.config) and (average := _average(argument, tested, state)):
                 beside.append(
-                    (f"averaged weights of {argument} step {int(state.step)}", run, average)
+                    (f"averaged weights of {argument} step {int(state.step)}", tested, average)
                 )
             if _RECALIBRATE.value:
-                beside.append(
-                    (f"recalibrated {argument} step {int(state.step)}", run, _anew(run, state))
-                )
-        first = first or (argument, run, labels)
-        _check_same(*first, argument, run, labels)
+                anew = _anew(tested.trained(), state)
+                beside.append((f"recalibrated {argument} step {int(state.step)}", tested, anew))
+        first = first or (argument, tested, labels)
+        _check_same(*first, argument, tested, labels)
     logits = np.concatenate(logits)
     for name, one in zip(names, logits, strict=True):
-        _tell(name, ensembles.figures(one[None], labels), len(labels))
-    for name, run, state in beside:
-        split = getattr(run, _SPLIT.value)
-        found, _ = evaluation.predict_each(run.config, run.classes, state, split)
-        _tell(name, ensembles.figures(found, labels), len(labels))
+        _tell(name, tested, ensembles.figures(one[None], labels))
+    for name, of, state in beside:
+        found, _ = evaluation.predict_each(of.run.config, of.run.classes, state, of.split)
+        _tell(name, tested, ensembles.figures(found, labels))
     if len(logits) > 1:
-        _tell(f"ensemble of {len(logits)}", ensembles.figures(logits, labels), len(labels))
+        _tell(f"ensemble of {len(logits)}", tested, ensembles.figures(logits, labels))
     return 0
 
 
-def _read(workdir: Path):
-    """A run, and its states at `--step`."""
-    import dataclasses
-
+def _read(workdir: Path) -> _Tested:
+    """A run, its states at `--step`, and what they are tested on."""
     from research import config as configuration
-    from research.training import setup
     from research.training.checkpoints import Checkpoints
-    from research.training.fitted import fitted_before
+    from research.training.fitted import known_data
 
     path = workdir / "config.json"
     if not path.exists():
         raise UserError(f"{str(workdir)!r} is not a run folder (it has no config.json)")
-    config = configuration.read(path)
-    if _DATA_DIR.value:
-        config.data["path" if config.data.path else "data_dir"] = _DATA_DIR.value
-    run = setup.from_config(config, fitted_before(workdir, config))
+    config, known = configuration.read(path), known_data(workdir)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        if _PATH.value or _DATA_DIR.value:
+            there = _located(config)
+            own = _SPLIT.value and _is_own(there, known)
+            if not own:
+                return _on_new_data(workdir, config, there, known, checkpoints)
+            config = there
+        return _on_own_data(workdir, config, known, checkpoints)
+
+
+def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
+    """On a split of the data that the run was trained on, as they are now."""
+    from research.data import identity
+    from research.training import setup
+
+    dataset = setup.loaded(config)
+    dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
+    run = setup.from_config(config, workdir, dataset)
+    if changed := identity.differences(known, run.fingerprint()):
+        print(f"the data of {workdir} are not those it was trained on: {'; '.join(changed)}")
+    steps = _steps(workdir, run, checkpoints)
+    name = _SPLIT.value or "test"
+    return _Tested(run, _restored(checkpoints, run, steps), getattr(run, name), name, lambda: run)
+
+
+def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tested:
+    """On other data, all that are there, by class names as the run has them."""
+    from research.data import identity, sources
+    from research.training import setup
+
+    where = _PATH.value or _DATA_DIR.value
+    *image, channels = known["train"]["shape"] if "train" in known else (0,)
+    channels = channels if len(image) == 2 and channels in (1, 3) else 0
+    dataset = sources.load(there.data, whole=True, channels=channels)
+    dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
+    for line in dataset.messages:
+        print(line)
+    name, class_names = _chosen(dataset.splits(), where), dataset.class_names
+    split = dataset.splits()[name]
+    whole = sum(known[of]["examples"] for of in _SPLITS if of in known)
+    if len(split) == whole and _is_own(there, known):
+        print(
+            f"{where} holds the data of {workdir}, which was trained on {known['cut']['train']} of "
+            f"these {whole} examples (--split=test: those that were held out)"
+        )
+    kinds = [known["train"]["dtype"], str(split.dtype)] if "train" in known else []
+    if "uint8" in kinds and kinds[0] != kinds[1]:
+        print(f"inputs are {kinds[1]} here, and were {kinds[0]} in training: of the same range?")
+    steps = _steps(workdir, setup.untrained(config, split, class_names, known, {}), checkpoints)
+    statistics = checkpoints.weights(steps[0])["preprocessing"]
+    split = sources.in_float32(dataset, statistics).splits()[name]
+    run = setup.untrained(config, split, class_names, known, statistics)
+
+    def trained():
+        try:
+            own = setup.from_config(config, workdir)
+        except UserError:  # they have moved, perhaps to where the new data are
+            if not _is_own(there, known):
+                raise
+            own = setup.from_config(there, workdir)
+        identity.demand_same(known, own.fingerprint(), str(workdir))
+        return own
+
+    told = f"{'all' if len(dataset.splits()) == 1 else name} of {where}"
+    return _Tested(run, _restored(checkpoints, run, steps), split, told, trained)
+
+
+def _located(config):
+    """The config with its data where `--path` or `--data_dir` says."""
+    from research.data import sources
+
+    config = config.copy_and_resolve_references()
+    data = config.data
+    path = _PATH.value or (None if sources.is_prepared(data.name) else _DATA_DIR.value)
+    if path:
+        data.path, data.name = path, "folder" if Path(path).expanduser().is_dir() else "npz"
+    else:
+        data.data_dir = _DATA_DIR.value
+    return config
+
+
+def _is_own(config, known: dict) -> bool:
+    """Whether the data of a config, cut as for training, are those that are known."""
+    from research.data import identity
+    from research.training import setup
+
+    try:
+        return not identity.differences(known, setup.fingerprint(config))
+    except UserError:  # too few to be cut, or of another kind
+        return False
+
+
+def _chosen(splits: dict, where: str) -> str:
+    """Return the name of the split of new data that is tested."""
+    name = _SPLIT.value or ("test" if "test" in splits or len(splits) > 1 else next(iter(splits)))
+    if name not in splits:
+        raise UserError(
+            f"--split = {name!r}: {where} has no such split (it has {listed(list(splits))})"
+        )
+    return name
+
+
+def _steps(workdir: Path, run, checkpoints) -> list[int]:
+    """The steps of the checkpoints that are tested."""
+    from research import run_folder
+
     snapshots = run.plan().snapshots
     if _STEP.value == "snapshots" and not snapshots:
         raise UserError(f"--step = 'snapshots': {workdir} keeps none (config.ensemble.snapshots)")
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        steps = snapshots if _STEP.value == "snapshots" else [checkpoints.find(_STEP.value)]
-        # Its own config: traced numbers may have been others at that step.
-        states = [
-            checkpoints.restore(
-                lambda config, metadata: dataclasses.replace(run, config=config).init(), step
-            )[0]
-            for step in steps
-        ]
-    return run, states
+    if _STEP.value:
+        return list(snapshots) if _STEP.value == "snapshots" else [checkpoints.find(_STEP.value)]
+    last, reported = checkpoints.find("last"), run_folder.reported_steps(workdir)
+    if not reported:
+        print(f"{workdir} is not finished: its last checkpoint is tested, of step {last}")
+    elif reported != [last]:
+        steps = ", ".join(map(str, reported))
+        print(f"{workdir}: step {steps} is tested, as the run reported it (--step=last: {last})")
+    return reported or [last]
+
+
+def _restored(checkpoints, run, steps: list[int]) -> list:
+    # Its own config: traced numbers may have been others at that step.
+    return [
+        checkpoints.restore(
+            lambda config, metadata: dataclasses.replace(run, config=config).init(), step
+        )[0]
+        for step in steps
+    ]
+
+
+def _average(argument: str, tested: _Tested, state):
+    """The averaged weights; None, told why, where they need training data that are not there."""
+    from research.training import evaluation
+
+    if not evaluation.recalibrated(tested.run, state):
+        return evaluation.whole_average(tested.run, state)
+    try:
+        return evaluation.whole_average(tested.trained(), state)
+    except UserError as error:
+        print(f"averaged weights of {argument} are left out, they need its training data: {error}")
+        return None
 
 
 def _anew(run, state):
@@ -127,27 +268,32 @@ def _anew(run, state):
     return anew
 
 
-def _check_same(one: str, run, labels, another: str, other, others) -> None:
+def _check_same(one: str, tested: _Tested, labels, another: str, other: _Tested, others) -> None:
     """Probabilities can be averaged where they are of the same classes and the same examples."""
     import numpy as np
 
-    if run.class_names != other.class_names:
+    from research.data import identity
+
+    if tested.run.class_names != other.run.class_names:
         counts = [
-            f"{where} has {len(which.class_names)} ({', '.join(which.class_names[:3])} ...)"
-            for where, which in ((one, run), (another, other))
+            f"{where} has {len(names)} ({listed(names)})"
+            for where, names in ((one, tested.run.class_names), (another, other.run.class_names))
         ]
-        raise UserError(f"runs of other classes: {', '.join(counts)}")
-    if not np.array_equal(labels, others):
+        raise UserError(f"runs of other classes: {'; '.join(counts)}")
+    a, b = (identity.of((), {"test": of.split})["test"] for of in (tested, other))
+    # Images that two runs have resized otherwise are the same examples.
+    alike = all(a[key] == b[key] for key in ("shape", "dtype"))
+    if not np.array_equal(labels, others) or (alike and a != b):
         raise UserError(
-            f"runs of other data: the {_SPLIT.value} split of {another} is not that of {one} "
+            f"runs of other data: the {other.name} split of {another} is not that of {one} "
             f"({len(others)} and {len(labels)} examples)"
         )
 
 
-def _tell(what: str, found: dict[str, float], examples: int) -> None:
+def _tell(what: str, tested: _Tested, found: dict[str, float]) -> None:
     print(
-        f"{what}, {_SPLIT.value}: accuracy {found['accuracy']:.4%}, loss {found['loss']:.6f}, "
-        f"calibration error {found['ece']:.4f}, {examples} examples"
+        f"{what}, {tested.name}: accuracy {found['accuracy']:.4%}, loss {found['loss']:.6f}, "
+        f"calibration error {found['ece']:.4f}, {len(tested.split)} examples"
     )
 
 

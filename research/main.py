@@ -1,6 +1,7 @@
 """Train one run from a config file, or resume it: python -m research.main --config=CONFIG.py."""
 
 import contextlib
+import json
 import signal
 import time
 from pathlib import Path
@@ -32,29 +33,33 @@ def main(argv: list[str]) -> int:
     from research.session import Session
     from research.training import early_stopping, evaluation, interruption, setup
     from research.training.checkpoints import Checkpoints
-    from research.training.fitted import fitted_before
 
     platform.enable_compilation_cache()
     config = _CONFIG.value
     with interruption.at_once():
         platform.join_processes()
-        processes.demand_alike("config", config.to_json_best_effort())
-        processes.demand_alike("workdir", str(_WORKDIR.value))
+        processes.demand_alike("--configs", config.to_json_best_effort())
+        processes.demand_alike("--workdirs", str(_WORKDIR.value))
     name = Path(flags.FLAGS["config"].config_filename).stem
     workdir = Path(_WORKDIR.value or f"runs/{name}")
     voice = Voice(workdir, speaking=processes.first())
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         voice.tell(f"config.{key} = {value!r}")
 
-    summary = run_folder.finished(workdir, config)
+    with interruption.at_once():
+        summary = run_folder.finished(
+            workdir, config, lambda: setup.fingerprint(config), voice.tell
+        )
     if summary:
         voice.tell(f"{workdir} is finished")
         for key, value in summary.items():
-            voice.tell(f"  {key}: {value}")
+            if key != "data":  # is for programs
+                voice.tell(f"  {key}: {value}")
         return 0
 
     with interruption.at_once():
-        run = setup.from_config(config, fitted_before(workdir, config))
+        run = setup.from_config(config, workdir)
+        processes.demand_alike("data", json.dumps(run.fingerprint()))
         for line in run.description():
             voice.tell(line)
         for line in run.warnings():
@@ -63,7 +68,7 @@ def main(argv: list[str]) -> int:
         first = run.init()
         plan = run.plan()
     with contextlib.ExitStack() as folder:
-        opened = run_folder.opened(workdir, config, plan.total_steps)
+        opened = run_folder.opened(workdir, config, plan.total_steps, run.fingerprint)
         processes.alone(lambda: folder.enter_context(opened))
         with (
             interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
@@ -103,6 +108,7 @@ def main(argv: list[str]) -> int:
             "compile_seconds": session.compile_seconds,
             "examples_per_second": median_throughput(workdir),
             "wall_seconds": session.wall_seconds(),
+            "data": run.fingerprint(),
         }
         processes.alone(lambda: run_folder.finish(workdir, summary))
     voice.tell(f"{_result(summary)}: {workdir}/report.html")

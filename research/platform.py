@@ -50,9 +50,9 @@ def enable_compilation_cache() -> None:
     """
     import jax
 
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
-        root = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
-        jax.config.update("jax_compilation_cache_dir", str(root / "onestep" / "xla"))
+    root = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    path = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR") or f"{root}/onestep/xla").expanduser()
+    jax.config.update("jax_compilation_cache_dir", str(path))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 

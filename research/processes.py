@@ -53,7 +53,7 @@ def demand_alike(what: str, value: str) -> None:
     digest = hashlib.sha256(value.encode(errors="backslashreplace")).digest()
     told = _gathered([int.from_bytes(digest[:4], "big") >> 1])
     if (told != told[0]).any():
-        raise UserError(f"the processes of this run were started with different --{what}s")
+        raise UserError(f"the processes of this run were started with different {what}")
 
 
 def is_parted(array) -> bool:

@@ -7,7 +7,7 @@ import os
 import platform
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import IO
@@ -15,6 +15,7 @@ from typing import IO
 from ml_collections import ConfigDict
 
 from research import config as configuration
+from research.data import identity
 from research.errors import UserError
 from research.reporting import page
 from research.reporting.writers import append_history, read_json, read_jsonl, write_json, write_text
@@ -23,23 +24,66 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LOCK_BYTES = 1000
 
 
-def finished(workdir: Path, config: ConfigDict) -> dict | None:
-    """The summary of a finished run of this very config; None where there is none."""
+def finished(
+    workdir: Path,
+    config: ConfigDict,
+    fingerprint: Callable[[], dict],
+    tell: Callable[[str], None],
+) -> dict | None:
+    """The summary of a finished run of this very config; None where there is none.
+
+    Args:
+      workdir: the run folder.
+      config: of the run; its data may have moved.
+      fingerprint: of the data as they are now; called where there is one to compare it with.
+      tell: is told of data that are not there any more, in one line.
+
+    Raises:
+      UserError: the data are other ones than those of the run, or are not where they are said to
+        have moved.
+    """
     path = workdir / "config.json"
     if not (path.exists() and (workdir / "summary.json").exists()):
         return None
-    if configuration.differences(configuration.read(path), config):
+    changed = configuration.differences(configuration.read(path), config)
+    summary = read_json(workdir / "summary.json")
+    known = summary.get("data")
+    if changed.keys() - set(configuration.LOCATIONS) or (changed and not known):
         return None
+    if known:
+        try:
+            found = fingerprint()
+        except UserError as error:
+            if changed:
+                raise
+            tell(f"its data were not compared with those that are there now: {error}")
+        else:
+            identity.demand_same(known, found, f"--workdir = {str(workdir)!r}")
     if not (workdir / "report.html").exists():  # killed just before
         history = read_jsonl(workdir / "history.jsonl")
         if not any(record.get("event") == "finish" for record in history[-1:]):
-            append_history(workdir, "finish", read_json(workdir / "summary.json").get("steps", 0))
+            append_history(workdir, "finish", summary.get("steps", 0))
         page.write_report([workdir], workdir / "report.html")
-    return read_json(workdir / "summary.json")
+    return summary
+
+
+def reported_steps(workdir: Path) -> list[int]:
+    """Return the steps of the networks that a run's result is of; [] without a readable summary."""
+    try:
+        summary = read_json(workdir / "summary.json")
+    except UserError:
+        return []
+    members = summary.get("members")
+    members = members if isinstance(members, list) else []
+    steps = [member.get("step") for member in members if isinstance(member, dict)]
+    steps = [step for step in (*steps, summary.get("tested_step")) if type(step) is int]
+    return list(dict.fromkeys(steps))
 
 
 @contextlib.contextmanager
-def opened(workdir: Path, config: ConfigDict, total_steps: int) -> Iterator[None]:
+def opened(
+    workdir: Path, config: ConfigDict, total_steps: int, fingerprint: Callable[[], dict]
+) -> Iterator[None]:
     """Holds the folder for a run of this config, against other processes too.
 
     A folder that holds the same config, up to traced hyper-parameters, is taken over; changed
@@ -49,13 +93,14 @@ def opened(workdir: Path, config: ConfigDict, total_steps: int) -> Iterator[None
       workdir: the folder.
       config: of the run.
       total_steps: how long this config trains.
+      fingerprint: of the data; called where the folder holds one to compare it with.
 
     Raises:
-      UserError: the folder holds a run of another config, or one that is too long already for the
-        new values to be trained with; it is in use, or cannot be written.
+      UserError: the folder holds a run of another config, of other data, or one that is too long
+        already for the new values to be trained with; it is in use, or cannot be written.
     """
     with locked(workdir):
-        _take_over(workdir, config, total_steps)
+        _take_over(workdir, config, total_steps, fingerprint)
         yield
 
 
@@ -119,18 +164,20 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
+def _take_over(
+    workdir: Path, config: ConfigDict, total_steps: int, fingerprint: Callable[[], dict]
+) -> None:
+    from research.training.fitted import known_data
+
+    known = known_data(workdir)
     path = workdir / "config.json"
-    if not path.exists():
-        write_text(path, configuration.to_json(config))
-        write_environment(workdir)
-        return
-    earlier = configuration.read(path)
+    earlier = configuration.read(path) if path.exists() else config
     changed = configuration.differences(earlier, config)
     free = {
         *configuration.TRACED,
         *configuration.TRACED_DURATIONS,
         *configuration.POLICIES,
+        *(configuration.LOCATIONS if "train" in known else ()),
     }
     refused = {key: values for key, values in changed.items() if key not in free}
     if refused:
@@ -139,9 +186,15 @@ def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
             f"--workdir = {str(workdir)!r} holds a run of another config ({keys}); "
             "choose another --workdir, or take these back"
         )
+    if known:
+        identity.demand_same(known, fingerprint(), f"--workdir = {str(workdir)!r}")
+        if "train" not in known:
+            print(
+                f"{workdir} is of an earlier version: its data are not compared with those of now"
+            )
     if changed:
         step = _last_saved(workdir)
-        if step >= total_steps:
+        if step >= total_steps and changed.keys() - set(configuration.LOCATIONS):
             raise UserError(
                 f"--workdir = {str(workdir)!r} has been trained for {step} steps: nothing of "
                 f"{total_steps} is left to be trained with other values ({', '.join(changed)}); "
@@ -150,6 +203,7 @@ def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
         changes = {key: list(values) for key, values in changed.items()}
         append_history(workdir, "hyperparameters changed", step, changes=changes)
         (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
+    if changed or not path.exists():
         write_text(path, configuration.to_json(config))
     write_environment(workdir)
 

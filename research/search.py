@@ -61,13 +61,16 @@ def main(argv: list[str]) -> int:
         trials = methods.budget(config.search, space)
         populations = _Populations(config, space, trials, voice, engine)
         _check_folder(workdir)
-        if not (workdir / "ledger.jsonl").exists():
-            populations.check()
+        if (workdir / "ledger.jsonl").exists():
+            data = populations.fingerprint_here()
+        else:
+            data = populations.check()
         with Ledger(workdir / "ledger.jsonl") as ledger, SearchProgress() as progress:
             if ledger.replaying:
                 voice.tell(f"going on with {workdir}")
-            ledger.begin(config)
+            ledger.begin(config, data)
             ledger.commit()
+            populations.data = ledger.data
             _write_config(workdir, config)
             mirror = Mirror(workdir / "optuna_journal.log", space, config.search.objective)
 
@@ -99,9 +102,26 @@ class _Populations:
         self._make = None  # what makes them; a search that is over starts no workers
         self._last = None  # static values of the one that was made last, and it
         self.opened = 0
+        self.data: dict = {}  # the fingerprint of those that the search began with
 
-    def check(self) -> None:
-        """Refuses, before a ledger is begun, what cannot be trained, of all programs."""
+    def fingerprint_here(self) -> dict:
+        """Return the fingerprint of the data as this process sees them; {}, told why, without."""
+        from research.tuning import folds
+
+        values = next(iter(self._space.one_of_each_program()))
+        search, config = self._config.search, self._space.program(self._config, values)
+        try:
+            return folds.fingerprint(config, search.folds, search.repeats, search.stratified)
+        except UserError as error:
+            self._voice.tell(f"its data were not compared with those it began with: {error}")
+            return {}
+
+    def check(self) -> dict:
+        """Refuses, before a ledger is begun, what cannot be trained, of all programs.
+
+        Returns:
+          The fingerprint of the data.
+        """
         for values in self._space.one_of_each_program():
             static = self._space.static(values)
             try:
@@ -111,10 +131,16 @@ class _Populations:
                     raise
                 of = ", ".join(f"{key} = {value!r}" for key, value in static.items())
                 raise UserError(f"config.search.space: the program of {of}: {error}") from None
+        return self._last[1].fingerprint()
 
     def open(self, values: dict, facts: dict | None):
         """As `Study` asks for it."""
+        from research.data import identity
+
         population = self._population(values)
+        identity.demand_same(
+            self.data, population.fingerprint(), f"--workdir = {str(self._voice.workdir)!r}"
+        )
         self.opened += 1
         population.slots = facts["slots"] if facts else self._slots(population)
         self._tell_estimate(population)

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from research import processes
+from research.data import identity
 from research.data.sources import Records
 from research.errors import UserError
 from research.reporting.progress import Progress, Silent
@@ -183,7 +184,7 @@ class Session:
     ) -> None:
         config = self._run.config
         metadata = {
-            "class_names": list(self._run.class_names),
+            **identity.to_metadata(self._run.fingerprint()),
             "wall_seconds": self.wall_seconds(),
             "rollbacks": self._rollbacks,
             "window": window,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-REAL_DATA = Path(os.environ.get("ONESTEP_TEST_DATA", ROOT.parent / "shared" / "data"))
+REAL_DATA = Path(os.environ.get("ONESTEP_TEST_DATA", ROOT.parent / "shared" / "data")).expanduser()
 
 
 QUICKLY = "--xla_backend_optimization_level=1"

@@ -1,11 +1,26 @@
 """What the tests of commands share: runs, starting and stopping them, reading what they left."""
 
+import contextlib
+import importlib
+import io
 import json
 import subprocess
 import time
 from pathlib import Path
 
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+from absl.testing import flagsaver
 from conftest import ROOT, command_line
+from PIL import Image
+
+from research import cli
+from research import config as configuration
+from research.data import identity
+from research.training import setup
+from research.training.checkpoints import Checkpoints
+from research.training.copies import copied
 
 MAIN = "--config=configs/bn_adam.py"
 # Long enough to be interrupted in the middle: one step a dispatch.
@@ -32,6 +47,45 @@ def one_line(result: subprocess.CompletedProcess) -> str:
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("error: ")
     return line
+
+
+def here(name: str, *arguments: str) -> subprocess.CompletedProcess:
+    """A command in this process, for those whose flags no other command here has defined."""
+    module = importlib.import_module(f"research.{name}")
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        flagsaver.flagsaver(),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        code = cli._guarded(module.main, cli._parse_flags([name, *map(str, arguments)]))
+        flags.FLAGS.mark_as_parsed()
+    return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+def saved_run(workdir: Path, config, step: int = 5, metadata: dict | None = None):
+    """A run folder with a checkpoint of the first state, as if it were that of a step; its Setup.
+
+    `metadata` None: what a run keeps of its data.
+    """
+    run = setup.from_config(config)
+    workdir.mkdir(parents=True)
+    (workdir / "config.json").write_text(configuration.to_json(config))
+    state = run.init().replace(step=jnp.int32(step))
+    with Checkpoints(workdir) as checkpoints:
+        kept = identity.to_metadata(run.fingerprint()) if metadata is None else metadata
+        checkpoints.save(step, run.config, copied(state), kept)
+    return run
+
+
+def write_classes(root: Path, classes=("cat", "dog"), count: int = 6) -> None:
+    """A folder of classes, each with so many colour images of 4 x 5 pixels of their own."""
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        random = np.random.default_rng([*name.encode()])
+        for number in range(count):
+            pixels = random.integers(0, 256, (4, 5, 3)).astype(np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number}.png")
 
 
 def start_and_stop(

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT, command_line
 from runs import LONG, MAIN, lines, one_line, read
@@ -296,13 +297,15 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def processes(port: int, *arguments: tuple[str, ...]) -> list[subprocess.Popen]:
+def processes(
+    port: int, *arguments: tuple[str, ...], folders=(ROOT, ROOT)
+) -> list[subprocess.Popen]:
     """The processes of one run, by hand, each with arguments of its own; the first may be alone."""
     told = {"ONESTEP_COORDINATOR": f"127.0.0.1:{port}", "ONESTEP_PROCESSES": "2",
             "JAX_PLATFORMS": "cpu"}  # fmt: skip
     return [
         subprocess.Popen(
-            command_line("main", *own), cwd=ROOT, text=True, stdout=subprocess.PIPE,
+            command_line("main", *own), cwd=folders[number], text=True, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, env={**os.environ, **told, "ONESTEP_PROCESS": str(number)},
         )
         for number, own in enumerate(arguments)
@@ -331,4 +334,20 @@ def test_processes_with_different_configs_are_refused(change, tmp_path):
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 2 and "Traceback" not in errors, errors
         assert "started with different --configs" in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_processes_with_different_data_are_refused(tmp_path):
+    """Of the same name, on two hosts."""
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        np.savez(folder / "data.npz", inputs=np.eye(40) + number, labels=np.arange(40) % 2)
+    run = (f"--config={ROOT / 'configs' / 'bn_adam.py'}", f"--workdir={tmp_path / 'run'}",
+           "--config.data.name=npz", "--config.data.path=data.npz",
+           "--config.batch_size=8")  # fmt: skip
+    for process in processes(free_port(), run, run, folders=folders):
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2 and "Traceback" not in errors, errors
+        assert "started with different data" in errors
     assert not (tmp_path / "run").exists()

@@ -19,6 +19,7 @@ from research.config.limits import (
     DURATIONS,
     INTERVALS,
     LIMITS,
+    LOCATIONS,
     PAIRS,
     POLICIES,
     TRACED,

@@ -119,6 +119,8 @@ POLICIES = (
     "parallel.model_devices",
     "parallel.shard_parameters",
 )
+# Where data lie: a resumed run may change it too, if they are the same data.
+LOCATIONS = ("data.data_dir", "data.path")
 # Tuples of pairs, and what the pairs look like.
 PAIRS = {
     "optimizer.multipliers": "(('head/.*', 1.0), ('.*', 0.1))",

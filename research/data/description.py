@@ -12,6 +12,7 @@ def line(
     splits: Mapping[str, Arrays | Records],
     class_names: Iterable[str],
     ignored: str = "",
+    offset: np.ndarray | None = None,
 ) -> str:
     """Return one line with the sizes of the splits, the classes, and what an input looks like.
 
@@ -21,12 +22,17 @@ def line(
         are not read for their range.
       class_names: by label.
       ignored: what was not read, such as '3 files'; '': nothing.
+      offset: what was subtracted from the inputs; None: nothing.
     """
     train, class_names = splits["train"], tuple(class_names)
     counts = ", ".join(f"{len(split)} {split_name}" for split_name, split in splits.items())
     shape = " x ".join(map(str, train.shape))
     if isinstance(train, Arrays):
-        values = f" from {train.inputs.min():.4g} to {train.inputs.max():.4g}"
+        low, high = train.extremes
+        digits = 4
+        if offset is not None:
+            low, high, digits = low + offset, high + offset, 10
+        values = f" from {low.min():.{digits}g} to {high.max():.{digits}g}"
     else:
         values = ", read from disk while training"
     return (

@@ -24,7 +24,7 @@ _SPLITS = {
 _FEW = 4  # an axis no longer than this may be that of the channels
 
 
-def load_npz(data: ConfigDict) -> Dataset:
+def load_npz(data: ConfigDict, whole: bool = False) -> Dataset:
     """Return the data set of an .npz file: arrays named by what they hold, such as `train_inputs`.
 
     The name of an array is one word for its part (inputs, x, images, data, features; labels, y,
@@ -42,7 +42,7 @@ def load_npz(data: ConfigDict) -> Dataset:
     key = f"config.data.path = {str(path)!r}"
     try:
         names = npz.names(path)
-        used, ignored = _chosen(names, key)
+        used, ignored = _chosen(names, key, whole)
         arrays = npz.load(path, physical_memory(), [name for of in used.values() for name in of])
     except FileNotFoundError:
         raise UserError(f"{key}: no such file") from None
@@ -55,17 +55,19 @@ def load_npz(data: ConfigDict) -> Dataset:
         plain[split], form = labelling.plain(arrays[name], what[split][1])
         forms.append(form)
     names = {split: of[1] for split, of in what.items()}
-    class_names, labels, mapping = labelling.as_classes(plain, names)
+    class_names, labels, mapping = labelling.as_classes(plain, names, whole)
     splits = {split: Arrays(inputs[split], labels[split]) for split in used}
     for split, of in splits.items():
         check_arrays(of, len(class_names), what[split][0])
     told = [axes, *dict.fromkeys(forms), mapping]
-    if "validation" in splits:
+    if "validation" in splits and not whole:
         told.append(
             f"{printable(used['validation'][0])} is the validation split (config.data.validation = "
             f"{data.validation} is not used)"
         )
-    if "test" not in splits:
+    if whole and splits.keys() == {"train"}:
+        splits = {"test": splits["train"]}
+    if "test" not in splits and not whole:
         both = splits["train"]
         splits["train"], splits["test"] = cut_test(both, data.split_seed, key)
         told.append(
@@ -75,14 +77,16 @@ def load_npz(data: ConfigDict) -> Dataset:
         told.append(f"ignored arrays: {some(ignored, 10)}")
     return Dataset(
         path.name,
-        **splits,
+        **{"train": None, "test": None, **splits},
         class_names=class_names,
         messages=tuple(f"{printable(path.name)}: {line}" for line in told if line),
         ignored=f"{len(ignored)} array{'s' * (len(ignored) > 1)}" if ignored else "",
     )
 
 
-def _chosen(names: list[str], key: str) -> tuple[dict[str, tuple[str, str]], list[str]]:
+def _chosen(
+    names: list[str], key: str, whole: bool
+) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Choose arrays by their names.
 
     Returns:
@@ -90,7 +94,7 @@ def _chosen(names: list[str], key: str) -> tuple[dict[str, tuple[str, str]], lis
       reason where they were meant for a split.
 
     Raises:
-      UserError: several names for the same, or none for train.
+      UserError: several names for the same, or none for train, or for no split if `whole`.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for name in names:
@@ -107,7 +111,7 @@ def _chosen(names: list[str], key: str) -> tuple[dict[str, tuple[str, str]], lis
             lacking = list(_PARTS)[pair.index("")]
             reasons[pair[0] or pair[1]] = f"{split} without {lacking}"
     told = {name: f"{name} ({reasons[name]})" if name in reasons else name for name in names}
-    if "train" not in used:
+    if not used or ("train" not in used and not whole):
         raise UserError(
             f"{key} holds {printable(', '.join(told.values()), 200) or 'nothing'} (allowed: inputs "
             "and labels, or x and y; with a split: train_inputs, validation_labels, x_test, ...)"
@@ -145,7 +149,8 @@ def _inputs(
     Raises:
       UserError: a dtype or shape that cannot be trained on, or shapes that differ.
     """
-    shape = arrays["train"].shape[1:]
+    first = next(iter(arrays))
+    shape = arrays[first].shape[1:]
     for split, array in arrays.items():
         name, _ = what[split]
         if array.dtype.kind not in "buif":
@@ -154,15 +159,15 @@ def _inputs(
             raise UserError(f"{name}: inputs have shape {array.shape} (allowed: (N, ...))")
         if array.shape[1:] != shape:
             raise UserError(
-                f"{what['train'][0]}: train inputs have shape {shape}, {split} inputs "
+                f"{what[first][0]}: {first} inputs have shape {shape}, {split} inputs "
                 f"{array.shape[1:]}"
             )
     axes, told = data.image_axes, ""
     if axes == "auto":
-        axes, told = _axes(shape, arrays["train"].dtype)
+        axes, told = _axes(shape, arrays[first].dtype)
     elif len(axes) != len(shape) + 1:
         raise UserError(
-            f"config.data.image_axes = {axes!r}: {what['train'][0]} have {len(shape) + 1} axes "
+            f"config.data.image_axes = {axes!r}: {what[first][0]} have {len(shape) + 1} axes "
             f"(allowed: auto, or a word of {len(shape) + 1} letters)"
         )
     return {split: _numbers(_images(array, axes)) for split, array in arrays.items()}, told

@@ -14,7 +14,7 @@ from research.errors import UserError
 _EXAMPLES = 3  # named in a message
 
 
-def load(data: ConfigDict) -> Dataset:
+def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
     """Read images in PATH/train/CLASS/ and PATH/test/CLASS/, or in PATH/CLASS/ alone.
 
     Folders of splits may have other names, such as Training/ and TEST/. PATH/val/CLASS/ beside them
@@ -22,6 +22,11 @@ def load(data: ConfigDict) -> Dataset:
     `data.split_seed`. Class names are the folders', sorted; images in subfolders of a class belong
     to it. A file without a known suffix is an image where its content says so. Images of unequal
     sizes need `data.image_size`.
+
+    Args:
+      data: `config.data`.
+      whole: as for `sources.load`: any split will do, any class, and none is cut off.
+      channels: of all images; 0: 3 where a training image is coloured, else 1.
 
     Returns:
       The data set, its inputs uint8, or float32 where images have more than 8 bits a channel. Its
@@ -35,11 +40,14 @@ def load(data: ConfigDict) -> Dataset:
     if not path.is_dir():
         raise UserError(f"config.data.path = {str(path)!r}: no such folder")
     tree = Tree(path)
-    folders = tree.split_folders()
-    names = tree.classes(folders["train"])
+    folders = tree.split_folders(whole)
+    if whole:
+        names = sorted({name for folder in folders.values() for name in tree.classes(folder, 1)})
+    else:
+        names = tree.classes(folders["train"])
     files, labels, parts, messages = [], [], {}, []
     for split, folder in folders.items():
-        if split != "train":
+        if split != "train" and not whole:
             tree.check_known(folder, folders["train"], names)
         start, absent = len(files), []
         for label, name in enumerate(names):
@@ -48,23 +56,30 @@ def load(data: ConfigDict) -> Dataset:
                 absent.append(folder / name)
             files += found
             labels += [label] * len(found)
-        if absent and (split == "train" or len(absent) == len(names)):
+        if len(absent) == len(names) or (absent and split == "train" and not whole):
             others = [file for file in tree.unread[NO_IMAGE] if absent[0] in file.parents]
             there = f"; there are {_few(others, absent[0])}" if others else ""
             raise UserError(f"{absent[0]}: no images (allowed: {', '.join(SUFFIXES)}{there})")
         messages += _counted(f"classes without images in {folder.name}/", absent, folder)
         parts[split] = np.arange(start, len(files))
-    reader = _Reader(files, np.array(labels, np.int32), parts["train"], images.options(data))
+    options = {**images.options(data), "channels": channels}
+    first = parts[next(iter(parts))]
+    reader = _Reader(path, files, np.array(labels, np.int32), first, options)
     splits = {
         split: reader.records(numbers, len(names), str(folders[split]))
         for split, numbers in parts.items()
     }
-    if "test" not in splits:
+    if folders == {"train": path} and whole:
+        splits = {"test": splits["train"]}
+    if "test" not in splits and not whole:
         splits["train"], splits["test"] = cut_test(splits["train"], data.split_seed, str(path))
-    dataset = fitted_to_memory(data, Dataset(path.name, class_names=tuple(names), **splits))
-    if isinstance(dataset.train, Records):
+    dataset = fitted_to_memory(
+        data,
+        Dataset(path.name, class_names=tuple(names), **{"train": None, "test": None, **splits}),
+    )
+    if any(isinstance(split, Records) for split in dataset.splits().values()):
         reader.look()
-    if "validation" in splits:
+    if "validation" in splits and not whole:
         messages.append(
             f"{folders['validation'].name}/ is the validation split (config.data.validation = "
             f"{data.validation} is not used)"
@@ -90,24 +105,36 @@ class _Reader:
     """Reads the images of all splits, and notes what a user should know about them.
 
     Args:
+      root: the folder of them all.
       files: of all splits, those of train first.
       labels: int32, theirs.
       train: the numbers of the training split, whose colours all images get.
-      options: of `images.read_image`.
+      options: of `images.read_image`; `channels` = 0: of these colours.
     """
 
-    def __init__(self, files: list[Path], labels: np.ndarray, train: np.ndarray, options: dict):
+    def __init__(
+        self, root: Path, files: list[Path], labels: np.ndarray, train: np.ndarray, options: dict
+    ):
         headers = (images.read_header(files[number]) for number in train)
-        colour = any(header.colour for header in headers if header)
-        self._options = {**options, "channels": 3 if colour else 1}
-        self._files, self._labels, self._depth = files, labels, None
+        self._options = dict(options)
+        if not options["channels"]:
+            colour = any(header.colour for header in headers if header)
+            self._options["channels"] = 3 if colour else 1
+        self._root, self._files, self._labels, self._depth = root, files, labels, None
         self._noted = {what: set() for what in ("transparent", "several", "rounded")}
         self._first, _ = self._read(0)
 
     def records(self, numbers: np.ndarray, classes: int, what: str) -> Records:
         """Return the examples of these numbers as a split."""
         shape, dtype = self._first.shape, self._first.dtype
-        return Records(self._read, numbers, shape, classes, what, lambda: self._labels, dtype)
+
+        def files() -> list[tuple[str, int]]:
+            of_split = [self._files[number] for number in numbers]
+            return [(str(of.relative_to(self._root)), of.stat().st_size) for of in of_split]
+
+        return Records(
+            self._read, numbers, shape, classes, what, lambda: self._labels, dtype, files
+        )
 
     def look(self) -> None:
         """Note what the headers say, of images that are read later.

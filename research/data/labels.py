@@ -53,13 +53,14 @@ def plain(labels: np.ndarray, what: str) -> tuple[np.ndarray, str]:
 
 
 def as_classes(
-    splits: Mapping[str, np.ndarray], what: Mapping[str, str]
+    splits: Mapping[str, np.ndarray], what: Mapping[str, str], whole: bool = False
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray], str]:
     """Map the labels that occur in train to 0 ... C - 1, in their order, in all splits.
 
     Args:
       splits: by name, among them 'train': labels as from `plain`.
       what: names each in errors.
+      whole: whether the labels of all splits are mapped, however few, and train may be missing.
 
     Returns:
       The class names, which are the labels; int32 (N,) by split; and in words which labels were
@@ -69,29 +70,30 @@ def as_classes(
       UserError: labels that train does not have, words here and numbers there, or what looks like
         numbers to be predicted or like examples without a label.
     """
-    train = splits["train"]
+    first = next(iter(splits))
+    train = np.concatenate([*splits.values()]) if whole else splits["train"]
     values, counts = np.unique(train, return_counts=True)
-    if len(values) > 20 and 2 * len(values) > len(train):
+    if not whole and len(values) > 20 and 2 * len(values) > len(train):
         raise UserError(
-            f"{what['train']} have {len(values)} different values for {len(train)} examples: they "
+            f"{what[first]} have {len(values)} different values for {len(train)} examples: they "
             "look like targets of a regression, or names of the examples (allowed: classes)"
         )
     words = train.dtype.kind == "U"
     if not words and len(values) > 2 and values[0] == -1 and values[1] == 0:
         raise UserError(
-            f"{what['train']}: label -1 of example {np.argmax(train == -1)} is often that of "
+            f"{what[first]}: label -1 of example {np.argmax(train == -1)} is often that of "
             f"examples without a label ({counts[0]} such labels; allowed: whole numbers from 0, "
             "or words)"
         )
     mapped = {}
     for name, labels in splits.items():
         if (labels.dtype.kind == "U") != words:
-            raise UserError(f"{what['train']} are {_kind(train)}, {what[name]} are {_kind(labels)}")
+            raise UserError(f"{what[first]} are {_kind(train)}, {what[name]} are {_kind(labels)}")
         extra = np.setdiff1d(labels, values)
         if extra.size:
             raise UserError(
                 f"{what[name]}: {some(extra, 10)} {'is' if extra.size == 1 else 'are'} not in "
-                f"{what['train']} (allowed: {some(values, 10)})"
+                f"{what[first]} (allowed: {some(values, 10)})"
             )
         mapped[name] = np.searchsorted(values, labels).astype(np.int32)
     told = ""

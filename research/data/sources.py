@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from research.data import offsets
 from research.data.splits import train_validation, why_nothing
-from research.errors import UserError
+from research.errors import UserError, listed
 
 _LARGEST = np.float64(np.finfo(np.float32).max)
 _TEST_SHARE = 0.2  # where the user's data have no test split of their own
@@ -52,6 +53,10 @@ class Arrays:
 
     load = subset
 
+    def relabelled(self, labels: np.ndarray, classes: int) -> "Arrays":
+        """Return the same inputs, label i replaced by labels[i], one of so many `classes`."""
+        return Arrays(self.inputs, labels[self.labels])
+
 
 @dataclasses.dataclass(frozen=True)
 class Records:
@@ -64,6 +69,8 @@ class Records:
     what: str  # names the split in errors
     all_labels: Callable[[], np.ndarray]  # by number, int32: without a look at any image
     dtype: np.dtype = np.dtype(np.uint8)  # of every image: uint8 or float32
+    # Names, relative to the data set, and sizes in bytes of the files that `read` reads.
+    files: Callable[[], Sequence[tuple[str, int]]] = tuple
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -81,6 +88,18 @@ class Records:
     def subset(self, indices: np.ndarray) -> "Records":
         """As a split of its own."""
         return dataclasses.replace(self, indices=self.indices[indices])
+
+    def relabelled(self, labels: np.ndarray, classes: int) -> "Records":
+        """Return the same images, label i replaced by labels[i], one of so many `classes`."""
+
+        def read(number: int) -> tuple[np.ndarray, int]:
+            image, label = self.read(number)
+            return image, labels[label]
+
+        def all_labels() -> np.ndarray:
+            return labels[self.all_labels()]
+
+        return dataclasses.replace(self, read=read, classes=classes, all_labels=all_labels)
 
     def load(self, indices: np.ndarray) -> Arrays:
         """Reads the examples of these numbers into memory.
@@ -115,24 +134,26 @@ class Dataset:
 
     Attributes:
       name: of the data set.
-      train: the training split.
-      test: the test split.
+      train: the training split; None where data are loaded whole, and have none.
+      test: the test split; likewise.
       class_names: by label.
       validation: the official validation split; None: validation is cut from train elsewhere.
       messages: one line for each thing that a user should know about how the data were read, such
         as files that were ignored.
+      fingerprint: gives that of the official splits as they were read (data/identity.py).
       ignored: what was not read, counted, such as '3 files'; '': nothing.
       offset: what was subtracted from all inputs, float64 of one example's shape or of its last
         axis; None: nothing (data/offsets.py).
     """
 
     name: str
-    train: Arrays | Records
-    test: Arrays | Records
+    train: Arrays | Records | None
+    test: Arrays | Records | None
     class_names: tuple[str, ...]
     validation: Arrays | Records | None = None
     messages: tuple[str, ...] = ()
     ignored: str = ""
+    fingerprint: Callable[[], dict] | None = None
     offset: np.ndarray | None = None
 
     def splits(self) -> dict[str, Arrays | Records]:
@@ -140,25 +161,58 @@ class Dataset:
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in found.items() if split is not None}
 
+    def relabelled(self, class_names: Sequence[str]) -> "Dataset":
+        """Return the data set with the labels that its classes have in another list of names.
 
-def load(data: ConfigDict, statistics: dict | None = None) -> Dataset:
-    """Loads the data set of `config.data`, checked, with inputs in uint8 or float32.
+        Raises:
+          UserError: a class that is not in the list.
+        """
+        names = tuple(class_names)
+        if names == self.class_names:
+            return self
+        from research.data import identity
+
+        label_of = {name: label for label, name in enumerate(names)}
+        unknown = [name for name in self.class_names if name not in label_of]
+        if unknown:
+            raise UserError(
+                f"{self.name} has classes that the run does not know: {listed(unknown)} (its "
+                f"classes: {listed(self.class_names)}; allowed, the run's: {listed(names)})"
+            )
+        labels = np.array([label_of[name] for name in self.class_names], np.int32)
+        changed = {
+            name: split.relabelled(labels, len(names)) for name, split in self.splits().items()
+        }
+        known = self.fingerprint and functools.partial(
+            identity.relabelled, self.fingerprint(), names, changed
+        )
+        return dataclasses.replace(self, class_names=names, fingerprint=known, **changed)
+
+
+def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
+    """Loads the data set of `config.data`, checked, with inputs of any integer or float dtype.
+
+    `in_float32` converts them.
 
     `data.name` is a toy set of research/data/toys.py, 'npz' or 'folder' (with `data.path`),
     'digits', or any image classification set of TFDS, such as 'mnist' or 'cifar10:3.0.2'.
 
     Args:
-      data: the section of the config.
-      statistics: those of preprocessing in a checkpoint, whose offset is subtracted from the
-        inputs; None chooses one where the data need it.
+      data: `config.data`; `~` in its path is expanded.
+      whole: whether to load what is there to be tested: no test split is cut off, data without
+        official splits are all in `test`, and no split has to be there.
+      channels: of the images of a folder; 0: 3 where a training image is coloured, else 1.
 
     Raises:
       UserError: an unknown name, a missing or unprepared set, damaged files, bad labels or inputs.
     """
     # Each source is imported when it is asked for: TFDS alone takes a second.
-    from research.data import toys
+    from research.data import identity, toys
     from research.names import public_functions
 
+    if data.path:
+        data = data.copy_and_resolve_references()
+        data.path = str(Path(data.path).expanduser())
     toy_sets = public_functions(toys)
     if data.name in toy_sets:
         dataset = _toy(data, toy_sets[data.name])
@@ -167,12 +221,15 @@ def load(data: ConfigDict, statistics: dict | None = None) -> Dataset:
 
         if not data.path:
             raise UserError(f"config.data.name = {data.name!r} needs config.data.path")
-        dataset = (files.load_npz if data.name == "npz" else folder.load)(data)
+        if data.name == "npz":
+            dataset = files.load_npz(data, whole)
+        else:
+            dataset = folder.load(data, whole, channels)
     else:
         from research.data import tfds_source
 
-        dataset = tfds_source.load(data)
-    if len(dataset.class_names) < 2:
+        dataset = tfds_source.load(data, whole)
+    if len(dataset.class_names) < 2 and not whole:
         raise UserError(
             f"config.data.name = {data.name!r}: all examples have one label, "
             f"{dataset.class_names[0]!r} (allowed: at least 2 classes)"
@@ -180,7 +237,8 @@ def load(data: ConfigDict, statistics: dict | None = None) -> Dataset:
     for name, split in dataset.splits().items():
         if isinstance(split, Arrays):
             check_arrays(split, len(dataset.class_names), f"{data.name} {name}")
-    return in_float32(dataset, statistics)
+    known = identity.begun(dataset.class_names, dataset.splits())
+    return dataclasses.replace(dataset, fingerprint=known)
 
 
 def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
@@ -188,25 +246,35 @@ def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
 
     Args:
       dataset: checked by `check_arrays`; inputs of any integer or float dtype.
-      statistics: as in `load`.
+      statistics: those of preprocessing in a checkpoint, whose offset is subtracted from the
+        inputs; None chooses one where the data need it.
 
     Returns:
       The data set, with its offset, and a message about the offset and about each loss of digits.
     """
-    train = dataset.train
-    if not isinstance(train, Arrays) or train.dtype == np.uint8:
+    splits = dataset.splits()
+    first = next(iter(splits.values()))  # train, but of data that are loaded whole
+    if not isinstance(first, Arrays) or first.dtype == np.uint8:
         return dataset
-    offset = offsets.of(statistics, train.shape)
+    offset = offsets.of(statistics, first.shape)
     if statistics is None:
-        offset = offsets.chosen(train.inputs, *train.extremes)
+        offset = offsets.chosen(first.inputs, *first.extremes)
     converted = {
         name: dataclasses.replace(split, inputs=offsets.subtracted(split.inputs, offset))
-        for name, split in dataset.splits().items()
+        for name, split in splits.items()
     }
-    messages = offsets.messages(train.inputs, offset)
+    messages = offsets.messages(first.inputs, offset)
     return dataclasses.replace(
         dataset, **converted, offset=offset, messages=(*dataset.messages, *messages)
     )
+
+
+def is_prepared(name: str) -> bool:
+    """Return whether a name of `config.data.name` is that of a TFDS set, in a folder of such."""
+    from research.data import toys
+    from research.names import public_functions
+
+    return name not in ("npz", "folder", *public_functions(toys))
 
 
 def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:

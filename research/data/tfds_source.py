@@ -26,7 +26,7 @@ _SPLITS = ("train", "validation", "test")  # others are not read
 _CHUNK = 1024  # records at a time, of whose labels alone are read
 
 
-def load(data: ConfigDict) -> Dataset:
+def load(data: ConfigDict, whole: bool = False) -> Dataset:
     """Reads a set by its TFDS name ('mnist', 'cifar10:3.0.2'); prepares the embedded 'digits'.
 
     Raises:
@@ -37,7 +37,7 @@ def load(data: ConfigDict) -> Dataset:
     if not re.fullmatch(r"\w+(/[\w.\-]+)?", name):
         raise UserError(f"config.data.name = {data.name!r} is not a name of a data set")
     folder = _find(name, version, _data_dirs(data)) or _prepare(data, name, version)
-    return _cached(folder, name, data)
+    return _cached(folder, name, data, whole)
 
 
 def _data_dirs(data: ConfigDict) -> list[Path]:
@@ -109,7 +109,7 @@ def _writable(root: Path) -> bool:
     return os.access(root, os.W_OK)
 
 
-def _cached(folder: Path, name: str, data: ConfigDict) -> Dataset:
+def _cached(folder: Path, name: str, data: ConfigDict, whole: bool) -> Dataset:
     """Reads the decoded arrays, decoding them first where there is no valid cache."""
     cache = _cache(folder, name, images.options(data))
     path = cache.with_name(f"{cache.name}.npy")
@@ -125,8 +125,8 @@ def _cached(folder: Path, name: str, data: ConfigDict) -> Dataset:
                 messages=tuple(header["messages"]),
                 **splits,
             )
-    dataset = fitted_to_memory(data, _open(folder, name, images.options(data), cache))
-    if isinstance(dataset.train, Arrays):
+    dataset = fitted_to_memory(data, _open(folder, name, images.options(data), cache, whole))
+    if isinstance(dataset.train, Arrays) and not whole:
         splits = dataset.splits()
         header = {
             "splits": list(splits),
@@ -149,7 +149,7 @@ def _cache(folder: Path, name: str, options: dict) -> Path:
     return cache / f"{name.replace('/', '-')}-{key[:16]}"
 
 
-def _open(folder: Path, name: str, options: dict, cache: Path) -> Dataset:
+def _open(folder: Path, name: str, options: dict, cache: Path, whole: bool = False) -> Dataset:
     """The splits of a prepared set, nothing read yet."""
     import tensorflow_datasets as tfds
 
@@ -165,9 +165,9 @@ def _open(folder: Path, name: str, options: dict, cache: Path) -> Dataset:
         used["test"] = used.pop("validation")
         messages.append(f"{name}: its validation split is used as the test split")
     for split in ("train", "test"):
-        if split not in used:
+        if split not in used and not (whole and used):
             raise UserError(f"config.data.name = {name!r} has no split {split!r}")
-    if "validation" in used:
+    if "validation" in used and not whole:
         messages.append(f"{name}: its own validation split is used, config.data.validation is not")
     unread = [
         f"{split} ({info.num_examples})"
@@ -184,6 +184,7 @@ def _open(folder: Path, name: str, options: dict, cache: Path) -> Dataset:
         split: _records(builder, official, *keys, options, len(names), cache)
         for split, official in used.items()
     }
+    splits = {"train": None, "test": None, **splits}
     return Dataset(name, class_names=names, messages=tuple(messages), **splits)
 
 
@@ -260,7 +261,12 @@ def _records(
     if encoded:
         first = read(0)[0]
         shape, dtype = first.shape, first.dtype
-    return Records(read, np.arange(len(source)), shape, classes, what, labels, dtype)
+
+    def files() -> list[tuple[str, int]]:
+        paths = [Path(path) for path in builder.info.splits[split].filepaths]
+        return [(path.name, path.stat().st_size) for path in paths]
+
+    return Records(read, np.arange(len(source)), shape, classes, what, labels, dtype, files)
 
 
 def _labels(label: Callable[[int], int], count: int) -> np.ndarray:

@@ -41,11 +41,12 @@ class Tree:
         self._path = path
         self._inner = functools.cache(self._listed)  # so that nothing is counted twice
 
-    def split_folders(self) -> dict[str, Path]:
+    def split_folders(self, whole: bool = False) -> dict[str, Path]:
         """Return the folder of each split: of 'train' alone where PATH holds the classes.
 
         Raises:
-          UserError: train or test is missing, or there are two folders for one split.
+          UserError: train or test is missing, unless `whole`, or there are two folders for one
+            split.
         """
         folders, files = self._inner(self._path)
         named = [(split, folder) for folder in folders if (split := _split_of(folder))]
@@ -58,7 +59,7 @@ class Tree:
                 raise UserError(f"{found[split]} and {folder}: which is the {split} split?")
             found[split] = folder
         for split, other in (("test", "train"), ("train", "test")):
-            if split not in found:
+            if split not in found and not whole:
                 has = found.get(other) or found["validation"]
                 hint = f"train/ and test/, or classes alone: config.data.path = {str(has)!r}"
                 if split == "test" and "validation" in found:
@@ -70,14 +71,14 @@ class Tree:
         self._pass_over(files)
         return {split: found[split] for split in _SPLITS if split in found}
 
-    def classes(self, folder: Path) -> list[str]:
-        """Return the names of the class folders of the training split, sorted.
+    def classes(self, folder: Path, least: int = 2) -> list[str]:
+        """Return the names of the class folders of a split, sorted.
 
         Raises:
-          UserError: fewer than two.
+          UserError: fewer than `least`.
         """
         folders, files = self._inner(folder)
-        self._demand(2, folder)
+        self._demand(least, folder)
         self._pass_over(files)
         return [inner.name for inner in folders]
 

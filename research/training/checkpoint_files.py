@@ -4,8 +4,8 @@ It is a folder `checkpoints/STEP`, which Orbax puts in its place in one piece, w
 
 - `arrays.safetensors`: the arrays of the train state, all but the hyper-parameters, by the names of
   their paths ('params/Dense_0/kernel');
-- `metadata.json`: the complete config (which holds the hyper-parameters), the class names, the
-  digest of the other file and the metrics at that step.
+- `metadata.json`: the complete config (which holds the hyper-parameters), the class names and
+  the rest of the data's fingerprint, the digest of the other file and the metrics at that step.
 
 Where the data stood is not among them: that is the step, for a stream from disk too.
 """

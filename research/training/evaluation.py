@@ -64,7 +64,7 @@ def validation_evaluator(run: Setup, state):
 
 def _compiled_average(run: Setup, state):
     """state -> its average, with batch norm's statistics from a sample of the training split."""
-    if not _recalibrated(run, state):
+    if not recalibrated(run, state):
         return averages.averaged
     wanted = min(run.config.averaging.recalibration_examples, len(run.train))
     size = min(run.config.compute.evaluation_batch_size, wanted)
@@ -82,12 +82,12 @@ def _compiled_average(run: Setup, state):
 def whole_average(run: Setup, state):
     """The average of the weights as it is tested: batch norm's statistics from all of train."""
     average = averages.averaged(state)
-    if not _recalibrated(run, state):
+    if not recalibrated(run, state):
         return average
     return recalibrate(run.config, run.classes, average, run.train)
 
 
-def _recalibrated(run: Setup, state) -> bool:
+def recalibrated(run: Setup, state) -> bool:
     """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
     wanted = run.config.averaging.recalibration_examples
     return bool(wanted and state.batch_stats and not run.config.model.freeze_batch_stats)

@@ -1,14 +1,17 @@
 """From a config to the things a run is made of: data in splits, and the shape of the state."""
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from research.config import INTERVALS, check_config
-from research.data import description, offsets, preprocessing, sources, splits, stream
+from research.data import description, identity, offsets, preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
@@ -35,6 +38,7 @@ class Setup:
     messages: tuple[str, ...] = ()  # what a user should know about the data, a line each
     name: str = ""  # of the data set
     ignored: str = ""  # as in `Dataset`
+    fingerprint: Callable[[], dict] = dict  # of the data: research/data/identity.py
 
     @property
     def classes(self) -> int:
@@ -73,7 +77,8 @@ class Setup:
     def description(self) -> list[str]:
         """Return the lines about the data that every start prints."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        line = description.line(self.name, parts, self.class_names, self.ignored)
+        offset = offsets.of(self.statistics, self.train.shape)
+        line = description.line(self.name, parts, self.class_names, self.ignored, offset)
         lines = [line, *self.messages, *description.absent(parts, self.class_names)]
         share = self.config.data.validation
         if share and not len(self.validation):
@@ -109,34 +114,57 @@ class Setup:
         )
 
 
-def from_config(config: ConfigDict, statistics: dict | None = None) -> Setup:
+def from_config(
+    config: ConfigDict, workdir: Path | None = None, dataset: Dataset | None = None
+) -> Setup:
     """Checks the config, loads its data, cuts the validation split, fits the preprocessing.
 
     Args:
       config: the whole config.
-      statistics: what preprocessing was fitted to before, if it was: `fitted.fitted_before`.
+      workdir: a run folder, whose checkpoints may hold the preprocessing of the same data: it is
+        not fitted again then.
+      dataset: the data, where they are loaded already.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
     """
-    dataset = loaded(config, statistics=statistics)
+    dataset = loaded(config, dataset)
+    parts = cut(config, dataset)
+    statistics = None
+    if workdir is not None:
+        from research.training.fitted import fitted_before
+
+        statistics = fitted_before(workdir, config)
+    dataset = sources.in_float32(dataset, statistics)
+    return from_split(config, dataset, *parts, statistics)
+
+
+def fingerprint(config: ConfigDict) -> dict:
+    """Return `from_config(config).fingerprint()`, without fitting anything.
+
+    Raises:
+      UserError: as `from_config`.
+    """
+    dataset = loaded(config)
+    return _fingerprinted(dataset, *cut(config, dataset))()
+
+
+def cut(config: ConfigDict, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the numbers of the examples of its train that train and validation are, as
+    `from_split` takes them.
+    """  # noqa: D205
     if dataset.validation is not None:
-        return from_split(config, dataset, np.arange(len(dataset.train)), None, statistics)
-    cut = splits.train_validation(
-        dataset.train.labels, config.data.validation, config.data.split_seed
-    )
-    return from_split(config, dataset, *cut, statistics)
+        return np.arange(len(dataset.train)), None
+    labels = dataset.train.labels
+    return splits.train_validation(labels, config.data.validation, config.data.split_seed)
 
 
-def loaded(
-    config: ConfigDict, dataset: Dataset | None = None, statistics: dict | None = None
-) -> Dataset:
+def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
     """Checks the config, and loads its data, unless they are given.
 
     Args:
       config: the whole config.
       dataset: what it loads, if that is known.
-      statistics: of preprocessing in a checkpoint, as in `sources.load`.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
@@ -145,7 +173,7 @@ def loaded(
     checks.check_names(config)
     checks.check_pairs(config)
     Layout.from_config(config).static(config)
-    dataset = dataset or sources.load(config.data, statistics)
+    dataset = dataset or sources.load(config.data)
     names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
     if names and len(dataset.train.shape) != 3:
         raise UserError(
@@ -164,8 +192,10 @@ def from_split(
 ) -> Setup:
     """`from_config`, of loaded data and the numbers of the examples in each part of its train.
 
-    `validation` = None stands for the data set's official validation split.
+    `validation` = None stands for the data set's official validation split; `statistics` are what
+    preprocessing was fitted to before, if it was.
     """
+    known = _fingerprinted(dataset, training, validation)
     train = dataset.train.subset(training)
     validation = dataset.validation if validation is None else dataset.train.subset(validation)
     checks.check_sizes(config, len(train))
@@ -189,9 +219,57 @@ def from_split(
         messages=dataset.messages,
         name=dataset.name,
         ignored=dataset.ignored,
+        fingerprint=known,
     )
     input_checks.check_values(config, train, run._held_out, statistics)
     return run
+
+
+def untrained(
+    config: ConfigDict,
+    split: Arrays | Records,
+    class_names: tuple[str, ...],
+    known: dict,
+    statistics: dict,
+) -> Setup:
+    """Return what a trained network needs to be tested on examples of another data set.
+
+    Its training split is a stand-in, with the number and the shape of the examples.
+
+    Args:
+      config: the run's.
+      split: the examples.
+      class_names: the run's.
+      known: the fingerprint of the run's data; {} where there is none.
+      statistics: of preprocessing, from the run's checkpoint.
+
+    Raises:
+      UserError: the examples have another shape than those of the run.
+    """
+    shape = tuple(known["train"]["shape"]) if "train" in known else split.shape
+    if shape != split.shape:
+        raise UserError(
+            f"the examples have shape {split.shape} (allowed, as the run was trained on: {shape})"
+        )
+    count = known["cut"]["train"] if "cut" in known else max(len(split), config.batch_size)
+    inputs = np.broadcast_to(np.zeros((), split.dtype), (count, *shape))
+    stand_in = Arrays(inputs, np.broadcast_to(np.int32(0), count))  # takes no memory
+    return Setup(config, stand_in, stand_in, split, class_names, statistics)
+
+
+def _fingerprinted(
+    dataset: Dataset, training: np.ndarray, validation: np.ndarray | None
+) -> Callable[[], dict]:
+    """Return a function that gives the data set's fingerprint with the cut of its train."""
+
+    @functools.cache
+    def fingerprint() -> dict:
+        known = dataset.fingerprint or identity.begun(dataset.class_names, dataset.splits())
+        official = dataset.validation if validation is None else validation
+        cut = {"train": len(training), "validation": len(official)}
+        return {**known(), "cut": {**cut, "rows": identity.checksum(training)}}
+
+    return fingerprint
 
 
 def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | None) -> dict:

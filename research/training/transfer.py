@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import optimizers
-from research.data import offsets
+from research.data import identity, offsets
 from research.errors import UserError
 from research.optimizers.masks import compiled, leaves_by_path
 from research.optimizers.multipliers import never_trained
@@ -30,14 +30,15 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
 
     Returns:
       The state, and what happened to each parameter: {'loaded': ours that were, 'fresh': ours that
-      were skipped, 'unused': theirs that we have no place for, 'frozen': ours that stay}.
+      were skipped, 'unused': theirs that we have no place for, 'frozen': ours that stay}, and
+      'fitted elsewhere': the preprocessing, where it is kept and was fitted to other data.
 
     Raises:
       UserError: no such checkpoint, patterns that match nothing, parameters that the checkpoint
-        does not have or has in other shapes: all of them in one line.
+        does not have or has in other shapes: all of them in one line; a head of other classes.
     """
     config, settings = run.config, run.config.transfer
-    theirs, preprocessing = _read(settings)
+    theirs, preprocessing, data = _read(settings)
     theirs = {_renamed(settings, path, list(theirs)): array for path, array in theirs.items()}
     trees = {"params": state.params, "batch_stats": state.batch_stats}
     ours = _by_path(**trees)
@@ -45,6 +46,7 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
     fresh = [path for path in ours if any(pattern.fullmatch(path) for pattern in skip)]
     wanted = [path for path in ours if path not in fresh]
     _check(settings, ours, theirs, wanted)
+    _check_head(settings, run, data, wanted)
     taken = {path: jnp.asarray(theirs[path], ours[path].dtype) for path in wanted}
     leaves = [taken.get(path, leaf) for path, leaf in ours.items()]
     trees = jax.tree.unflatten(jax.tree.structure(trees), leaves)
@@ -58,6 +60,9 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
     if settings.preprocessing and preprocessing is not None:
         preprocessing = _taken_over(preprocessing, state.preprocessing, run.train.shape)
         state = state.replace(preprocessing=preprocessing)
+        known = {"train": data["train"]} if "train" in data else {}
+        if told := identity.differences(known, run.fingerprint()):
+            report["fitted elsewhere"] = [f"preprocessing ({told[0]})"]
     optimizer = optimizers.build(config, state.hyperparameters, step=0)
     state = state.replace(**trees, opt_state=optimizer.init(trees["params"]))
     if settings.recalibrate:
@@ -72,21 +77,25 @@ def told(report: dict[str, list[str]]) -> str:
     )
 
 
-def _read(settings) -> tuple[dict[str, np.ndarray], dict | None]:
-    """All arrays by path, and the preprocessing they were trained with, where it is known."""
-    path = Path(settings.checkpoint)
+def _read(settings) -> tuple[dict[str, np.ndarray], dict | None, dict]:
+    """All arrays by path; where they are known, the preprocessing and the fingerprint of the data
+    that they were trained with.
+    """  # noqa: D205
+    path = Path(settings.checkpoint).expanduser()
     if path.suffix == ".safetensors":
         from research.training import torch_names
 
-        return torch_names.read(path), None
+        return torch_names.read(path), None, {}
     if not (path / "checkpoints").is_dir():
         raise UserError(
             f"config.transfer.checkpoint = {str(path)!r} is neither a run folder with checkpoints "
             "nor a .safetensors file"
         )
     with Checkpoints(path, read_only=True) as checkpoints:
-        weights = checkpoints.weights(checkpoints.find(settings.step))
-    return _by_path(weights["params"], weights["batch_stats"]), weights["preprocessing"]
+        step = checkpoints.find(settings.step)
+        weights = checkpoints.weights(step)
+        data = identity.of_metadata(checkpoints.metadata(step))
+    return _by_path(weights["params"], weights["batch_stats"]), weights["preprocessing"], data
 
 
 def _by_path(params, batch_stats) -> dict[str, np.ndarray]:
@@ -120,6 +129,19 @@ def _check(settings, ours, theirs, wanted) -> None:
     ]
     if unequal:
         raise UserError(f"{settings.checkpoint}: other shapes: {'; '.join(unequal)}")
+
+
+def _check_head(settings, run: Setup, data: dict, wanted) -> None:
+    """A head that is kept gives the classes that it was trained for, in their order."""
+    names = tuple(data.get("class_names", run.class_names))
+    kept = [path for path in wanted if path.startswith("head/")]
+    if kept and names != run.class_names:
+        raise UserError(
+            f"config.transfer.skip = {settings.skip!r} keeps {', '.join(kept)} of "
+            f"{settings.checkpoint}, for other classes: "
+            f"{identity.class_difference(names, run.class_names)} (allowed: the same in the same "
+            "order, or 'head/.*' among config.transfer.skip)"
+        )
 
 
 def _taken_over(theirs: dict, ours: dict, shape: tuple[int, ...]) -> dict:

@@ -13,6 +13,8 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research import config as configuration
+from research.data import identity
+from research.errors import UserError
 from research.tuning.costs import Estimate
 from research.tuning.slots import Report
 from research.tuning.team import Remote, Team
@@ -33,6 +35,12 @@ class Crew:
         self._team, self._number = team, next(team.programs)
         opened = team.ask_all("open", configuration.to_json(config), settings)
         (self._opened, *_) = opened.values()
+        for remote, other in opened.items():
+            if told := identity.differences(self.fingerprint(), other["fingerprint"]):
+                raise UserError(
+                    f"{team.names[remote]} has other data than {team.names[next(iter(opened))]}: "
+                    f"{'; '.join(told)} (allowed: the same for all workers)"
+                )
         self._fitting = min(of["fitting"] for of in opened.values()) * len(opened)
         self.lanes_of_slot = self._opened["lanes_of_slot"]
         self._places: dict[int, tuple[Remote, int]] = {}  # of slots: a worker, and its own number
@@ -43,6 +51,10 @@ class Crew:
     def description(self) -> list[str]:
         """Return the lines about the data that every start prints."""
         return self._opened["description"]
+
+    def fingerprint(self) -> dict:
+        """Return the fingerprint of the data, which all workers have."""
+        return self._opened["fingerprint"]
 
     def fitting(self) -> int:
         """How many slots fit into the memory of all workers."""

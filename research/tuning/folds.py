@@ -5,12 +5,14 @@ split is known while its lane trains. A lane's numbers are those of a run alone 
 """
 
 import dataclasses
+import functools
+from collections.abc import Callable
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.data import splits
+from research.data import identity, sources, splits
 from research.data.feed import padded_batches
 from research.data.sources import Arrays, Dataset
 from research.errors import UserError
@@ -34,6 +36,7 @@ class Folds:
     # 'examples' (F,) of training, 'validation' {'rows', 'mask'}, 'statistics', 'probe'.
     arrays: dict
     dataset: Dataset  # that they are cut from
+    fingerprint: Callable[[], dict]  # of the data, as `fingerprint` below
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -108,6 +111,36 @@ def cut(
     return found
 
 
+def fingerprint(
+    config: ConfigDict, folds: int = 1, repeats: int = 1, stratified: bool = True
+) -> dict:
+    """Return the fingerprint of the data of a config and of how they are cut, fitting nothing.
+
+    Returns:
+      That of the official splits (research/data/identity.py), and 'cut', a checksum of the rows of
+      train and validation in all splits.
+
+    Raises:
+      UserError: as for `load`.
+    """
+    dataset = _in_memory(config, setup.loaded(config))
+    return _fingerprint(dataset, _parts(config, dataset, folds, repeats, stratified)[1])
+
+
+def _fingerprint(dataset: Dataset, parts) -> dict:
+    rows = np.concatenate([rows for part in parts for rows in part])
+    return {**dataset.fingerprint(), "cut": identity.checksum(rows)}
+
+
+def _in_memory(config: ConfigDict, dataset: Dataset) -> Dataset:
+    if not isinstance(dataset.train, Arrays):
+        raise UserError(
+            f"config.data.memory_mb = {config.data.memory_mb}: a search trains on data in memory, "
+            f"which take {dataset.train.nbytes / 2**20:.0f} (allowed: more than that)"
+        )
+    return dataset
+
+
 def load(
     config: ConfigDict,
     folds: int = 1,
@@ -126,12 +159,8 @@ def load(
     Raises:
       UserError: as for `setup.from_config`; data that come from disk.
     """
-    dataset = setup.loaded(config, earlier and earlier.dataset)
-    if not isinstance(dataset.train, Arrays):
-        raise UserError(
-            f"config.data.memory_mb = {config.data.memory_mb}: a search trains on data in memory, "
-            f"which take {dataset.train.nbytes / 2**20:.0f} (allowed: more than that)"
-        )
+    dataset = _in_memory(config, setup.loaded(config, earlier and earlier.dataset))
+    dataset = dataset if earlier else sources.in_float32(dataset)
     whole, parts = _parts(config, dataset, folds, repeats, stratified)
     first, statistics, probes = None, [], []
     for number, part in enumerate(parts):
@@ -149,7 +178,15 @@ def load(
     training, validation = zip(*parts, strict=True)
     arrays = _one(first) if len(parts) == 1 else _several(config, whole.train, parts)
     arrays |= {"statistics": _together(statistics), "probe": _together(probes)}
-    return Folds(first, tuple(map(len, training)), tuple(map(len, validation)), arrays, dataset)
+    known = functools.cache(functools.partial(_fingerprint, dataset, parts))
+    return Folds(
+        first,
+        tuple(map(len, training)),
+        tuple(map(len, validation)),
+        arrays,
+        dataset,
+        earlier.fingerprint if earlier else known,
+    )
 
 
 def _parts(

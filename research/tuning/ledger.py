@@ -5,7 +5,7 @@ scores. These are its lines, in the order in which they were asked for, and the 
 were drawn. A search that is resumed does everything once more, and takes what is in the ledger
 from there instead; so it comes to where it was, and goes on as if it had never stopped.
 
-    {"event": "study", "config": {...}, "trials": 64}
+    {"event": "study", "config": {...}, "trials": 64, "data": {...}}
     {"event": "ask", "count": 1, "trials": [{"number": 0, "values": {...}, ...}]}
     {"event": "program", "program": 0, "values": {...}, "facts": {"slots": 64, ...}}
     {"event": "report", "trial": 0, "piece": 1, "step": 30, "score": 0.31, ...}
@@ -24,6 +24,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research import config as configuration
+from research.data import identity
 from research.errors import UserError
 from research.reporting.writers import strict
 from research.tuning.config import completed
@@ -79,17 +80,31 @@ class Ledger:
     def __exit__(self, *_) -> None:
         os.close(self._file)
 
-    def begin(self, config: ConfigDict) -> None:
+    @property
+    def data(self) -> dict:
+        """The fingerprint of the data that the search began with; {} where it is not known."""
+        return self._lines[0].get("data", {}) if self._lines else {}
+
+    def begin(self, config: ConfigDict, data: dict | None = None) -> None:
         """Comes before all else; `config.search.trials` may have grown since the last time.
 
+        Args:
+          config: of the search.
+          data: the fingerprint of its data (`folds.fingerprint`), where it is known.
+
         Raises:
-          UserError: the ledger is of a search of another config.
+          UserError: the ledger is of a search of another config, or of other data.
         """
         ours = json.loads(configuration.to_json(config))
-        study = {"config": ours, "trials": config.search.trials}
+        study = {"config": ours, "trials": config.search.trials, "data": data or self.data}
         told = [line for line in self._lines if line["event"] == "study"]
         if self._lines:
-            self._check_same(self._lines[0]["config"], ours)
+            self._check_same(
+                self._lines[0]["config"], ours, may_have_moved=bool(data and self.data)
+            )
+            if data:
+                what = f"--workdir = {str(self._path.parent)!r}"
+                identity.demand_same(self.data, data, what)
             if told[-1]["trials"] > config.search.trials:
                 raise UserError(
                     f"config.search.trials = {config.search.trials}: this search is one of "
@@ -100,7 +115,7 @@ class Ledger:
             self._lines.append({"event": "study", **study})
         self._hear()
 
-    def _check_same(self, theirs: dict, ours: dict) -> None:
+    def _check_same(self, theirs: dict, ours: dict, may_have_moved: bool) -> None:
         try:
             theirs = ConfigDict(completed(theirs))
             changed = configuration.differences(theirs, ConfigDict(ours))
@@ -108,6 +123,8 @@ class Ledger:
             raise _damaged(f"{self._path}, line 1") from None
         for key in _MAY_CHANGE:
             changed.pop(f"search.{key}", None)
+        for key in configuration.LOCATIONS if may_have_moved else ():
+            changed.pop(key, None)
         if changed:
             keys = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in changed.items())
             raise UserError(

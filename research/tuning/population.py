@@ -78,6 +78,10 @@ class Population:
         """Return the lines about the data that every start prints."""
         return self._folds.description()
 
+    def fingerprint(self) -> dict:
+        """Return the fingerprint of the data: `folds.fingerprint`."""
+        return self._folds.fingerprint()
+
     def fitting(self) -> int:
         """How many slots fit into half the memory, about; at least one."""
 

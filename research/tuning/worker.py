@@ -55,6 +55,7 @@ class Worker:
             "fitting": population.fitting(),
             "parameters": population.parameters(),
             "description": population.description(),
+            "fingerprint": population.fingerprint(),
         }
 
     def _estimate(self, slots: int) -> dict:

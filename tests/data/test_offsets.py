@@ -14,7 +14,6 @@ from research.names import bind, public_functions
 from research.training import setup
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
-from research.training.fitted import fitted_before
 from research.training.transfer import start_from
 from research.tuning import folds
 
@@ -191,7 +190,7 @@ def test_a_checkpoint_brings_its_offset(source, tmp_path):
     assert not np.array_equal(
         setup.from_config(config).statistics["offset"], run.statistics["offset"]
     )
-    again = setup.from_config(config, fitted_before(workdir, config))
+    again = setup.from_config(config, workdir)
     jax.tree.map(np.testing.assert_array_equal, again.statistics, run.statistics)
     np.testing.assert_allclose(again.test.inputs, run.test.inputs + 1000, rtol=1e-6, atol=1e-3)
     with Checkpoints(workdir, read_only=True) as checkpoints:
@@ -201,13 +200,13 @@ def test_a_checkpoint_brings_its_offset(source, tmp_path):
 
 def test_a_checkpoint_from_before_offsets_goes_on_without(tmp_path):
     config = config_of(write(tmp_path / "data.npz", MIXED))
-    old = sources.load(config.data, {})  # its statistics know none
+    old = sources.in_float32(sources.load(config.data), {})  # its statistics know none
     assert old.offset is None
     np.testing.assert_array_equal(old.train.inputs, MIXED.astype(np.float32))
     run = setup.from_split(config, old, np.arange(300), np.arange(300, 400))
     assert set(run.statistics) == {"shift", "scale"}
     save(tmp_path, run, run.init())
-    again = setup.from_config(config, fitted_before(tmp_path, config))
+    again = setup.from_config(config, tmp_path)
     np.testing.assert_array_equal(again.test.inputs, MIXED[:40].astype(np.float32))
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         assert checkpoints.restore(lambda *_: again.init())

@@ -13,6 +13,7 @@ import orbax.checkpoint as ocp
 import pytest
 from safetensors.numpy import load_file
 
+from research.data import identity
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
 from research.training import checkpoint_files, setup
@@ -331,16 +332,27 @@ def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
     damage(tmp_path / "checkpoints" / "2", "flipped")
     found = fitted_before(tmp_path, run.config)
     jax.tree.map(np.testing.assert_array_equal, found, dict(other))
-    again = setup.from_config(run.config, found)
+    again = setup.from_config(run.config, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, again.statistics, found)
-    for key, value in (("data.split_seed", 1), ("preprocessing.name", "zca")):
-        config = run.config.copy_and_resolve_references()
-        config.update_from_flattened_dict({key: value})
-        assert fitted_before(tmp_path, config) is None
+    config = run.config.copy_and_resolve_references()
+    config.preprocessing.name = "zca"
+    assert fitted_before(tmp_path, config) is None
     # Data of another shape than those it was fitted to.
     config = run.config.copy_and_resolve_references()
     config.data.name = "digits"
-    assert setup.from_config(config, found).statistics["shift"].shape == (1,)
+    dataset = setup.loaded(config)
+    other = setup.from_split(config, dataset, *setup.cut(config, dataset), statistics=found)
+    assert other.statistics["shift"].shape == (1,)
+
+
+def test_preprocessing_is_that_of_the_same_training_data_wherever_they_lie(tmp_path, run):
+    state, kept = run.init(), identity.to_metadata(run.fingerprint())
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(1, run.config, copied(state.replace(step=np.int32(1))), kept)
+    moved = run.config.copy_and_resolve_references()
+    moved.data.data_dir = "/elsewhere"
+    found = fitted_before(tmp_path, moved)
+    jax.tree.map(np.testing.assert_array_equal, found, run.statistics)
 
 
 def test_what_is_no_folder_in_the_place_of_a_checkpoint_is_set_aside(tmp_path, run):

@@ -1,6 +1,8 @@
 """Transfer: what is taken, kept, frozen, thawed, and told; statistics anew."""
 
+import dataclasses
 import json
+import re
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from research.config import default_config
+from research.data import identity
 from research.errors import UserError
 from research.optimizers.masks import by_pattern, layer_depths
 from research.optimizers.multipliers import multipliers, never_trained
@@ -51,7 +54,8 @@ def source(tmp_path_factory):
         step=jnp.int32(20),
     )
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(20, run.config, copied(state), {"class_names": list(run.class_names)})
+        kept = identity.to_metadata(run.fingerprint())
+        checkpoints.save(20, run.config, copied(state), kept)
     return workdir, state
 
 
@@ -76,6 +80,29 @@ def test_preprocessing_may_be_fitted_anew(source):
     run = from_changes(**{"transfer.checkpoint": str(source[0]), "transfer.preprocessing": False})
     state, _ = start_from(run, run.init())
     jax.tree.map(np.testing.assert_array_equal, state.preprocessing, run.statistics)
+
+
+def test_preprocessing_of_other_data_is_told(source):
+    run = from_changes(**{"transfer.checkpoint": str(source[0])})
+    assert "fitted elsewhere" not in start_from(run, run.init())[1]
+    run = from_changes(**{"transfer.checkpoint": str(source[0]), "data.toy_examples": 300})
+    _, report = start_from(run, run.init())
+    (told,) = report["fitted elsewhere"]
+    assert re.fullmatch(r"preprocessing \(train has 300 examples, and had 200\)", told)
+
+
+def test_a_head_that_is_kept_is_for_the_same_classes_in_the_same_order(source):
+    changes = {"transfer.checkpoint": str(source[0]), "transfer.skip": ()}
+    run = from_changes(**changes)
+    _, report = start_from(run, run.init())
+    assert report["fresh"] == [] and "head/kernel" in report["loaded"]
+    for names, told in (
+        (("a", "b", "c"), "classes are a, b, c, and were 0, 1, 2"),
+        (("0", "2", "1"), "classes are 0, 2, 1, and were 0, 1, 2"),
+    ):
+        other = dataclasses.replace(run, class_names=names)
+        with pytest.raises(UserError, match=f"keeps head/bias, head/kernel of .*{told}"):
+            start_from(other, run.init())
 
 
 def test_renamed_parts(source):

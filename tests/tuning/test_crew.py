@@ -47,6 +47,9 @@ class Remembered(Formula):
     def description(self):
         return ["data: in closed form"]
 
+    def fingerprint(self):
+        return {"class_names": ["a", "b"]}
+
     def estimate(self):
         return Estimate(memory=100 * self.slots, seconds=self.slots / 8)
 
@@ -143,6 +146,17 @@ def test_memory_is_that_of_all_workers():
     assert (crew.fitting(), crew.lanes_of_slot, crew.parameters()) == (6, LANES, 3)
     crew.slots = 5  # 3 and 2, at most
     assert crew.estimate() == Estimate(memory=600, seconds=3 / 8)
+
+
+def test_workers_with_other_data_are_refused():
+    class Elsewhere(Remembered):
+        def fingerprint(self):
+            return {"class_names": ["a", "c"]}
+
+    other = Here()
+    other._worker = Worker(Elsewhere)
+    with pytest.raises(UserError, match="worker 1 has other data than worker 0: .*a, c.*a, b"):
+        Crew(Team([Here(), other], print), training(searched()), 1)
 
 
 def asked(worker, *call):

@@ -271,3 +271,31 @@ def test_values_are_what_the_sampler_proposed(path):
     asked = [one for line in read(path) if line["event"] == "ask" for one in line["trials"]]
     assert [one["values"] for one in asked] == [trial.values for trial in study.trials]
     assert all(isinstance(trial.values[RATE], float) for trial in study.trials)
+
+
+def test_a_search_goes_on_with_the_data_it_began_with(tmp_path):
+    config = searched()
+    data = {"class_names": ["a"], "train": {"examples": 9, "inputs": "0"}, "cut": "1"}
+    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+        ledger.begin(config, data)
+        ledger.commit()
+
+    def again(data, **changes):
+        config = searched()
+        config.update_from_flattened_dict(changes)
+        with Ledger(tmp_path / "ledger.jsonl") as ledger:
+            ledger.begin(config, data)
+            return ledger.data
+
+    assert again(data) == data == again(None)
+    assert again(data, **{"data.path": "/moved.npz", "data.data_dir": "/moved"}) == data
+    for other, told in (
+        ({**data, "train": {"examples": 8, "inputs": "0"}}, "train has 8 examples, and had 9"),
+        ({**data, "train": {"examples": 9, "inputs": "1"}}, "train has other inputs"),
+        ({**data, "cut": "2"}, "train and validation are cut otherwise"),
+        ({**data, "class_names": ["b"]}, "the classes are b, and were a"),
+    ):
+        with pytest.raises(UserError, match=f"holds results of other data: {told}"):
+            again(other)
+    with pytest.raises(UserError, match=r"another config \(data.path"):
+        again(None, **{"data.path": "/moved.npz"})  # nobody knows whether it is the same

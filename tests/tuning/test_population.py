@@ -16,6 +16,7 @@ import pytest
 from conftest import ROOT
 
 from research.config import default_config
+from research.data import identity
 from research.errors import UserError
 from research.training import advance, evaluation, loop, setup
 from research.tuning import folds, results
@@ -293,6 +294,19 @@ def test_data_are_loaded_once_for_all_programs_of_a_search():
     same(first.arrays, again.arrays)
     assert again.fitted(small(**plain).preprocessing, 0) is not None
     assert other.fitted(small(**plain).preprocessing, 0) is None
+
+
+def test_folds_have_the_fingerprint_of_their_data_and_of_their_cut():
+    config = small(**PLAIN)
+    found = folds.load(config, folds=3, repeats=2).fingerprint()
+    assert found == folds.fingerprint(config, folds=3, repeats=2)
+    other = small(**PLAIN, **{"data.split_seed": 1})
+    for told, cut in (
+        (["train and validation are cut otherwise"], folds.fingerprint(config, 3, 2, False)),
+        (["train and validation are cut otherwise"], folds.fingerprint(config, 3, 1)),
+        (["train has other labels", "test has other labels"], folds.fingerprint(other, 3, 2)),
+    ):
+        assert identity.differences(found, cut)[: len(told)] == told
 
 
 def test_leave_one_out_has_one_cut():
