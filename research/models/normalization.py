@@ -29,8 +29,9 @@ def batch_norm(
     return BatchNorm(
         decay=batch_norm_decay,
         ghost_batch_size=ghost_batch_size,
+        frozen=freeze_batch_stats,
         **_initial(scale_init, initial_bias),
-    )(x, train and not freeze_batch_stats)
+    )(x, train)
 
 
 def layer_norm(x, train, scale_init, *, initial_bias):

@@ -83,7 +83,7 @@ def whole_average(run: Setup, state):
     average = averages.averaged(state)
     if not _recalibrated(run, state):
         return average
-    return recalibrate(run.config, run.classes, average, run.train)
+    return recalibrate(run.config, run.classes, average, run.train, keep_frozen=True)
 
 
 def _recalibrated(run: Setup, state) -> bool:
