@@ -107,7 +107,7 @@ def _anew(run, state):
     """The state with recalibrated statistics; tells what they do to one batch."""
     import numpy as np
 
-    from research.training import recalibration
+    from research.training import batch_statistics, recalibration
 
     if not state.batch_stats or run.config.ensemble.members > 1:
         raise UserError(
@@ -115,8 +115,9 @@ def _anew(run, state):
             f"= {run.config.model.normalization!r}, config.ensemble.members = "
             f"{run.config.ensemble.members})"
         )
+    batch_statistics.check_recalibration(run, "--recalibrate")
     anew = recalibration.recalibrate(run.config, run.classes, state, run.train)
-    batch = run.train.load(np.arange(run.config.batch_size))
+    batch = run.train.load(np.arange(min(max(2, run.config.batch_size), len(run.train))))
     own, running = recalibration.train_and_eval_loss(run.config, run.classes, state, batch)
     _, after = recalibration.train_and_eval_loss(run.config, run.classes, anew, batch)
     print(

@@ -30,7 +30,13 @@ def main(argv: list[str]) -> int:
     from research.reporting.voice import Voice
     from research.reporting.writers import median_throughput
     from research.session import Session
-    from research.training import early_stopping, evaluation, interruption, setup
+    from research.training import (
+        batch_statistics,
+        early_stopping,
+        evaluation,
+        interruption,
+        setup,
+    )
     from research.training.checkpoints import Checkpoints
     from research.training.fitted import fitted_before
 
@@ -60,6 +66,7 @@ def main(argv: list[str]) -> int:
         for line in run.warnings():
             voice.warn(f"warning: {line}")
         run.layout.check_batch(config, len(run.train))
+        batch_statistics.check(run)
         first = run.init()
         plan = run.plan()
     with contextlib.ExitStack() as folder:

@@ -18,6 +18,12 @@ def kept(config: ConfigDict) -> bool:
     return config.averaging.name != "none"
 
 
+def recalibrated(config: ConfigDict) -> bool:
+    """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
+    wanted = kept(config) and config.averaging.recalibration_examples
+    return bool(wanted) and not config.model.freeze_batch_stats
+
+
 def none_yet(config: ConfigDict, params, batch_stats) -> dict:
     """The average before the first update, which replaces it whole."""
     if not kept(config):

@@ -63,7 +63,7 @@ def validation_evaluator(run: Setup, state):
 
 def _compiled_average(run: Setup, state):
     """state -> its average, with batch norm's statistics from a sample of the training split."""
-    if not _recalibrated(run, state):
+    if not (state.batch_stats and averages.recalibrated(run.config)):
         return averages.averaged
     wanted = min(run.config.averaging.recalibration_examples, len(run.train))
     size = min(run.config.compute.evaluation_batch_size, wanted)
@@ -81,15 +81,9 @@ def _compiled_average(run: Setup, state):
 def whole_average(run: Setup, state):
     """The average of the weights as it is tested: batch norm's statistics from all of train."""
     average = averages.averaged(state)
-    if not _recalibrated(run, state):
+    if not (state.batch_stats and averages.recalibrated(run.config)):
         return average
     return recalibrate(run.config, run.classes, average, run.train, keep_frozen=True)
-
-
-def _recalibrated(run: Setup, state) -> bool:
-    """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
-    wanted = run.config.averaging.recalibration_examples
-    return bool(wanted and state.batch_stats and not run.config.model.freeze_batch_stats)
 
 
 def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
