@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
                 + (f" seed {name['seed']}" if len(members) > 1 else "")
                 for name in members
             ]
-            if averages.kept(run.config):
+            if averages.kept(run.config) and averages.of_several(state):
                 average = evaluation.whole_average(run, state)
                 beside.append(
                     (f"averaged weights of {argument} step {int(state.step)}", run, average)

@@ -31,6 +31,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.writers import median_throughput
     from research.session import Session
     from research.training import (
+        averages,
         batch_statistics,
         early_stopping,
         evaluation,
@@ -112,6 +113,12 @@ def main(argv: list[str]) -> int:
             "wall_seconds": session.wall_seconds(),
         }
         processes.alone(lambda: run_folder.finish(workdir, summary))
+    if averages.kept(config) and "averaged_test_accuracy" not in summary:
+        voice.tell(
+            f"no weights were averaged by step {summary['tested_step']}: config.averaging.name = "
+            f"{config.averaging.name!r}, config.averaging.start = {config.averaging.start!r}, "
+            f"config.averaging.every = {config.averaging.every!r}"
+        )
     voice.tell(f"{_result(summary)}: {workdir}/report.html")
     return 0
 

@@ -95,6 +95,7 @@ class _Populations:
     def __init__(self, config, space, voice, engine: ExitStack):
         self._config, self._space, self._voice, self._engine = config, space, voice, engine
         self._make = None  # what makes them; a search that is over starts no workers
+        self._warned: list[str] = []
         self._last = None  # static values of the one that was made last, and it
         self.opened = 0
 
@@ -114,6 +115,10 @@ class _Populations:
         """As `Study` asks for it."""
         population = self._population(values)
         self.opened += 1
+        for line in population.warnings:
+            if line not in self._warned:
+                self._voice.warn(f"warning: {line}")
+                self._warned.append(line)
         population.slots = facts["slots"] if facts else self._slots(population)
         self._tell_estimate(population)
         turns = self._config.search.trials / self._space.programs() / population.slots

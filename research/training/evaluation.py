@@ -132,7 +132,8 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     Returns:
       'test_accuracy', 'test_loss', 'test_ece', 'parameter_count' and 'parameters_sha256'; of an
       ensemble also 'members', 'members_mean' and 'members_spread' (`ensembles.compared`); where an
-      average of weights is kept 'averaged_test_accuracy', '..._loss' and '..._ece' of the last one.
+      average of several weights is kept 'averaged_test_accuracy', '..._loss' and '..._ece' of the
+      last one.
     """
     states = [*snapshots, state]
     each = [predict_each(run.config, run.classes, state, run.test) for state in states]
@@ -153,7 +154,7 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
         test = {f"test_{name}": of for name, of in ensembles.figures(logits, labels).items()}
     else:
         test = ensembles.compared(logits, labels, names)
-    if averages.kept(run.config):
+    if averages.kept(run.config) and averages.of_several(state):
         average, _ = predict_each(run.config, run.classes, whole_average(run, state), run.test)
         found = ensembles.figures(average, labels)
         test |= {f"averaged_test_{name}": value for name, value in found.items()}

@@ -13,7 +13,14 @@ from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
 from research.names import bind, resolve
-from research.training import batch_statistics, checks, early_stopping, ensembles, hyperparameters
+from research.training import (
+    batch_statistics,
+    checks,
+    durations,
+    early_stopping,
+    ensembles,
+    hyperparameters,
+)
 from research.training.layout import Layout
 from research.training.plan import Plan
 from research.training.state import TrainState, init_state
@@ -70,7 +77,11 @@ class Setup:
 
     def warnings(self) -> list[str]:
         """Return a line for each choice that is more likely a slip than meant."""
-        return [*checks.warnings(self.config), *batch_statistics.warnings(self)]
+        return [
+            *checks.warnings(self.config),
+            *durations.warnings(self.config, len(self.train)),
+            *batch_statistics.warnings(self),
+        ]
 
     def plan(self) -> Plan:
         """When what happens."""

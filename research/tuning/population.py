@@ -74,6 +74,7 @@ class Population:
         self._cohort = cohort.Cohort(config, self._folds, pieces, seeds)
         self.config, self.slots, self.pieces = config, slots, pieces
         self.lanes_of_slot = self._cohort.lanes_of_trial
+        self.warnings = self._folds.run.warnings()  # a line each, as `research.main` tells them
         self._occupants: dict[int, Occupant] = {}
 
     def fitting(self) -> int:

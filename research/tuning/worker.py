@@ -54,6 +54,7 @@ class Worker:
             "lanes_of_slot": population.lanes_of_slot,
             "fitting": population.fitting(),
             "parameters": population.parameters(),
+            "warnings": population.warnings,
         }
 
     def _estimate(self, slots: int) -> dict:
