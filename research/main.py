@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
         stopped_early = step < plan.total_steps and session.enough
         if stopped_early:
             voice.record("stopped early", step)
-            voice.tell(early_stopping.told(config, step, plan.total_steps))
+            voice.tell(early_stopping.told(config, session.records, step, plan.total_steps))
         elif step < plan.total_steps:
             voice.record("interrupted", step)
             voice.warn(f"interrupted at step {step}; the same command resumes")

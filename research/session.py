@@ -58,7 +58,7 @@ class Session:
         self._patience = hyperparameters.in_steps(
             run.config, "early_stopping.patience", len(run.train)
         )
-        self._records: list[dict] = []  # of metrics.jsonl
+        self.records: list[dict] = []  # of metrics.jsonl
         self._copies_on_device: bool | None = None  # known once there is something to save
         self._batches = None
         if isinstance(run.train, Records):
@@ -136,10 +136,10 @@ class Session:
             MetricWriter(self._workdir, step) if writing else Silent() as writer,
             Progress(total, self.steps_per_epoch, step) if writing else Silent() as progress,
         ):
-            self._records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
+            self.records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
 
             def write(record):
-                self._records.append(record)
+                self.records.append(record)
                 place = {"epoch": record["step"] / self.steps_per_epoch}
                 try:
                     writer.write({**record, **place, "seconds": self.wall_seconds()})
@@ -194,7 +194,7 @@ class Session:
         self._checkpoints.save(step, config, copied, metadata, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:
-        return early_stopping.verdict(self._run.config, self._records, self._patience)
+        return early_stopping.verdict(self._run.config, self.records, self._patience)
 
     def _at(self, state: TrainState, step: int | None = None) -> tuple[TrainState, dict, dict]:
         """The run at a step, None: at its last checkpoint; 0, or without one: at its start.
