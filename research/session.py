@@ -244,15 +244,18 @@ class Session:
 
     def _explain(self, error: loop.Diverged) -> None:
         """Says at which step, and in which layer, numbers were not finite first."""
-        from research.training import culprit
+        from research.training import cause, culprit
 
-        state = self._ready(self._at(self._run.init())[0])
-        step, layer = culprit.find(
-            self._run, error, state, self._advance, lambda: bool(self._stopped)
-        )
-        self._voice.record("diverged", step, layer=layer)
+        run, rollbacks = self._run, self._rollbacks
+        state = self._ready(self._at(run.init())[0])
+        found = culprit.find(run, error, state, self._advance, lambda: bool(self._stopped))
+        first = self._ready(self._at(run.init(), 0)[0])
+        size, (_, metrics) = cause.size_of(first), self._advance(first, 1)
+        start = cause.Start(size, culprit.mean_loss(metrics))
+        why = cause.likely_cause(run, error, found, start, self._learning_rate)
+        step, layer = found.step, found.layer
+        self._voice.record("diverged", step, layer=layer, cause=why)
         where = f", first in {layer}" if layer else ""
-        cause = loop.likely_cause(self._run.config, step, self._learning_rate)
-        self._voice.warn(
-            f"diverged: {error.what} not finite at step {step}{where}; likely cause: {cause}"
-        )
+        after = f" after {rollbacks} rollbacks (config.max_rollbacks)" if rollbacks else ""
+        line = f"{error.what} not finite at step {step}{where}{after}; likely cause: {why}"
+        self._voice.warn(f"diverged: {line}")
