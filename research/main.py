@@ -28,7 +28,6 @@ def main(argv: list[str]) -> int:
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research import platform, processes, run_folder
     from research.reporting.voice import Voice
-    from research.reporting.writers import median_throughput
     from research.session import Session
     from research.training import (
         averages,
@@ -83,6 +82,8 @@ def main(argv: list[str]) -> int:
             session.begin(first)
             state = session.train()
             if state is None:
+                processes.alone(lambda: run_folder.end_diverged(workdir, session.divergence))
+                voice.tell(f"{workdir}/report.html")
                 return 3
 
         step = int(state.step)
@@ -106,11 +107,7 @@ def main(argv: list[str]) -> int:
             **tested,
             "tested_step": int(state.step),
             "stopped_early": stopped_early,
-            "steps": step,
-            "epochs": step / session.steps_per_epoch,
-            "compile_seconds": session.compile_seconds,
-            "examples_per_second": median_throughput(workdir),
-            "wall_seconds": session.wall_seconds(),
+            **session.costs(step),
         }
         processes.alone(lambda: run_folder.finish(workdir, summary))
     if averages.kept(config) and "averaged_test_accuracy" not in summary:

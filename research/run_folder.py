@@ -24,11 +24,17 @@ _LOCK_BYTES = 1000
 
 
 def finished(workdir: Path, config: ConfigDict) -> dict | None:
-    """The summary of a finished run of this very config; None where there is none."""
+    """The summary of a finished run of this very config; None where there is none.
+
+    A run that diverged has a summary too, but is not finished: the same command goes on from its
+    last checkpoint, as the devices or a library may have changed.
+    """
     path = workdir / "config.json"
     if not (path.exists() and (workdir / "summary.json").exists()):
         return None
     if configuration.differences(configuration.read(path), config):
+        return None
+    if read_json(workdir / "summary.json").get("diverged"):
         return None
     if not (workdir / "report.html").exists():  # killed just before
         history = read_jsonl(workdir / "history.jsonl")
@@ -81,6 +87,13 @@ def finish(workdir: Path, summary: dict) -> None:
     """Writes what a finished run leaves: `summary.json` and `report.html`."""
     write_json(workdir / "summary.json", summary)
     append_history(workdir, "finish", summary["steps"])
+    page.write_report([workdir], workdir / "report.html")
+
+
+def end_diverged(workdir: Path, summary: dict) -> None:
+    """Writes what a diverged run leaves: its summary, and a report without a test."""
+    (workdir / "evaluation.npz").unlink(missing_ok=True)  # of an earlier, shorter training
+    write_json(workdir / "summary.json", summary)
     page.write_report([workdir], workdir / "report.html")
 
 
@@ -149,8 +162,8 @@ def _take_over(workdir: Path, config: ConfigDict, total_steps: int) -> None:
             )
         changes = {key: list(values) for key, values in changed.items()}
         append_history(workdir, "hyperparameters changed", step, changes=changes)
-        (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
         write_text(path, configuration.to_json(config))
+    (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
     write_environment(workdir)
 
 

@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     from research.reporting import search_page
     from research.reporting.progress import SearchProgress
     from research.reporting.voice import Voice
+    from research.reporting.writers import write_json
     from research.training import interruption
     from research.tuning import results
     from research.tuning.ledger import Ledger
@@ -79,6 +80,7 @@ def main(argv: list[str]) -> int:
             study.run()
             mirror.update(study.trials, at_once=True)
         if results.all_diverged(study.trials):
+            write_json(workdir / "summary.json", results.summary(study.trials))
             search_page.write_report([workdir], workdir / "report.html")
             voice.warn(
                 f"diverged: all {len(study.trials)} trials; to try instead: "

@@ -1,5 +1,6 @@
 """One run while it trains: from its first state, or its last checkpoint, to its end."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from research.data.sources import Records
 from research.errors import UserError
 from research.reporting.progress import Progress, Silent
 from research.reporting.voice import Voice
-from research.reporting.writers import MetricWriter, read_metrics
+from research.reporting.writers import MetricWriter, median_throughput, read_metrics
 from research.training import (
     advance,
     copies,
@@ -59,6 +60,7 @@ class Session:
             run.config, "early_stopping.patience", len(run.train)
         )
         self.records: list[dict] = []  # of metrics.jsonl
+        self.divergence: dict | None = None  # what ended it, as `summary.json` tells it
         self._copies_on_device: bool | None = None  # known once there is something to save
         self._batches = None
         if isinstance(run.train, Records):
@@ -123,6 +125,16 @@ class Session:
     def steps_per_epoch(self) -> float:
         """An epoch need not be a whole number of steps."""
         return len(self._run.train) / self._run.config.batch_size
+
+    def costs(self, step: int) -> dict:
+        """What it took to train so far, as `summary.json` tells it."""
+        return {
+            "steps": step,
+            "epochs": step / self.steps_per_epoch,
+            "compile_seconds": self.compile_seconds,
+            "examples_per_second": median_throughput(self._workdir),
+            "wall_seconds": self.wall_seconds(),
+        }
 
     def wall_seconds(self) -> float:
         """Since the start of the process, and in those that were resumed."""
@@ -259,3 +271,16 @@ class Session:
         after = f" after {rollbacks} rollbacks (config.max_rollbacks)" if rollbacks else ""
         line = f"{error.what} not finite at step {step}{where}{after}; likely cause: {why}"
         self._voice.warn(f"diverged: {line}")
+        finite = {
+            record["split"]: {name: record[name] for name in ("step", "loss", "accuracy")}
+            for record in self.records
+            if record["step"] <= step and math.isfinite(record.get("loss") or math.nan)
+        }
+        self.divergence = {
+            "diverged": True,
+            "what": f"{error.what} not finite",
+            "layer": layer,
+            "cause": why,
+            "last_finite": finite,
+            **self.costs(step),
+        }

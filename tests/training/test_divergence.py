@@ -196,8 +196,16 @@ def test_a_stopped_run_keeps_its_checkpoint_and_may_go_on_by_another_policy(comm
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["12"]
     event = lines(tmp_path, "history.jsonl")[-1]
     assert event["event"] == "diverged" and event["layer"].endswith(": its output")
+    summary = read(tmp_path, "summary.json")
+    assert summary["diverged"] and 12 <= summary["last_finite"]["train"]["step"] < summary["steps"]
+    assert "config.optimizer.learning_rate = 1 is too high" in summary["cause"]
+    # It is not finished: the same command goes on from the checkpoint, to the same end.
+    again = command("main", *CLIMBING, f"--workdir={tmp_path}")
+    assert again.returncode == 3 and "resuming" in again.stdout and "at step 12" in again.stdout
+    assert again.stderr.strip().splitlines()[-1] == last
     resumed = command("main", *ROLLBACK, f"--workdir={tmp_path}")
     assert resumed.returncode == 0 and "at step 12" in resumed.stdout, resumed.stderr
+    assert "diverged" not in read(tmp_path, "summary.json")
 
 
 @pytest.mark.parametrize("members", [1, 2])
