@@ -11,13 +11,14 @@ import numpy as np
 from research import processes
 from research.data.feed import preprocess
 from research.training import culprit
+from research.training.checks import LARGE_INPUTS
 from research.training.loop import Diverged
 from research.training.recalibration import train_and_eval_loss
 from research.training.setup import Setup
 from research.training.state import TrainState
 
 _SAMPLE = 512  # training examples that are looked at
-_LARGE = 10.0  # times what is usual: inputs of size 1, a first loss of log(classes)
+_LARGE = 10.0  # times what is usual: a first loss of log(classes), inputs like others
 _GROWN = 10.0  # times the weights, or the usual loss, of before
 
 
@@ -58,7 +59,7 @@ def likely_cause(
     if batch.bad:
         return f"{batch.bad} of {batch.count} inputs of that step are not finite after {scheme}"
     largest = max(batch.largest, sample.largest)
-    large = sample.size > _LARGE and config.model.normalization == "none"
+    large = sample.size > LARGE_INPUTS and config.model.normalization == "none"
     first = f"the loss of the first batch was {start.loss:.4g} (usual: {usual:.3g})"
     if large or batch.largest > 1e3 * _LARGE * sample.size:
         return (

@@ -79,6 +79,7 @@ class Setup:
         """Return a line for each choice that is more likely a slip than meant."""
         return [
             *checks.warnings(self.config),
+            *checks.input_warnings(self.config, self.train),
             *durations.warnings(self.config, len(self.train)),
             *batch_statistics.warnings(self),
         ]

@@ -83,6 +83,8 @@ def test_a_sound_run_that_diverges_all_the_same_has_no_known_cause(run, state):
 def test_large_inputs_are_named_not_the_rate(run, state):
     raw = small(**{"preprocessing.name": "none"})
     large, unscaled = with_inputs(raw, 1e4), raw.init()
+    (warning,) = large.warnings()  # at the start already, of searches too
+    assert warning.startswith("inputs have a root mean square of ") and raw.warnings() == []
     line = named(large, unscaled, grown=1e6, losses=(0.7, 1e9))
     assert line.startswith("inputs are too large, up to ") and "learning_rate" not in line
     assert "(usual: 1) after config.preprocessing.name = 'none'" in line
