@@ -268,7 +268,8 @@ class Session:
         step, layer = found.step, found.layer
         self._voice.record("diverged", step, layer=layer, cause=why)
         where = f", first in {layer}" if layer else ""
-        after = f" after {rollbacks} rollbacks (config.max_rollbacks)" if rollbacks else ""
+        after = f" after {rollbacks} rollbacks" if rollbacks else ""
+        after += f" (config.max_rollbacks = {run.config.max_rollbacks})" * bool(rollbacks)
         line = f"{error.what} not finite at step {step}{where}{after}; likely cause: {why}"
         self._voice.warn(f"diverged: {line}")
         finite = {

@@ -128,19 +128,18 @@ class _Inputs(NamedTuple):
 
     count: int
     bad: int  # of them with a number that is not finite
-    size: float  # root mean square of the others
+    size: float  # root mean square of the median one of the others
     largest: float  # magnitude in them
 
     @classmethod
     def of(cls, statistics, raw: Iterable[np.ndarray]) -> "_Inputs":
         """Of raw parts (B, ...), by the statistics of preprocessing."""
-        count, bad, squares, numbers, largest = 0, 0, 0.0, 0, 0.0
+        count, bad, squares, largest = 0, 0, [], 0.0
         for part in raw:
             inputs = np.asarray(preprocess(statistics, jnp.asarray(part)), np.float64)
             inputs = inputs.reshape(len(inputs), -1)
             finite = np.isfinite(inputs).all(1)
             count, bad = count + len(inputs), bad + int((~finite).sum())
-            squares += float(np.square(inputs[finite]).sum())
-            numbers += inputs[finite].size
+            squares = [*squares, *np.square(inputs[finite]).mean(1)]
             largest = max(largest, np.abs(inputs[finite]).max(initial=0.0))
-        return cls(count, bad, math.sqrt(squares / max(numbers, 1)), largest)
+        return cls(count, bad, math.sqrt(np.median(squares or [0.0])), largest)
