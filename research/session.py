@@ -1,6 +1,5 @@
 """One run while it trains: from its first state, or its last checkpoint, to its end."""
 
-import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -255,33 +254,38 @@ class Session:
         return True
 
     def _explain(self, error: loop.Diverged) -> None:
-        """Says at which step, and in which layer, numbers were not finite first."""
+        """Says at which step, and in which layer, numbers were not finite first, and why."""
         from research.training import cause, culprit
 
-        run, rollbacks = self._run, self._rollbacks
+        run = self._run
         state = self._ready(self._at(run.init())[0])
         found = culprit.find(run, error, state, self._advance, lambda: bool(self._stopped))
         first = self._ready(self._at(run.init(), 0)[0])
         size, (_, metrics) = cause.size_of(first), self._advance(first, 1)
         start = cause.Start(size, culprit.mean_loss(metrics))
         why = cause.likely_cause(run, error, found, start, self._learning_rate)
-        step, layer = found.step, found.layer
-        self._voice.record("diverged", step, layer=layer, cause=why)
-        where = f", first in {layer}" if layer else ""
-        after = f" after {rollbacks} rollbacks" if rollbacks else ""
-        after += f" (config.max_rollbacks = {run.config.max_rollbacks})" * bool(rollbacks)
-        line = f"{error.what} not finite at step {step}{where}{after}; likely cause: {why}"
-        self._voice.warn(f"diverged: {line}")
-        finite = {
-            record["split"]: {name: record[name] for name in ("step", "loss", "accuracy")}
-            for record in self.records
-            if record["step"] <= step and math.isfinite(record.get("loss") or math.nan)
-        }
+        self._voice.record("diverged", found.step, layer=found.layer, cause=why)
+        where = f", first in {found.layer}" if found.layer else ""
+        self._voice.warn(
+            f"diverged: {error.what} not finite at step {found.step}{where}{self._policy()}; "
+            f"likely cause: {why}"
+        )
         self.divergence = {
             "diverged": True,
             "what": f"{error.what} not finite",
-            "layer": layer,
+            "layer": found.layer,
             "cause": why,
-            "last_finite": finite,
-            **self.costs(step),
+            "last_finite": divergence.last_finite(self.records, found.step),
+            **self.costs(found.step),
         }
+
+    def _policy(self) -> str:
+        """What ended a run that `on_divergence` was to save; '' where it stops at once."""
+        config = self._run.config
+        return {
+            "stop": "",
+            "rollback": f" after {self._rollbacks} rollbacks (config.max_rollbacks = "
+            f"{config.max_rollbacks})",
+            "skip_step": " (config.on_divergence = 'skip_step' leaves out single steps; "
+            f"config.log_every = {config.log_every!r})",
+        }[config.on_divergence]

@@ -208,6 +208,18 @@ def test_a_stopped_run_keeps_its_checkpoint_and_may_go_on_by_another_policy(comm
     assert "diverged" not in read(tmp_path, "summary.json")
 
 
+def test_the_last_finite_records_are_kept_for_the_summary():
+    records = [
+        {"step": step, "split": split, "loss": loss, "accuracy": 0.5, "seconds": 1.0}
+        for step, split, loss in [(1, "train", 2.0), (1, "validation", 0.0), (2, "train", 1.5),
+                                  (2, "validation", np.nan), (3, "train", None), (4, "train", 1.0)]
+    ]  # fmt: skip
+    assert divergence.last_finite(records, 3) == {
+        "train": {"step": 2, "loss": 1.5, "accuracy": 0.5},
+        "validation": {"step": 1, "loss": 0.0, "accuracy": 0.5},
+    }
+
+
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_line_search_that_starts_at_infinity_is_healthy(members):
     changes = {"optimizer.name": "lbfgs", "batch_size": 109, "ensemble.members": members}
