@@ -71,7 +71,8 @@ def main(argv: list[str]) -> int:
                 + (f" seed {name['seed']}" if len(members) > 1 else "")
                 for name in members
             ]
-            if averages.kept(run.config) and (average := _average(argument, tested, state)):
+            several = averages.kept(run.config) and averages.of_several(state)
+            if several and (average := _average(argument, tested, state)):
                 beside.append(
                     (f"averaged weights of {argument} step {int(state.step)}", tested, average)
                 )
@@ -248,7 +249,7 @@ def _anew(run, state):
     """The state with recalibrated statistics; tells what they do to one batch."""
     import numpy as np
 
-    from research.training import recalibration
+    from research.training import batch_statistics, recalibration
 
     if not state.batch_stats or run.config.ensemble.members > 1:
         raise UserError(
@@ -256,8 +257,9 @@ def _anew(run, state):
             f"= {run.config.model.normalization!r}, config.ensemble.members = "
             f"{run.config.ensemble.members})"
         )
+    batch_statistics.check_recalibration(run, "--recalibrate")
     anew = recalibration.recalibrate(run.config, run.classes, state, run.train)
-    batch = run.train.load(np.arange(run.config.batch_size))
+    batch = run.train.load(np.arange(min(max(2, run.config.batch_size), len(run.train))))
     own, running = recalibration.train_and_eval_loss(run.config, run.classes, state, batch)
     _, after = recalibration.train_and_eval_loss(run.config, run.classes, anew, batch)
     print(

@@ -29,9 +29,15 @@ def main(argv: list[str]) -> int:
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research import platform, processes, run_folder
     from research.reporting.voice import Voice
-    from research.reporting.writers import median_throughput
     from research.session import Session
-    from research.training import early_stopping, evaluation, interruption, setup
+    from research.training import (
+        averages,
+        batch_statistics,
+        early_stopping,
+        evaluation,
+        interruption,
+        setup,
+    )
     from research.training.checkpoints import Checkpoints
 
     platform.enable_compilation_cache()
@@ -65,6 +71,7 @@ def main(argv: list[str]) -> int:
         for line in run.warnings():
             voice.warn(f"warning: {line}")
         run.layout.check_batch(config, len(run.train))
+        batch_statistics.check(run)
         first = run.init()
         plan = run.plan()
     with contextlib.ExitStack() as folder:
@@ -80,13 +87,15 @@ def main(argv: list[str]) -> int:
             session.begin(first)
             state = session.train()
             if state is None:
+                processes.alone(lambda: run_folder.end_diverged(workdir, session.divergence))
+                voice.tell(f"{workdir}/report.html")
                 return 3
 
         step = int(state.step)
         stopped_early = step < plan.total_steps and session.enough
         if stopped_early:
             voice.record("stopped early", step)
-            voice.tell(early_stopping.told(config, step, plan.total_steps))
+            voice.tell(early_stopping.told(config, session.records, step, plan.total_steps))
         elif step < plan.total_steps:
             voice.record("interrupted", step)
             voice.warn(f"interrupted at step {step}; the same command resumes")
@@ -103,14 +112,16 @@ def main(argv: list[str]) -> int:
             **tested,
             "tested_step": int(state.step),
             "stopped_early": stopped_early,
-            "steps": step,
-            "epochs": step / session.steps_per_epoch,
-            "compile_seconds": session.compile_seconds,
-            "examples_per_second": median_throughput(workdir),
-            "wall_seconds": session.wall_seconds(),
+            **session.costs(step),
             "data": run.fingerprint(),
         }
         processes.alone(lambda: run_folder.finish(workdir, summary))
+    if averages.kept(config) and "averaged_test_accuracy" not in summary:
+        voice.tell(
+            f"no weights were averaged by step {summary['tested_step']}: config.averaging.name = "
+            f"{config.averaging.name!r}, config.averaging.start = {config.averaging.start!r}, "
+            f"config.averaging.every = {config.averaging.every!r}"
+        )
     voice.tell(f"{_result(summary)}: {workdir}/report.html")
     return 0
 

@@ -32,6 +32,9 @@ def finished(
 ) -> dict | None:
     """The summary of a finished run of this very config; None where there is none.
 
+    A run that diverged has a summary too, but is not finished: the same command goes on from its
+    last checkpoint, as the devices or a library may have changed.
+
     Args:
       workdir: the run folder.
       config: of the run; its data may have moved.
@@ -49,6 +52,8 @@ def finished(
     summary = read_json(workdir / "summary.json")
     known = summary.get("data")
     if changed.keys() - set(configuration.LOCATIONS) or (changed and not known):
+        return None
+    if summary.get("diverged"):
         return None
     if known:
         try:
@@ -129,6 +134,13 @@ def finish(workdir: Path, summary: dict) -> None:
     page.write_report([workdir], workdir / "report.html")
 
 
+def end_diverged(workdir: Path, summary: dict) -> None:
+    """Writes what a diverged run leaves: its summary, and a report without a test."""
+    (workdir / "evaluation.npz").unlink(missing_ok=True)  # of an earlier, shorter training
+    write_json(workdir / "summary.json", summary)
+    page.write_report([workdir], workdir / "report.html")
+
+
 def _lock(workdir: Path, lock: IO[str]) -> None:
     """The system's lock decides; where a file system has none, what the holder wrote does."""
     lock.seek(0)
@@ -202,9 +214,9 @@ def _take_over(
             )
         changes = {key: list(values) for key, values in changed.items()}
         append_history(workdir, "hyperparameters changed", step, changes=changes)
-        (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
     if changed or not path.exists():
         write_text(path, configuration.to_json(config))
+    (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
     write_environment(workdir)
 
 

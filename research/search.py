@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     from research.reporting import search_page
     from research.reporting.progress import SearchProgress
     from research.reporting.voice import Voice
+    from research.reporting.writers import write_json
     from research.training import interruption
     from research.tuning import methods, results
     from research.tuning.ledger import Ledger
@@ -83,6 +84,7 @@ def main(argv: list[str]) -> int:
             study.run()
             mirror.update(study.trials, at_once=True)
         if results.all_diverged(study.trials):
+            write_json(workdir / "summary.json", results.summary(study.trials))
             search_page.write_report([workdir], workdir / "report.html")
             voice.warn(
                 f"diverged: all {len(study.trials)} trials; to try instead: "
@@ -100,6 +102,7 @@ class _Populations:
         self._config, self._space, self._voice, self._engine = config, space, voice, engine
         self._trials = trials
         self._make = None  # what makes them; a search that is over starts no workers
+        self._warned: list[str] = []
         self._last = None  # static values of the one that was made last, and it
         self.opened = 0
         self.data: dict = {}  # the fingerprint of those that the search began with
@@ -142,6 +145,10 @@ class _Populations:
             self.data, population.fingerprint(), f"--workdir = {str(self._voice.workdir)!r}"
         )
         self.opened += 1
+        for line in population.warnings:
+            if line not in self._warned:
+                self._voice.warn(f"warning: {line}")
+                self._warned.append(line)
         population.slots = facts["slots"] if facts else self._slots(population)
         self._tell_estimate(population)
         turns = self._trials / self._space.programs() / population.slots

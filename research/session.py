@@ -12,7 +12,7 @@ from research.data.sources import Records
 from research.errors import UserError
 from research.reporting.progress import Progress, Silent
 from research.reporting.voice import Voice
-from research.reporting.writers import MetricWriter, read_metrics
+from research.reporting.writers import MetricWriter, median_throughput, read_metrics
 from research.training import (
     advance,
     copies,
@@ -59,7 +59,8 @@ class Session:
         self._patience = hyperparameters.in_steps(
             run.config, "early_stopping.patience", len(run.train)
         )
-        self._records: list[dict] = []  # of metrics.jsonl
+        self.records: list[dict] = []  # of metrics.jsonl
+        self.divergence: dict | None = None  # what ended it, as `summary.json` tells it
         self._copies_on_device: bool | None = None  # known once there is something to save
         self._batches = None
         if isinstance(run.train, Records):
@@ -125,6 +126,16 @@ class Session:
         """An epoch need not be a whole number of steps."""
         return len(self._run.train) / self._run.config.batch_size
 
+    def costs(self, step: int) -> dict:
+        """What it took to train so far, as `summary.json` tells it."""
+        return {
+            "steps": step,
+            "epochs": step / self.steps_per_epoch,
+            "compile_seconds": self.compile_seconds,
+            "examples_per_second": median_throughput(self._workdir),
+            "wall_seconds": self.wall_seconds(),
+        }
+
     def wall_seconds(self) -> float:
         """Since the start of the process, and in those that were resumed."""
         return time.perf_counter() - self._started
@@ -137,10 +148,10 @@ class Session:
             MetricWriter(self._workdir, step) if writing else Silent() as writer,
             Progress(total, self.steps_per_epoch, step) if writing else Silent() as progress,
         ):
-            self._records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
+            self.records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
 
             def write(record):
-                self._records.append(record)
+                self.records.append(record)
                 place = {"epoch": record["step"] / self.steps_per_epoch}
                 try:
                     writer.write({**record, **place, "seconds": self.wall_seconds()})
@@ -195,7 +206,7 @@ class Session:
         self._checkpoints.save(step, config, copied, metadata, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:
-        return early_stopping.verdict(self._run.config, self._records, self._patience)
+        return early_stopping.verdict(self._run.config, self.records, self._patience)
 
     def _at(self, state: TrainState, step: int | None = None) -> tuple[TrainState, dict, dict]:
         """The run at a step, None: at its last checkpoint; 0, or without one: at its start.
@@ -244,16 +255,38 @@ class Session:
         return True
 
     def _explain(self, error: loop.Diverged) -> None:
-        """Says at which step, and in which layer, numbers were not finite first."""
-        from research.training import culprit
+        """Says at which step, and in which layer, numbers were not finite first, and why."""
+        from research.training import cause, culprit
 
-        state = self._ready(self._at(self._run.init())[0])
-        step, layer = culprit.find(
-            self._run, error, state, self._advance, lambda: bool(self._stopped)
-        )
-        self._voice.record("diverged", step, layer=layer)
-        where = f", first in {layer}" if layer else ""
-        cause = loop.likely_cause(self._run.config, step, self._learning_rate)
+        run = self._run
+        state = self._ready(self._at(run.init())[0])
+        found = culprit.find(run, error, state, self._advance, lambda: bool(self._stopped))
+        first = self._ready(self._at(run.init(), 0)[0])
+        size, (_, metrics) = cause.size_of(first), self._advance(first, 1)
+        start = cause.Start(size, culprit.mean_loss(metrics))
+        why = cause.likely_cause(run, error, found, start, self._learning_rate)
+        self._voice.record("diverged", found.step, layer=found.layer, cause=why)
+        where = f", first in {found.layer}" if found.layer else ""
         self._voice.warn(
-            f"diverged: {error.what} not finite at step {step}{where}; likely cause: {cause}"
+            f"diverged: {error.what} not finite at step {found.step}{where}{self._policy()}; "
+            f"likely cause: {why}"
         )
+        self.divergence = {
+            "diverged": True,
+            "what": f"{error.what} not finite",
+            "layer": found.layer,
+            "cause": why,
+            "last_finite": divergence.last_finite(self.records, found.step),
+            **self.costs(found.step),
+        }
+
+    def _policy(self) -> str:
+        """What ended a run that `on_divergence` was to save; '' where it stops at once."""
+        config = self._run.config
+        return {
+            "stop": "",
+            "rollback": f" after {self._rollbacks} rollbacks (config.max_rollbacks = "
+            f"{config.max_rollbacks})",
+            "skip_step": " (config.on_divergence = 'skip_step' leaves out single steps; "
+            f"config.log_every = {config.log_every!r})",
+        }[config.on_divergence]

@@ -19,6 +19,8 @@ class Formula:
     It counts the pieces that it trained, and refuses what a real one could not do.
     """
 
+    warnings = ()
+
     def __init__(self, slots: int, program: float, lanes: int = 1):
         self._count, self._program, self._lanes = slots, program, lanes
         self._slots: dict[int, tuple[dict, int, int, float]] = {}

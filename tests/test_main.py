@@ -90,7 +90,13 @@ def test_divergence_is_told_with_its_step_and_cause(command, tmp_path):
     last = result.stderr.strip().splitlines()[-1]
     assert "is not finite at step" in last and "learning_rate = 1e+20 is too high" in last
     assert lines(tmp_path, "history.jsonl")[-1]["event"] == "diverged"
-    assert not (tmp_path / "summary.json").exists()
+    summary = read(tmp_path, "summary.json")
+    assert summary["diverged"] is True and summary["steps"] == 2 and summary["epochs"] < 1
+    assert f", first in {summary['layer']}; likely cause: {summary['cause']}" in last
+    assert not [key for key in summary if key.startswith("test_")]
+    page = (tmp_path / "report.html").read_text()
+    assert "Diverged: the training loss is not finite at step 2, first in " in page
+    assert "There is no test of it." in page and result.stdout.strip().endswith("/report.html")
 
 
 def test_data_streamed_from_disk_train_like_data_in_memory(command, tmp_path):

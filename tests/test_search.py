@@ -249,6 +249,8 @@ def test_a_search_whose_trials_all_diverge_says_where_to_look(tmp_path, command)
     assert "Traceback" not in result.stderr
     last = result.stderr.strip().splitlines()[-1]
     assert "all 9 trials" in last and "log('optimizer.learning_rate', 1e+17, 1e+20)" in last
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["trials"] == summary["diverged"] == 9 and "best_trial" not in summary
 
 
 def test_best_py_is_plain_assignments(whole):

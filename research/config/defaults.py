@@ -165,8 +165,13 @@ def default_config() -> ConfigDict:
     transfer.skip = ("head/.*",)  # patterns of parameters that start afresh
     transfer.rename = ()  # (pattern, replacement) pairs: from the checkpoint's paths to ours
     transfer.preprocessing = True  # as there, or fitted to our training data
-    transfer.freeze = ()  # (pattern, duration) pairs: not trained until then, '100 percent': ever
-    transfer.recalibrate = False  # batch norm statistics anew, over our training data, at the start
+    transfer.freeze = ()  # (pattern, duration) pairs: not trained until then, '100 percent': ever;
+    # batch norm of a frozen layer keeps its running statistics ('BatchNorm_0/mean' matches them
+    # too), and normalises by them in training
+    transfer.recalibrate = (
+        False  # batch norm statistics anew, over our training data, at the start:
+    )
+    # of frozen layers too
 
     config.ensemble = ensemble = ConfigDict()
     ensemble.members = 1  # networks of seeds seed, seed + 1, ... trained together, predictions

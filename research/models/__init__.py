@@ -2,6 +2,8 @@
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from typing import Any
 
 from flax import linen as nn
 from ml_collections import ConfigDict
@@ -10,13 +12,17 @@ from research.errors import unknown_name
 from research.models.layers import Layers
 
 
-def build(config: ConfigDict, hyperparameters, classes: int) -> nn.Module:
+def build(
+    config: ConfigDict, hyperparameters, classes: int, frozen: Mapping[str, Any] | None = None
+) -> nn.Module:
     """The model of a config, with traced numbers inside: built anew in every trace.
 
     Args:
       config: the whole config; `config.model` names the parts and gives the sizes.
       hyperparameters: `TrainState.hyperparameters`, traced.
       classes: number of logits.
+      frozen: of `optimizers.multipliers.frozen_statistics`: these normalisers go by their running
+        statistics in training too.
 
     Returns:
       A module to be called as `model.apply(variables, inputs, train=...)`.
@@ -25,6 +31,8 @@ def build(config: ConfigDict, hyperparameters, classes: int) -> nn.Module:
       UserError: an unknown name, or sizes that the model does not have.
     """
     numbers = hyperparameters["model"]
+    if frozen and not config.model.freeze_batch_stats:
+        numbers = {**numbers, "freeze_batch_stats": lambda path: frozen.get(path, False)}
     layers = Layers.from_config(config.model, numbers, config.compute.remat)
     name = config.model.name
     if name not in names():

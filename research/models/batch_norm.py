@@ -26,11 +26,14 @@ class BatchNorm(nn.Module):
         2017); the running statistics are those of the whole batch. 0: no parts. Where devices share
         a batch by hand (`research.batch_axis`), the parts lie within a device.
       epsilon: added to the variance.
+      frozen: normalises by the running statistics in training too, and keeps them; or a function
+        from the module's path to that, which may be a traced bool.
     """
 
     decay: float | jax.Array
     ghost_batch_size: int = 0
     epsilon: float = 1e-5
+    frozen: bool | Callable[[str], bool | jax.Array] = False
     scale_init: Callable = nn.initializers.ones
     bias_init: Callable = nn.initializers.zeros
 
@@ -42,13 +45,23 @@ class BatchNorm(nn.Module):
         var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
         scale = self.param("scale", self.scale_init, channels, jnp.float32)
         bias = self.param("bias", self.bias_init, channels, jnp.float32)
-        if not train:
+        frozen = self.frozen("/".join(self.path)) if callable(self.frozen) else self.frozen
+
+        def by_running():
             factor = scale * lax.rsqrt(var.value + self.epsilon)
             return _affine(x, factor, bias - mean.value * factor)
+
+        if not train or frozen is True:
+            return by_running()
         y, batch_mean, batch_var = self._normalize(x, scale, bias)
+        new_mean = self.decay * mean.value + (1 - self.decay) * batch_mean
+        new_var = self.decay * var.value + (1 - self.decay) * batch_var
+        if frozen is not False:  # until some step
+            y = jnp.where(frozen, by_running(), y)
+            new_mean = jnp.where(frozen, mean.value, new_mean)
+            new_var = jnp.where(frozen, var.value, new_var)
         if not self.is_initializing():
-            mean.value = self.decay * mean.value + (1 - self.decay) * batch_mean
-            var.value = self.decay * var.value + (1 - self.decay) * batch_var
+            mean.value, var.value = new_mean, new_var
         return y
 
     def _normalize(self, x, scale, bias):

@@ -29,12 +29,18 @@ def batch_norm(
     return BatchNorm(
         decay=batch_norm_decay,
         ghost_batch_size=ghost_batch_size,
+        frozen=freeze_batch_stats,
         **_initial(scale_init, initial_bias),
-    )(x, train and not freeze_batch_stats)
+    )(x, train)
 
 
 def layer_norm(x, train, scale_init, *, initial_bias):
-    """By the mean and variance of all numbers of an example (Ba et al., 2016)."""
+    """By the mean and variance of all numbers of an example (Ba et al., 2016).
+
+    Raises:
+      UserError: an example is one number here.
+    """
+    _check_values(math.prod(x.shape[1:]), x, "config.model.normalization = 'layer_norm'", "wider")
     return nn.LayerNorm(
         epsilon=1e-5,
         reduction_axes=tuple(range(1, x.ndim)),
@@ -47,7 +53,7 @@ def group_norm(x, train, scale_init, *, norm_groups, initial_bias):
     """By the statistics of groups of channels of an example (Wu and He, 2018).
 
     Raises:
-      UserError: the groups do not divide the channels.
+      UserError: the groups do not divide the channels, or hold one number each.
     """
     channels = x.shape[-1]
     if channels % norm_groups:
@@ -55,6 +61,8 @@ def group_norm(x, train, scale_init, *, norm_groups, initial_bias):
             f"config.model.norm_groups = {norm_groups} does not divide a layer's {channels} "
             f"channels (allowed: divisors, such as {math.gcd(channels, norm_groups)})"
         )
+    values = math.prod(x.shape[1:]) // norm_groups
+    _check_values(values, x, f"config.model.norm_groups = {norm_groups}", "fewer groups, or wider")
     return nn.GroupNorm(
         norm_groups,
         epsilon=1e-5,
@@ -67,16 +75,28 @@ def instance_norm(x, train, scale_init, *, initial_bias):
     """By the statistics of each channel of an image (Ulyanov et al., 2016).
 
     Raises:
-      UserError: not images, where a channel is one number.
+      UserError: not images, or images of one pixel, where a channel is one number.
     """
     if x.ndim < 3:
         raise UserError(
             "config.model.normalization = 'instance_norm' works on images (allowed for dense "
             "layers: batch_norm, layer_norm, group_norm, none)"
         )
+    name = "config.model.normalization = 'instance_norm'"
+    _check_values(math.prod(x.shape[1:-1]), x, name, "another normaliser, or less pooled")
     return nn.InstanceNorm(
         epsilon=1e-5, use_fast_variance=False, **_initial(scale_init, initial_bias)
     )(x)
+
+
+def _check_values(values: int, x, key: str, allowed: str) -> None:
+    """Refuses a variance of one value, which is 0: all would become the bias."""
+    if values == 1:
+        pixels = f"{x.shape[1]} x {x.shape[2]} pixels, " if x.ndim == 4 else ""
+        raise UserError(
+            f"{key} takes the variance of one value, which is 0, in a layer of {pixels}"
+            f"{x.shape[-1]} channel{'s' * (x.shape[-1] > 1)} (allowed: {allowed} layers)"
+        )
 
 
 def _initial(scale, bias) -> dict:

@@ -1,11 +1,22 @@
-"""What each parameter's learning rate is multiplied by: patterns, depth, and freezing."""
+"""What each parameter's learning rate is multiplied by: patterns, depth, and freezing.
+
+Running statistics of batch norm have no learning rate, but they are frozen with their layers.
+"""
+
+import functools
+import operator
+import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from research.config import Duration
-from research.optimizers.masks import by_pattern, layer_depths
+from research.optimizers.masks import by_pattern, compiled, layer_depths, leaves_by_path
+
+_FREEZE = "config.transfer.freeze"
 
 
 def multipliers(config: ConfigDict, hyperparameters, params, step):
@@ -22,10 +33,7 @@ def multipliers(config: ConfigDict, hyperparameters, params, step):
     Raises:
       UserError: a pattern that matches nothing; parameters that are not covered.
     """
-    factors = jax.tree.map(lambda _: 1.0, params)
-    if config.optimizer.multipliers:
-        pairs = config.optimizer.multipliers
-        factors = by_pattern("config.optimizer.multipliers", pairs, params)
+    factors = _given(config, params)
     if config.optimizer.layer_decay != 1:
         decay = hyperparameters["optimizer"]["layer_decay"]
         factors = jax.tree.map(lambda f, depth: f * decay**depth, factors, layer_depths(params))
@@ -44,11 +52,97 @@ def trained_now(config: ConfigDict, hyperparameters, params, step):
     return jax.tree.map(lambda f: f != 0, multipliers(config, hyperparameters, params, step))
 
 
-def _thawed(config, hyperparameters, params, step):
-    pairs = []
+def check_freeze(config: ConfigDict, params, batch_stats) -> None:
+    """Refuses patterns of `transfer.freeze` that match no parameter and no running statistics.
+
+    Raises:
+      UserError: there is one.
+    """
+    names = [*leaves_by_path(params), *leaves_by_path(batch_stats)]
+    for pattern, _ in config.transfer.freeze:
+        compiled(_FREEZE, pattern, names)
+
+
+def frozen_statistics(
+    config: ConfigDict, hyperparameters, params, batch_stats, step
+) -> dict[str, Any]:
+    """Return which normalisers keep their running statistics in the next step.
+
+    Those do which a pattern of `transfer.freeze` matches ('BatchNorm_0/mean'), and those whose
+    layer does not change: all parameters of the normaliser and of the affine map before it, which
+    has the same number (Dense_0 or Conv_0 for BatchNorm_0), are frozen or have the multiplier 0.
+
+    Args:
+      config: static choices.
+      hyperparameters: `TrainState.hyperparameters`.
+      params, batch_stats: trees, for their paths.
+      step: number of updates made so far.
+
+    Returns:
+      {'BatchNorm_0': True for good, or a traced bool scalar}; a normaliser that is not frozen at
+      any step is left out.
+    """
+    if not config.transfer.freeze and not config.optimizer.multipliers:
+        return {}
+    thawed = _thawed(config, hyperparameters, params, step)
+    factors = jax.tree.map(
+        lambda f, open_: 0.0 if open_ is False or f == 0 else f * open_,
+        _given(config, params),
+        thawed,
+    )
+    parameters = {path: factor == 0 for path, factor in leaves_by_path(factors).items()}
+    statistics = dict.fromkeys(leaves_by_path(batch_stats), 0)
+    statistics = _thawed(config, hyperparameters, statistics, step)
+    frozen = {}
+    for module in dict.fromkeys(path.rpartition("/")[0] for path in statistics):
+        layer = [still for path, still in parameters.items() if path.startswith(_layer(module))]
+        matched = [statistics[f"{module}/{name}"] == 0 for name in ("mean", "var")]
+        frozen[module] = _any([_all(layer), *matched])
+    return {module: still for module, still in frozen.items() if still is not False}
+
+
+def _given(config: ConfigDict, params):
+    """The numbers of `config.optimizer.multipliers`; 1 without them."""
+    if not config.optimizer.multipliers:
+        return jax.tree.map(lambda _: 1.0, params)
+    return by_pattern("config.optimizer.multipliers", config.optimizer.multipliers, params)
+
+
+def _thawed(config, hyperparameters, tree, step):
+    """For each leaf: False where it is frozen for good, a traced 0 or 1 where for a while, else 1.
+
+    Patterns may be of parameters or of running statistics: those that match no leaf of this tree
+    are passed over (`check_freeze` refuses those that match neither).
+    """
+    names = list(leaves_by_path(tree))
     until = hyperparameters["transfer"]["thaw"]
+    pairs = []
     for number, (pattern, duration) in enumerate(config.transfer.freeze):
+        if not any(re.fullmatch(pattern, name) for name in names):
+            continue
         parsed = Duration.parse(duration, "transfer.freeze")
         whole = parsed.unit == "percent" and parsed.amount >= 100
         pairs.append((pattern, False if whole else jnp.float32(step >= until[number])))
-    return by_pattern("config.transfer.freeze", pairs, params, default=1.0)
+    return by_pattern(_FREEZE, pairs, tree, default=1.0)
+
+
+def _layer(normalizer: str) -> tuple[str, ...]:
+    """What the paths of its parameters, and of the affine map before it, start with."""
+    scope, slash, name = normalizer.rpartition("/")
+    number = name.rpartition("_")[2]
+    maps = (f"{scope}{slash}{kind}_{number}/" for kind in ("Dense", "Conv"))
+    return (f"{normalizer}/", *maps)
+
+
+def _all(flags: Sequence):
+    """Whether all hold: a bool where that does not depend on traced ones."""
+    if any(flag is False for flag in flags):
+        return False
+    return functools.reduce(operator.and_, flags, True)
+
+
+def _any(flags: Sequence):
+    """Whether any holds: a bool where that does not depend on traced ones."""
+    if any(flag is True for flag in flags):
+        return True
+    return functools.reduce(operator.or_, flags, False)

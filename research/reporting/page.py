@@ -109,6 +109,7 @@ def _page(runs: Sequence[Run]) -> str:
     one = runs[0] if len(runs) == 1 else None
     figure = Figures()
     body = [_tiles(one) if one else _comparison(runs)]
+    body += [_divergence(run, prefix=f"{run.name}: ") for run in runs if not one]
     body += [_members(run, prefix="" if one else f"{run.name}: ") for run in runs]
     body.append("<h2>Training</h2>")
     if any(run.metrics for run in runs):
@@ -139,7 +140,9 @@ def _tiles(run: Run) -> str:
     shown = [("status", run.status)]
     summary = run.summary
     validation = [r["accuracy"] for r in run.metrics if r["split"] == "validation"]
-    if summary:
+    if summary.get("diverged"):
+        shown.append(("diverged at step", f"{summary['steps']:,}"))
+    elif summary:
         shown.append(("test accuracy", percent(summary["test_accuracy"])))
         shown.append(("test loss (nats)", number(summary["test_loss"])))
         if "test_ece" in summary:
@@ -155,12 +158,25 @@ def _tiles(run: Run) -> str:
         last = run.metrics[-1]
         shown.append(("epochs", f"{last['epoch']:.1f}"))
         shown.append(("steps", f"{last['step']:,}"))
-    if summary:
+    if "parameter_count" in summary:
         shown.append(("parameters", f"{summary['parameter_count']:,}"))
+    if summary:
         shown.append(("from start to end", f"{summary['wall_seconds']:.1f} s"))
         shown.append(("of that compiling", f"{summary['compile_seconds']:.1f} s"))
         shown.append(("examples / second", number(summary["examples_per_second"])))
-    return tiles(shown)
+    return tiles(shown) + _divergence(run, prefix="")
+
+
+def _divergence(run: Run, prefix: str) -> str:
+    """How a run ended that diverged; '' for others."""
+    summary = run.summary
+    if not summary.get("diverged"):
+        return ""
+    where = f", first in {summary['layer']}" if summary["layer"] else ""
+    line = (
+        f"{prefix}Diverged: {summary['what']} at step {summary['steps']:,}{where}. Likely cause: "
+    )
+    return f"<p>{escape(line + summary['cause'])}. There is no test of it.</p>"
 
 
 def _members(run: Run, prefix: str) -> str:

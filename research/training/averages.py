@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from research import processes
 from research.names import bind, resolve
 from research.optimizers import averaging
 
@@ -16,6 +17,12 @@ from research.optimizers import averaging
 def kept(config: ConfigDict) -> bool:
     """Whether a run keeps an average."""
     return config.averaging.name != "none"
+
+
+def recalibrated(config: ConfigDict) -> bool:
+    """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
+    wanted = kept(config) and config.averaging.recalibration_examples
+    return bool(wanted) and not config.model.freeze_batch_stats
 
 
 def none_yet(config: ConfigDict, params, batch_stats) -> dict:
@@ -43,6 +50,11 @@ def updated(config: ConfigDict, state, params, batch_stats) -> dict:
         "params": jax.tree.map(averaged, state.averages["params"], params),
         "batch_stats": jax.tree.map(averaged, state.averages["batch_stats"], batch_stats),
     }
+
+
+def of_several(state) -> bool:
+    """Whether the average is one: of a single set of weights it is those weights."""
+    return bool((processes.on_host(state.averages["count"]) > 1).all())
 
 
 def averaged(state):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,17 @@ from research.training.setup import Setup
 from research.training.state import TrainState
 from research.training.step import make_predict, make_train_step
 
+UPDATE = "its update"
+
+
+class Found(NamedTuple):
+    """Where numbers were not finite first."""
+
+    step: int
+    layer: str  # with what of it, as 'Dense_1: its output'; '' where there is none
+    before: TrainState  # of that step; after it, where it is the validation loss
+    losses: tuple[tuple[int, float], ...]  # steps up to it, and the mean loss since the one before
+
 
 def find(
     run: Setup,
@@ -24,7 +36,7 @@ def find(
     state: TrainState,
     advance: Callable,
     interrupted: Callable[[], bool],
-) -> tuple[int, str]:
+) -> Found:
     """The step whose numbers were not finite first, and the layer they came from.
 
     The steps of the dispatch in question are made one by one.
@@ -37,29 +49,32 @@ def find(
       interrupted: True ends the search.
 
     Returns:
-      The step, and the layer with what of it: 'Dense_1: its output'; '' where there is none.
+      The first of these steps, the first layer in it, and what came before.
     """
-    step, check = int(state.step), jax.jit(healthy)
+    step, check, losses = int(state.step), jax.jit(healthy), []
     while step < error.since:  # in parts, so that a signal is heard
         if interrupted():
-            return error.step, ""
+            return Found(error.step, "", state, tuple(losses))
         steps = min(error.since - step, max(error.step - error.since, 1))
-        state, _ = advance(state, steps)
+        state, metrics = advance(state, steps)
         step += steps
+        losses.append((step, mean_loss(metrics)))
     while step < error.step:
         before = jax.tree.map(jnp.copy, state)
         state, metrics = advance(state, 1)
         step += 1
         if metrics["skipped"] or not np.isfinite(metrics["loss"]) or not check(state):
             found = ((prefix, _of_step(run, state)) for prefix, state in _each(run, before))
-            return step, next((prefix + layer for prefix, layer in found if layer), "")
+            layer = next((prefix + layer for prefix, layer in found if layer), "")
+            return Found(step, layer, before, tuple(losses))
+        losses.append((step, mean_loss(metrics)))
     predict = make_predict(run.config, run.classes)
     layers = (
         _first_layer(predict, state, inputs)[0]
         for _, state in _each(run, state)
-        for inputs in _validation_inputs(run)
+        for inputs in validation_inputs(run)
     )
-    return step, next(filter(None, layers), "")
+    return Found(step, next(filter(None, layers), ""), state, tuple(losses))
 
 
 def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
@@ -72,23 +87,37 @@ def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
         yield f"member {number}, ", ensembles.member(state, number)
 
 
+def mean_loss(metrics: dict) -> float:
+    """Of an example, of the sums that `advance` returns."""
+    return float(metrics["loss"]) / max(int(metrics["count"]), 1)
+
+
+def inputs_of_step(run: Setup, state: TrainState) -> Iterator[np.ndarray]:
+    """The raw inputs of the step after a state, for each member of an ensemble."""
+    for _, member in _each(run, state):
+        yield run.train.load(rows_of_step(run, member)).inputs
+
+
+def rows_of_step(run: Setup, state: TrainState) -> np.ndarray:
+    """The numbers of the training examples in the step after the state of one network."""
+    size, seed = run.config.batch_size, state.hyperparameters["seed"]
+    return np.asarray(batch_indices(seed, state.step, size, len(run.train)))
+
+
 def _of_step(run: Setup, state: TrainState) -> str:
     bad = _not_finite(state.params)
     if bad:
         return f"{bad[0]}: before the step"
-    indices = batch_indices(
-        state.hyperparameters["seed"], state.step, run.config.batch_size, len(run.train)
-    )
-    batch = dataclasses.asdict(run.train.load(np.asarray(indices)))
+    indices = rows_of_step(run, state)
+    batch = dataclasses.asdict(run.train.load(indices))
     epochs = batch_epochs(state.step, run.config.batch_size, len(run.train))
     batch |= {"indices": indices, "epochs": epochs}
     config = run.layout.static(run.config).copy_and_resolve_references()
     config.on_divergence = "stop"
     for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread it over all
         config.optimizer[key] = 0.0
-    layer, order, (after, metrics) = _first_layer(
-        make_train_step(config, run.classes), state, batch
-    )
+    step = make_train_step(config, run.classes)
+    layer, order, (after, metrics) = _first_layer(step, state, batch)
     if layer:
         return layer
     if not np.isfinite(metrics["loss"]):
@@ -97,7 +126,9 @@ def _of_step(run: Setup, state: TrainState) -> str:
     # Going backward the layer nearest to the loss comes first.
     bad.sort(key=lambda path: order.get(path.rpartition("/")[0], -1))
     if bad:
-        return f"{bad[-1]}: its gradient or update"
+        stays, _ = jax.jit(step)(_without_rate(state), batch)
+        path = bad[-1]
+        return f"{path}: its gradient" if path in _not_finite(stays.params) else f"{path}: {UPDATE}"
     return "" if healthy(after) else "the moments of the optimizer"
 
 
@@ -134,11 +165,20 @@ def _first_layer(function: Callable, state: TrainState, argument) -> tuple[str, 
     return "" if first is None else f"{first or 'logits'}: its output", order, result
 
 
-def _validation_inputs(run: Setup) -> Iterator[np.ndarray]:
+def validation_inputs(run: Setup) -> Iterator[np.ndarray]:
+    """The raw inputs of the validation split, in parts."""
     size = run.config.compute.evaluation_batch_size
     for start in range(0, len(run.validation), size):
         indices = np.arange(start, min(start + size, len(run.validation)))
         yield run.validation.load(indices).inputs
+
+
+def _without_rate(state: TrainState) -> TrainState:
+    """With a learning rate of 0: what is finite of an update does nothing then."""
+    numbers = state.hyperparameters
+    optimizer = numbers["optimizer"]
+    optimizer = {**optimizer, "learning_rate": 0 * optimizer["learning_rate"]}
+    return state.replace(hyperparameters={**numbers, "optimizer": optimizer})
 
 
 def _not_finite(params) -> list[str]:

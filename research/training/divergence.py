@@ -1,5 +1,8 @@
 """Numbers that are no longer finite: seen, and kept out of the state."""
 
+import math
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 
@@ -46,3 +49,21 @@ def skip_unless_finite(
     metrics = {**metrics, **sums, "skipped": (~finite).astype(jnp.int32)}
     # What members of an ensemble share must stay shared.
     return kept.replace(step=after.step, preprocessing=after.preprocessing), metrics
+
+
+def last_finite(records: Sequence[dict], step: int) -> dict[str, dict]:
+    """The last of the records of `metrics.jsonl` up to a step whose loss is finite, by split.
+
+    Returns:
+      {'train': {'step', 'loss', 'accuracy'}, ...}.
+    """
+
+    def is_finite(record: dict) -> bool:
+        loss = record.get("loss")  # None: of JSON, which has no NaN
+        return loss is not None and math.isfinite(loss)
+
+    return {
+        record["split"]: {name: record.get(name) for name in ("step", "loss", "accuracy")}
+        for record in records
+        if record["step"] <= step and is_finite(record)
+    }

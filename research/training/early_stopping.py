@@ -59,29 +59,49 @@ def verdict(config: ConfigDict, records: Sequence[Mapping], patience: float) -> 
       records: all so far, in order.
       patience: in steps, not rounded: it ends at the evaluation that is nearest to it.
     """
-    found = [
-        (record["step"], score(config, record))
-        for record in records
-        if record["split"] == deciding_split(config)
-        and record.get(config.early_stopping.metric) is not None
-    ]
+    found = _scores(config, records)
     if not found:
         return Verdict(new_best=False, enough=False)
     last_step, last = found[-1]
-    improved_at, best = found[0]
-    for step, value in found:
-        if value > best + config.early_stopping.minimal_improvement:
-            improved_at, best = step, value
+    improved_at, _ = _improved(config, found)
     return Verdict(
         new_best=all(value < last for _, value in found[:-1]),
         enough=bool(patience) and last_step - improved_at > patience - 1,
     )
 
 
-def told(config: ConfigDict, step: int, total_steps: int) -> str:
-    """The line for the screen."""
-    settings = config.early_stopping
-    return (
-        f"stopped early at step {step} of {total_steps}: validation {settings.metric} has not "
-        f"improved for {settings.patience}"
-    )
+def told(config: ConfigDict, records: Sequence[Mapping], step: int, total_steps: int) -> str:
+    """The line for the screen: what was seen, and the keys that made it enough."""
+    settings, found = config.early_stopping, _scores(config, records)
+    improved_at, before = _improved(config, found)
+    best = max(value for at, value in found if at >= improved_at)
+    sign, metric = _SIGNS[settings.metric], f"{deciding_split(config)} {settings.metric}"
+    patience = f"config.early_stopping.patience = {settings.patience!r}"
+    if best > before:
+        seen = (
+            f"{metric} has improved by {best - before:.4g}, from {sign * before:.4g} to "
+            f"{sign * best:.4g}, since step {improved_at}, which is not more than config."
+            f"early_stopping.minimal_improvement = {settings.minimal_improvement:g}"
+        )
+    else:
+        seen = f"{metric} has not improved on {sign * before:.4g} since step {improved_at}"
+    return f"stopped early at step {step} of {total_steps}: {seen} ({patience})"
+
+
+def _scores(config: ConfigDict, records: Sequence[Mapping]) -> list[tuple[int, float]]:
+    """Steps and scores of the records that decide."""
+    return [
+        (record["step"], score(config, record))
+        for record in records
+        if record["split"] == deciding_split(config)
+        and record.get(config.early_stopping.metric) is not None
+    ]
+
+
+def _improved(config: ConfigDict, scores: Sequence[tuple[int, float]]) -> tuple[int, float]:
+    """The step, and the score, of the last improvement that counts; of the first score at least."""
+    improved_at, best = scores[0]
+    for step, value in scores:
+        if value > best + config.early_stopping.minimal_improvement:
+            improved_at, best = step, value
+    return improved_at, best

@@ -84,13 +84,12 @@ def whole_average(run: Setup, state):
     average = averages.averaged(state)
     if not recalibrated(run, state):
         return average
-    return recalibrate(run.config, run.classes, average, run.train)
+    return recalibrate(run.config, run.classes, average, run.train, keep_frozen=True)
 
 
 def recalibrated(run: Setup, state) -> bool:
     """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
-    wanted = run.config.averaging.recalibration_examples
-    return bool(wanted and state.batch_stats and not run.config.model.freeze_batch_stats)
+    return bool(state.batch_stats) and averages.recalibrated(run.config)
 
 
 def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
@@ -139,7 +138,8 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     Returns:
       'test_accuracy', 'test_loss', 'test_ece', 'parameter_count' and 'parameters_sha256'; of an
       ensemble also 'members', 'members_mean' and 'members_spread' (`ensembles.compared`); where an
-      average of weights is kept 'averaged_test_accuracy', '..._loss' and '..._ece' of the last one.
+      average of several weights is kept 'averaged_test_accuracy', '..._loss' and '..._ece' of the
+      last one.
     """
     states = [*snapshots, state]
     each = [predict_each(run.config, run.classes, state, run.test) for state in states]
@@ -160,7 +160,7 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
         test = {f"test_{name}": of for name, of in ensembles.figures(logits, labels).items()}
     else:
         test = ensembles.compared(logits, labels, names)
-    if averages.kept(run.config):
+    if averages.kept(run.config) and averages.of_several(state):
         average, _ = predict_each(run.config, run.classes, whole_average(run, state), run.test)
         found = ensembles.figures(average, labels)
         test |= {f"averaged_test_{name}": value for name, value in found.items()}

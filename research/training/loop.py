@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from research.training import executors
 from research.training.early_stopping import Verdict
@@ -28,14 +27,6 @@ class Diverged(Exception):
     def __init__(self, what: str, step: int, since: int):
         super().__init__(f"{what} not finite at step {step}")
         self.what, self.step, self.since = what, step, since
-
-
-def likely_cause(config: ConfigDict, step: int, learning_rate: float) -> str:
-    """What to change first: before any update it cannot be the learning rate."""
-    if step == 1:
-        scale = config.model.initializer_scale
-        return f"weights or inputs are too large (config.model.initializer_scale = {scale})"
-    return f"config.optimizer.learning_rate = {learning_rate:g} is too high"
 
 
 @dataclasses.dataclass

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from research import models
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Records
+from research.optimizers.multipliers import frozen_statistics
 from research.training import ensembles, loss
 from research.training.state import TrainState
 
@@ -18,8 +19,11 @@ _NOISE = ("dropout_rate", "input_dropout_rate", "dropconnect_rate", "stochastic_
 
 
 def make_recalibrate(config: ConfigDict, classes: int) -> Callable:
-    """The pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...)."""
-    by_itself = _by_itself(config, classes)
+    """The pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...).
+
+    Layers that were frozen in the last step keep their running statistics, and go by them.
+    """
+    by_itself = _by_itself(config, classes, keep_frozen=True)
 
     def recalibrate(state: TrainState, inputs: jax.Array) -> TrainState:
         if not state.batch_stats:
@@ -31,16 +35,28 @@ def make_recalibrate(config: ConfigDict, classes: int) -> Callable:
 
 
 def recalibrate(
-    config: ConfigDict, classes: int, state: TrainState, split: Arrays | Records
+    config: ConfigDict,
+    classes: int,
+    state: TrainState,
+    split: Arrays | Records,
+    keep_frozen: bool = False,
 ) -> TrainState:
     """Replaces the running statistics by those over a whole split, without noise.
 
     Each batch of `compute.evaluation_batch_size` goes through the network normalised by its own
-    statistics, as in training; they are pooled over the batches, which count by their sizes.
+    statistics, as in training; they are pooled over the batches, which count by their sizes. A last
+    batch of one example, which has no variance, is joined to the one before.
+
+    Args:
+      config: of the run.
+      classes: number of classes.
+      state: whose statistics are replaced.
+      split: what they are taken over.
+      keep_frozen: leaves those of layers that were frozen in the last step.
     """
     if not state.batch_stats:
         return state
-    by_itself = _by_itself(config, classes)
+    by_itself = _by_itself(config, classes, keep_frozen)
 
     def of_batch(state, inputs):
         return state.replace(batch_stats=by_itself(state, inputs)[1])
@@ -48,8 +64,9 @@ def recalibrate(
     statistics = jax.jit(lambda *of: ensembles.for_each(config, of_batch)(*of).batch_stats)
     size = min(config.compute.evaluation_batch_size, len(split))
     found, sizes = [], []
-    for start in range(0, len(split), size):
-        inputs = split.load(np.arange(start, min(start + size, len(split)))).inputs
+    starts = range(0, max(1, len(split) - 1), size)
+    for start, stop in zip(starts, [*starts[1:], len(split)], strict=True):
+        inputs = split.load(np.arange(start, stop)).inputs
         found.append(jax.device_get(statistics(state, jnp.asarray(inputs))))
         sizes.append(len(inputs))
     stacked = jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *found)
@@ -78,7 +95,7 @@ def train_and_eval_loss(
     return float(train) / len(batch), float(evaluated) / len(batch)
 
 
-def _by_itself(config: ConfigDict, classes: int) -> Callable:
+def _by_itself(config: ConfigDict, classes: int, keep_frozen: bool = False) -> Callable:
     """(state, raw inputs) -> logits and statistics of a batch normalised by itself, no noise."""
     quiet = {name: jnp.zeros((), jnp.float32) for name in (*_NOISE, "batch_norm_decay")}
     config = config.copy_and_resolve_references()
@@ -88,7 +105,9 @@ def _by_itself(config: ConfigDict, classes: int) -> Callable:
     def by_itself(state: TrainState, inputs: jax.Array) -> tuple[jax.Array, dict]:
         numbers = state.hyperparameters
         numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
-        logits, updates = models.build(config, numbers, classes).apply(
+        trees = state.params, state.batch_stats, state.step - 1
+        frozen = frozen_statistics(config, numbers, *trees) if keep_frozen else {}
+        logits, updates = models.build(config, numbers, classes, frozen).apply(
             {"params": state.params, "batch_stats": state.batch_stats},
             preprocess(state.preprocessing, inputs).astype(config.compute.dtype),
             train=True,

@@ -16,7 +16,15 @@ from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
 from research.names import bind, resolve
-from research.training import checks, early_stopping, ensembles, hyperparameters, input_checks
+from research.training import (
+    batch_statistics,
+    checks,
+    durations,
+    early_stopping,
+    ensembles,
+    hyperparameters,
+    input_checks,
+)
 from research.training.layout import Layout
 from research.training.plan import Plan
 from research.training.state import TrainState, init_state
@@ -88,9 +96,13 @@ class Setup:
 
     def warnings(self) -> list[str]:
         """Return a line for each choice that is more likely a slip than meant."""
-        return checks.warnings(self.config) + input_checks.warnings(
-            self.config, self.train, self._held_out, self.statistics
-        )
+        return [
+            *checks.warnings(self.config),
+            *checks.input_warnings(self.config, self.train),
+            *input_checks.warnings(self.config, self.train, self._held_out, self.statistics),
+            *durations.warnings(self.config, len(self.train)),
+            *batch_statistics.warnings(self),
+        ]
 
     @property
     def _held_out(self) -> dict[str, Arrays | Records]:

@@ -12,6 +12,7 @@ from research import models, optimizers
 from research.data.feed import preprocess
 from research.models import data_dependent
 from research.names import resolve
+from research.optimizers.multipliers import check_freeze
 from research.training import averages
 from research.training.randomness import INITIALIZATION, stream_key
 
@@ -52,6 +53,7 @@ def init_state(
     params = fit(functools.partial(model.apply, train=False), variables, inputs)
     optimizer = optimizers.build(config, hyperparameters, step=0)
     batch_stats = variables.get("batch_stats", {})
+    check_freeze(config, params, batch_stats)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,

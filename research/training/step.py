@@ -12,7 +12,7 @@ from research.data import augmentation, mixing
 from research.data.feed import preprocess
 from research.names import bind, resolve
 from research.optimizers.constraints import max_norm
-from research.optimizers.multipliers import never_trained, trained_now
+from research.optimizers.multipliers import frozen_statistics, never_trained, trained_now
 from research.optimizers.sharpness import sharpness_aware
 from research.training import averages, loss
 from research.training.divergence import skip_unless_finite
@@ -37,7 +37,8 @@ def make_train_step(config: ConfigDict, classes: int) -> Callable:
 
     def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
         numbers = state.hyperparameters
-        model = models.build(config, numbers, classes)
+        still = frozen_statistics(config, numbers, state.params, state.batch_stats, state.step)
+        model = models.build(config, numbers, classes, still)
         inputs = _augment(config, state, batch)
         inputs = preprocess(state.preprocessing, inputs)
         targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)

@@ -15,7 +15,7 @@ from research import optimizers
 from research.data import identity, offsets
 from research.errors import UserError
 from research.optimizers.masks import compiled, leaves_by_path
-from research.optimizers.multipliers import never_trained
+from research.optimizers.multipliers import frozen_statistics, never_trained
 from research.training.checkpoints import Checkpoints
 from research.training.recalibration import recalibrate
 from research.training.setup import Setup
@@ -50,12 +50,17 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
     taken = {path: jnp.asarray(theirs[path], ours[path].dtype) for path in wanted}
     leaves = [taken.get(path, leaf) for path, leaf in ours.items()]
     trees = jax.tree.unflatten(jax.tree.structure(trees), leaves)
-    fixed = never_trained(config, state.hyperparameters, state.params)
+    numbers = state.hyperparameters
+    fixed = leaves_by_path(never_trained(config, numbers, state.params))
+    still = frozen_statistics(config, numbers, state.params, state.batch_stats, 0)
+    for path in leaves_by_path(state.batch_stats):
+        of_layer = still.get(path.rpartition("/")[0]) is True
+        fixed[path] = config.model.freeze_batch_stats or of_layer
     report = {
         "loaded": wanted,
         "fresh": fresh,
         "unused": [path for path in theirs if path not in wanted],
-        "frozen": [path for path, stays in leaves_by_path(fixed).items() if stays],
+        "frozen": [path for path, stays in fixed.items() if stays],
     }
     if settings.preprocessing and preprocessing is not None:
         preprocessing = _taken_over(preprocessing, state.preprocessing, run.train.shape)

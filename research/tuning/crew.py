@@ -43,6 +43,7 @@ class Crew:
                 )
         self._fitting = min(of["fitting"] for of in opened.values()) * len(opened)
         self.lanes_of_slot = self._opened["lanes_of_slot"]
+        self.warnings = self._opened["warnings"]
         self._places: dict[int, tuple[Remote, int]] = {}  # of slots: a worker, and its own number
         self._taken: Counter[Remote] = Counter()
         self._commands: dict[int, list[list]] = {}  # that made what is in a slot

@@ -19,6 +19,7 @@ from ml_collections import ConfigDict
 
 from research import platform
 from research.names import resolve
+from research.training import batch_statistics
 from research.training.loop import mean
 from research.training.packing import Packing
 from research.tuning import cohort, lane, lane_modes
@@ -69,9 +70,11 @@ class Population:
         cohort.check(config)
         self._modes = resolve("config.search.lane_mode", mode, lane_modes)
         self._folds = cross_validation.load(config, folds, repeats, stratified, earlier)
+        batch_statistics.check(self._folds.run)
         self._cohort = cohort.Cohort(config, self._folds, pieces, seeds)
         self.config, self.slots, self.pieces = config, slots, pieces
         self.lanes_of_slot = self._cohort.lanes_of_trial
+        self.warnings = self._folds.run.warnings()  # a line each, as `research.main` tells them
         self._occupants: dict[int, Occupant] = {}
 
     def description(self) -> list[str]:

@@ -123,15 +123,20 @@ def config_file(config: ConfigDict, told: str) -> str:
 
 
 def summary(trials: Sequence[Trial]) -> dict:
-    """What stands in `summary.json`: how trials ended, and the best; the same however often it
-    was interrupted.
+    """What stands in `summary.json`: how trials ended, and the best, if any did not diverge; the
+    same however often it was interrupted.
     """
     found = best(trials)
     told = ("step", "score", "standard_error", *METRICS)
-    return {
+    ends = {
         "trials": len(trials),
         **{end: sum(trial.end == end for trial in trials) for end in ENDS},
         "pieces": sum(len(trial.reports) for trial in trials),
+    }
+    if found is None:  # all diverged
+        return ends
+    return {
+        **ends,
         "best_trial": found.number,
         "best_values": found.values,
         **{f"best_{name}": found.reports[-1][name] for name in told},

@@ -56,6 +56,7 @@ class Worker:
             "parameters": population.parameters(),
             "description": population.description(),
             "fingerprint": population.fingerprint(),
+            "warnings": population.warnings,
         }
 
     def _estimate(self, slots: int) -> dict:

@@ -93,11 +93,11 @@ def test_the_step_and_the_layer_are_found_by_training_again():
     with pytest.raises(loop.Diverged) as error:
         fit(run)
     program = advance.over_arrays(run, run.init())
-    step, layer = culprit.find(run, error.value, run.init(), program, lambda: False)
+    step, layer, *_ = culprit.find(run, error.value, run.init(), program, lambda: False)
     assert step == step_of_poison(run) <= error.value.step
     assert layer == "Dense_0: its output"
     later = loop.Diverged("all is", 60, 50)
-    assert culprit.find(run, later, run.init(), program, lambda: True) == (60, "")
+    assert culprit.find(run, later, run.init(), program, lambda: True)[:2] == (60, "")
 
 
 def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
@@ -116,7 +116,7 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(culprit, "make_train_step", lambda *_: step)
-        assert culprit._of_step(run, state) == "Dense_1/kernel: its gradient or update"
+        assert culprit._of_step(run, state) == "Dense_1/kernel: its gradient"
 
 
 def test_a_skipped_step_leaves_all_but_its_number_as_it_was():
@@ -196,8 +196,28 @@ def test_a_stopped_run_keeps_its_checkpoint_and_may_go_on_by_another_policy(comm
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["12"]
     event = lines(tmp_path, "history.jsonl")[-1]
     assert event["event"] == "diverged" and event["layer"].endswith(": its output")
+    summary = read(tmp_path, "summary.json")
+    assert summary["diverged"] and 12 <= summary["last_finite"]["train"]["step"] < summary["steps"]
+    assert "config.optimizer.learning_rate = 1 is too high" in summary["cause"]
+    # It is not finished: the same command goes on from the checkpoint, to the same end.
+    again = command("main", *CLIMBING, f"--workdir={tmp_path}")
+    assert again.returncode == 3 and "resuming" in again.stdout and "at step 12" in again.stdout
+    assert again.stderr.strip().splitlines()[-1] == last
     resumed = command("main", *ROLLBACK, f"--workdir={tmp_path}")
     assert resumed.returncode == 0 and "at step 12" in resumed.stdout, resumed.stderr
+    assert "diverged" not in read(tmp_path, "summary.json")
+
+
+def test_the_last_finite_records_are_kept_for_the_summary():
+    records = [
+        {"step": step, "split": split, "loss": loss, "accuracy": 0.5, "seconds": 1.0}
+        for step, split, loss in [(1, "train", 2.0), (1, "validation", 0.0), (2, "train", 1.5),
+                                  (2, "validation", np.nan), (3, "train", None), (4, "train", 1.0)]
+    ]  # fmt: skip
+    assert divergence.last_finite(records, 3) == {
+        "train": {"step": 2, "loss": 1.5, "accuracy": 0.5},
+        "validation": {"step": 1, "loss": 0.0, "accuracy": 0.5},
+    }
 
 
 @pytest.mark.parametrize("members", [1, 2])

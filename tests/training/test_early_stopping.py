@@ -3,7 +3,7 @@
 import pytest
 
 from research.config import default_config
-from research.training.early_stopping import verdict
+from research.training.early_stopping import told, verdict
 
 
 def judged(values, patience, split="validation", **changes):
@@ -53,6 +53,29 @@ def test_averaged_weights_decide_where_they_are_kept():
     assert [v.enough for v in found] == [False, True, True]
     found = judged(falling, 10, split="validation_averaged")
     assert [v.new_best for v in found] == [True, False, False]  # equal: of the raw ones
+
+
+@pytest.mark.parametrize(
+    ("values", "metric", "minimal", "words"),
+    [
+        ([0.57, 0.8, 0.92], "accuracy", 0.9,
+         "validation accuracy has improved by 0.35, from 0.57 to 0.92, since step 10, which is not "
+         "more than config.early_stopping.minimal_improvement = 0.9 ("),
+        ([0.1, 0.5, 0.52, 0.51], "accuracy", 0.1, "by 0.02, from 0.5 to 0.52, since step 20"),
+        ([0.9, 0.5, 0.45], "loss", 0.1, "validation loss has improved by 0.05, from 0.5 to 0.45"),
+        ([0.5, 0.6, 0.4], "accuracy", 0.0, "has not improved on 0.6 since step 20 ("),
+        ([0.5, 0.6, 0.7], "loss", 0.3, "validation loss has not improved on 0.5 since step 10 ("),
+    ],
+)  # fmt: skip
+def test_what_stopped_it_is_told_with_its_keys(values, metric, minimal, words):
+    config = default_config()
+    settings = config.early_stopping
+    settings.metric, settings.minimal_improvement, settings.patience = metric, minimal, "2 epochs"
+    records = [{"step": 10 * number, "split": "validation", metric: value}
+               for number, value in enumerate(values, 1)]  # fmt: skip
+    line = told(config, records, 40, 100)
+    assert line.startswith("stopped early at step 40 of 100: ") and words in line
+    assert line.endswith("(config.early_stopping.patience = '2 epochs')")
 
 
 def test_nothing_evaluated_is_nothing_decided():

@@ -13,12 +13,12 @@ from research.config import default_config
 from research.data import identity
 from research.errors import UserError
 from research.optimizers.masks import by_pattern, layer_depths
-from research.optimizers.multipliers import multipliers, never_trained
-from research.training import hyperparameters, setup
+from research.optimizers.multipliers import frozen_statistics, multipliers, never_trained
+from research.training import averages, evaluation, hyperparameters, setup
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
 from research.training.recalibration import recalibrate
-from research.training.step import make_train_step
+from research.training.step import make_eval_step, make_train_step
 from research.training.transfer import start_from
 
 PARAMS = {
@@ -133,6 +133,11 @@ def test_renamed_parts(source):
         ({"transfer.checkpoint": "/nowhere.safetensors"}, "no such file"),
         ({"preprocessing.name": "global_standard"}, "transfer.preprocessing = True"),
         ({"transfer.freeze": (("Dens_0/.*", "1 epochs"),)}, "transfer.freeze = 'Dens_0"),
+        (
+            {"transfer.freeze": (("BatchNorm_0/men", "1 epochs"),)},
+            "did you mean 'BatchNorm_0/mean'",
+        ),
+        ({"transfer.freeze": (("(", "1 epochs"),)}, "transfer.freeze: '\\(' is no regular"),
     ],
 )
 def test_mistakes_are_told_in_one_line(source, changes, told):
@@ -212,6 +217,87 @@ def test_frozen_parameters_stay_to_the_bit_while_others_learn(source):
     assert not np.array_equal(kernel(states[3], "Dense_1"), kernel(states[2], "Dense_1"))
     assert not np.array_equal(kernel(states[1], "head"), kernel(start, "head"))
     jax.tree.map(np.testing.assert_array_equal, states[3].batch_stats, start.batch_stats)
+
+
+FIRST = "(Dense|BatchNorm)_0/.*"
+NORMALIZERS = ("BatchNorm_0", "BatchNorm_1", "stage1_block1/BatchNorm_0")
+
+
+@pytest.mark.parametrize(
+    ("freeze", "factors", "wanted"),
+    [
+        ((), (), (1, 1, 1)),
+        (((FIRST, "100 percent"),), (), (None, 1, 1)),  # never
+        (((FIRST, "2 steps"),), (), (3, 1, 1)),
+        (((".*_0/(kernel|scale)", "3 steps"),), (), (4, 1, 4)),
+        # Of the statistics alone; of the affine map alone, whose normaliser still learns.
+        (((".*/(mean|var)", "100 percent"),), (), (None, None, None)),
+        ((("BatchNorm_1/mean", "1 steps"),), (), (1, 2, 1)),
+        ((("Dense_0/.*", "100 percent"),), (), (1, 1, 1)),
+        ((), ((FIRST, 0.0), (".*", 1.0)), (None, 1, 1)),
+        ((), (("BatchNorm_0/.*", 0.0), (".*", 1.0)), (1, 1, 1)),
+        ((("Dense_0/.*", "2 steps"),), (("BatchNorm_0/.*", 0.0), (".*", 1.0)), (3, 1, 1)),
+    ],
+)
+def test_running_statistics_are_frozen_with_their_layer(freeze, factors, wanted):
+    """By the first step at which each layer's move."""
+    config = default_config()
+    config.transfer.freeze, config.optimizer.multipliers = freeze, factors
+    numbers = hyperparameters.from_config(config, 1000)
+    block = {"Conv_0": {"kernel": 0}, "BatchNorm_0": {"scale": 0}}
+    params = {"Dense_0": {"kernel": 0}, "BatchNorm_0": {"scale": 0}, "stage1_block1": block,
+              "Dense_1": {"kernel": 0}, "BatchNorm_1": {"scale": 0}}  # fmt: skip
+    of_each = {"mean": 0, "var": 0}
+    statistics = {"BatchNorm_0": of_each, "BatchNorm_1": of_each}
+    statistics["stage1_block1"] = {"BatchNorm_0": of_each}
+    for step in range(5):
+        found = frozen_statistics(config, numbers, params, statistics, step)
+        for name, first in zip(NORMALIZERS, wanted, strict=True):
+            still = found.get(name, False)
+            assert bool(still) == (first is None or step + 1 < first), (name, step)
+            assert (still is True) == (first is None)  # then no program normalises by the batch
+
+
+def test_a_frozen_layer_goes_by_its_running_statistics_in_training_too(source):
+    """So it is the same function of its inputs in training as in evaluation."""
+    freeze = (("(Dense|BatchNorm)_1/.*", "2 steps"), (FIRST, "100 percent"))
+    run = from_changes(**{"transfer.checkpoint": str(source[0]), "transfer.freeze": freeze,
+                          "compute.remat": True})  # fmt: skip
+    state, report = start_from(run, run.init())
+    assert "BatchNorm_0/mean" in report["frozen"] and len(report["frozen"]) == 5
+    batch = {"inputs": run.train.inputs[:20], "labels": jnp.asarray(run.train.labels[:20])}
+    step = jax.jit(make_train_step(run.config, run.classes))
+    evaluated = jax.jit(make_eval_step(run.config, run.classes))
+    moved, gaps = [], []
+    for _ in range(3):
+        before = state
+        state, metrics = step(before, batch)
+        means = ("BatchNorm_0", "BatchNorm_1")
+        moved.append(
+            [not np.array_equal(before.batch_stats[n]["mean"], state.batch_stats[n]["mean"])
+             for n in means]
+        )  # fmt: skip
+        by_running = evaluated(before, {**batch, "mask": np.ones(20, bool)})
+        gaps.append(abs(float(metrics["loss"] - by_running["loss"])))
+    assert moved == [[False, False], [False, False], [False, True]]
+    assert max(gaps[:2]) < 1e-4 < 1e-2 < gaps[2]
+
+
+def test_averaged_weights_keep_the_statistics_of_frozen_layers():
+    run = from_changes(**{"averaging.name": "ema", "transfer.freeze": ((FIRST, "100 percent"),)})
+    state = run.init()
+    state = state.replace(
+        averages={**state.averages, "params": state.params, "batch_stats": state.batch_stats}
+    )
+    in_training = jax.jit(evaluation.make_recalibrate(run.config, run.classes))(
+        averages.averaged(state), run.train.inputs[:180].reshape(9, 20, 2)
+    )
+    at_the_end = evaluation.whole_average(run, state)
+    for found in (in_training, at_the_end):
+        kept, new = (found.batch_stats[f"BatchNorm_{n}"] for n in (0, 1))
+        np.testing.assert_allclose(kept["mean"], 0, atol=1e-7)
+        np.testing.assert_allclose(kept["var"], 1, rtol=1e-6)
+        assert np.abs(new["mean"]).max() > 0.1
 
 
 def test_a_frozen_trunk_needs_no_backward_pass():

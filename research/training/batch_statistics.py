@@ -1,0 +1,131 @@
+"""How many values batch norm takes the mean and variance of a channel over.
+
+Of one value the variance is 0, so every activation becomes the normaliser's bias; of two, the
+normalised values are -1 and 1, whatever they were.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+from flax import linen as nn
+
+from research.errors import UserError
+from research.models.batch_norm import BatchNorm
+from research.optimizers.multipliers import frozen_statistics
+from research.training import averages, hyperparameters
+
+_ENOUGH = 3  # values: with so many examples there is nothing to look for
+
+
+class _Batch(NamedTuple):
+    """Examples that batch norm normalises together."""
+
+    examples: int
+    keys: str  # of the config, that say how many
+    frozen_too: bool = False  # also in layers whose running statistics are frozen for good
+
+
+def check(run) -> None:
+    """Refuses a `Setup` that would normalise single values.
+
+    Raises:
+      UserError: it names the layer, and the keys that leave it one value.
+    """
+    for batch in _batches(run):
+        _demand_two(run, batch)
+
+
+def check_recalibration(run, key: str) -> None:
+    """Refuses a `Setup` whose statistics would be taken over single values, as `key` asks.
+
+    Raises:
+      UserError: as for `check`.
+    """
+    if run.config.model.normalization == "batch_norm":
+        _demand_two(run, _recalibration_batch(run, key))
+
+
+def warnings(run) -> list[str]:
+    """Return a line for each way in which a `Setup` would normalise pairs of values."""
+    found = ((batch, *_fewest_values(run, batch)) for batch in _batches(run))
+    return [
+        f"{batch.keys}: config.model.normalization = 'batch_norm' takes the variance of two values "
+        f"per channel in {layer}, which makes -1 and 1 of them, whatever they are (more usual: at "
+        "least 16)"
+        for batch, values, layer in found
+        if values == 2
+    ]
+
+
+def _batches(run) -> list[_Batch]:
+    config = run.config
+    if config.model.normalization != "batch_norm":
+        return []
+    found = []
+    if not config.model.freeze_batch_stats:
+        found.append(_training_batch(run))
+    if config.transfer.checkpoint and config.transfer.recalibrate:
+        found.append(_recalibration_batch(run, "config.transfer.recalibrate = True"))
+    if averages.recalibrated(config):
+        wanted = config.averaging.recalibration_examples
+        keys = f"config.averaging.recalibration_examples = {wanted}"
+        size, keys, _ = _recalibration_batch(run, keys)
+        found.append(_Batch(min(size, wanted), keys))
+    return found
+
+
+def _training_batch(run) -> _Batch:
+    config, ghost = run.config, run.config.model.ghost_batch_size
+    if ghost:
+        return _Batch(ghost, f"config.model.ghost_batch_size = {ghost}")
+    together, keys = config.batch_size, f"config.batch_size = {config.batch_size}"
+    if config.compute.microbatches > 1:
+        together //= config.compute.microbatches
+        keys += f", config.compute.microbatches = {config.compute.microbatches}"
+    if config.parallel.local_batch_norm and run.layout.parts > 1:
+        together //= run.layout.parts
+        keys += f", config.parallel.local_batch_norm = True on {run.layout.parts} devices"
+    return _Batch(together, keys)
+
+
+def _recalibration_batch(run, key: str) -> _Batch:
+    size = run.config.compute.evaluation_batch_size
+    keys = f"{key}, config.compute.evaluation_batch_size = {size}"
+    return _Batch(min(size, len(run.train)), keys, frozen_too=True)
+
+
+def _demand_two(run, batch: _Batch) -> None:
+    values, layer = _fewest_values(run, batch)
+    if values == 1:
+        raise UserError(
+            f"{batch.keys}: config.model.normalization = 'batch_norm' takes the variance of one "
+            f"value per channel in {layer}, which is 0, whatever the value is (allowed: at least 2 "
+            "examples at a time, or layer_norm, group_norm, none)"
+        )
+
+
+def _fewest_values(run, batch: _Batch) -> tuple[float, str]:
+    """The fewest values per channel that a layer has of a batch, and the layer's path."""
+    if batch.examples >= _ENOUGH:
+        return batch.examples, ""
+    of_example: dict[str, int] = {}
+
+    def watch(call, arguments, keywords, context):
+        module = context.module
+        if isinstance(module, BatchNorm) and module.is_initializing():  # with one example
+            (inputs, *_) = arguments
+            of_example["/".join(module.path)] = inputs.size // inputs.shape[-1]
+        return call(*arguments, **keywords)
+
+    with nn.intercept_methods(watch):
+        state = jax.eval_shape(run.init)
+    if not batch.frozen_too:
+        numbers = hyperparameters.from_config(run.config, len(run.train))
+        trees = state.params, state.batch_stats
+        for layer, still in frozen_statistics(run.config, numbers, *trees, step=0).items():
+            if still is True:
+                del of_example[layer]
+    values = {layer: batch.examples * count for layer, count in of_example.items()}
+    layer = min(values, key=values.get, default="")
+    return values.get(layer, math.inf), layer

@@ -1,0 +1,145 @@
+"""Why a run diverged, as far as what can be measured tells; where nothing does, that is said."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from research import processes
+from research.data.feed import preprocess
+from research.training import culprit
+from research.training.checks import LARGE_INPUTS
+from research.training.loop import Diverged
+from research.training.recalibration import train_and_eval_loss
+from research.training.setup import Setup
+from research.training.state import TrainState
+
+_SAMPLE = 512  # training examples that are looked at
+_LARGE = 10.0  # times what is usual: a first loss of log(classes), inputs like others
+_GROWN = 10.0  # times the weights, or the usual loss, of before
+
+
+class Start(NamedTuple):
+    """What is known of the state before the first step."""
+
+    size: float  # root of the sum of all squared parameters
+    loss: float  # of the first batch
+
+
+def size_of(state: TrainState) -> float:
+    """Return the root of the sum of all squared parameters, summed in float64."""
+    leaves = jax.tree.leaves(processes.on_host(state.params))
+    return math.sqrt(sum(float(np.square(leaf, dtype=np.float64).sum()) for leaf in leaves))
+
+
+def likely_cause(
+    run: Setup, error: Diverged, found: culprit.Found, start: Start, learning_rate: float
+) -> str:
+    """Return what most likely made a run diverge: what was measured, and the key to change.
+
+    Args:
+      run: what was trained.
+      error: how the loop ended.
+      found: where numbers were not finite first.
+      start: what training began with.
+      learning_rate: what it was trained with.
+    """
+    config, usual = run.config, math.log(max(run.classes, 2))
+    rate = f"config.optimizer.learning_rate = {learning_rate:g} is too high"
+    statistics = found.before.preprocessing
+    scheme = f"config.preprocessing.name = {config.preprocessing.name!r}"
+    sample = _Inputs.of(statistics, [run.spread(_SAMPLE)])
+    if error.what.startswith("the validation"):
+        validation = _Inputs.of(statistics, culprit.validation_inputs(run))
+        return _of_validation(run, found, validation, sample, scheme)
+    batch = _Inputs.of(statistics, culprit.inputs_of_step(run, found.before))
+    if batch.bad:
+        return f"{batch.bad} of {batch.count} inputs of that step are not finite after {scheme}"
+    largest = max(batch.largest, sample.largest)
+    large = sample.size > LARGE_INPUTS and config.model.normalization == "none"
+    first = f"the loss of the first batch was {start.loss:.4g} (usual: {usual:.3g})"
+    if large or batch.largest > 1e3 * _LARGE * sample.size:
+        return (
+            f"inputs are too large, up to {largest:.3g}, of root mean square {sample.size:.3g} "
+            f"(usual: 1) after {scheme}"
+        )
+    shrinking = learning_rate * max(config.optimizer.weight_decay, config.loss.l2)
+    if shrinking > 2:
+        return (
+            "config.optimizer.weight_decay or config.loss.l2 times config.optimizer.learning_rate "
+            f"is {shrinking:.3g}: weights do not shrink by that, they turn their sign and grow "
+            "(allowed: less than 2)"
+        )
+    if not start.loss <= _LARGE * usual:
+        return (
+            f"before any update {first}: initial weights are too large for this network (config."
+            f"model.initializer_scale = {config.model.initializer_scale:g}, config.model."
+            f"activation = {config.model.activation!r})"
+        )
+    if found.layer.endswith(culprit.UPDATE):
+        return f"{rate}: the gradients of that step are finite, and the update is not"
+    growth = size_of(found.before) / max(start.size, 1e-12)
+    if growth > _GROWN:
+        return f"{rate}: before that step weights were {growth:.3g} times as large as at the start"
+    losses = [loss for _, loss in found.losses] or [start.loss]
+    if losses[-1] > max(1.5 * start.loss, 3 * float(np.median(losses))):
+        return f"{rate}: the training loss had risen to {losses[-1]:.4g}, {first}"
+    return (
+        f"not known (the training loss before it was {losses[-1]:.4g}, {first}; weights were "
+        f"{growth:.3g} times as large as at the start; inputs have a root mean square of "
+        f"{sample.size:.3g})"
+    )
+
+
+def _of_validation(
+    run: Setup, found: culprit.Found, validation: "_Inputs", sample: "_Inputs", scheme: str
+) -> str:
+    """Of a validation loss that is not finite, when the training loss was."""
+    if validation.bad:
+        bad = f"{validation.bad} of {validation.count} validation inputs"
+        return f"{bad} are not finite after {scheme}"
+    reach = (
+        f"validation inputs reach {validation.largest:.3g}, those of train {sample.largest:.3g}, "
+        f"after {scheme}"
+    )
+    if validation.largest > _LARGE * sample.largest:
+        return reach
+    if found.before.batch_stats and run.config.ensemble.members == 1:
+        batch = run.train.load(culprit.rows_of_step(run, found.before))
+        own, running = train_and_eval_loss(run.config, run.classes, found.before, batch)
+        if math.isfinite(own) and not running <= _GROWN * max(own, math.log(run.classes)):
+            return (
+                f"running statistics of batch norm that do not fit the weights: a training batch "
+                f"has the loss {own:.4g} by its own statistics and {running:.4g} by the running "
+                f"ones (config.model.batch_norm_decay = {run.config.model.batch_norm_decay:g})"
+            )
+    losses = [loss for _, loss in found.losses]
+    trained = f"the training loss before it was {losses[-1]:.4g}; " if losses else ""
+    return (
+        f"not known ({trained}{reach}; config.model.activation = {run.config.model.activation!r})"
+    )
+
+
+class _Inputs(NamedTuple):
+    """What inputs are like after preprocessing."""
+
+    count: int
+    bad: int  # of them with a number that is not finite
+    size: float  # root mean square of the median one of the others
+    largest: float  # magnitude in them
+
+    @classmethod
+    def of(cls, statistics, raw: Iterable[np.ndarray]) -> "_Inputs":
+        """Of raw parts (B, ...), by the statistics of preprocessing."""
+        count, bad, squares, largest = 0, 0, [], 0.0
+        for part in raw:
+            inputs = np.asarray(preprocess(statistics, jnp.asarray(part)), np.float64)
+            inputs = inputs.reshape(len(inputs), -1)
+            finite = np.isfinite(inputs).all(1)
+            count, bad = count + len(inputs), bad + int((~finite).sum())
+            squares = [*squares, *np.square(inputs[finite]).mean(1)]
+            largest = max(largest, np.abs(inputs[finite]).max(initial=0.0))
+        return cls(count, bad, math.sqrt(np.median(squares or [0.0])), largest)
