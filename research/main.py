@@ -28,9 +28,9 @@ def main(argv: list[str]) -> int:
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research import platform, processes, run_folder
     from research.reporting.voice import Voice
-    from research.reporting.writers import median_throughput
+    from research.reporting.writers import median_throughput, read_metrics
     from research.session import Session
-    from research.training import early_stopping, evaluation, interruption, setup
+    from research.training import convergence, early_stopping, evaluation, interruption, setup
     from research.training.checkpoints import Checkpoints
     from research.training.fitted import fitted_before
 
@@ -55,6 +55,7 @@ def main(argv: list[str]) -> int:
 
     with interruption.at_once():
         run = setup.from_config(config, fitted_before(workdir, config))
+        config = run.config
         for line in run.messages:
             voice.tell(line)
         for line in run.warnings():
@@ -105,6 +106,10 @@ def main(argv: list[str]) -> int:
             "wall_seconds": session.wall_seconds(),
         }
         processes.alone(lambda: run_folder.finish(workdir, summary))
+    split = early_stopping.deciding_split(config)
+    fall = convergence.still_falling(read_metrics(workdir), split, run.classes)
+    if fall and not stopped_early:
+        voice.tell(convergence.told(*fall))
     voice.tell(f"{_result(summary)}: {workdir}/report.html")
     return 0
 

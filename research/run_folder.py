@@ -28,7 +28,8 @@ def finished(workdir: Path, config: ConfigDict) -> dict | None:
     path = workdir / "config.json"
     if not (path.exists() and (workdir / "summary.json").exists()):
         return None
-    if configuration.differences(configuration.read(path), config):
+    earlier = configuration.read(path)
+    if configuration.differences(earlier, configuration.as_in(earlier, config)):
         return None
     if not (workdir / "report.html").exists():  # killed just before
         history = read_jsonl(workdir / "history.jsonl")

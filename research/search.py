@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.progress import SearchProgress
     from research.reporting.voice import Voice
     from research.training import interruption
-    from research.tuning import results
+    from research.tuning import folds, results
     from research.tuning.ledger import Ledger
     from research.tuning.mirror import Mirror
     from research.tuning.study import Study
@@ -54,6 +54,7 @@ def main(argv: list[str]) -> int:
     voice = Voice(workdir)
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         voice.tell(f"config.{key} = {value!r}")
+    config = folds.resolved(config)
     _tell_space(voice, config, space)
 
     # Nothing is lost at any moment: what is not in the ledger is trained again.
