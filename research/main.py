@@ -110,6 +110,11 @@ def main(argv: list[str]) -> int:
     fall = convergence.still_falling(read_metrics(workdir), split, run.classes)
     if fall and not stopped_early:
         voice.tell(convergence.told(*fall))
+    if summary["test_accuracy"] <= summary["test_majority_share"]:
+        voice.warn(
+            f"warning: test accuracy {summary['test_accuracy']:.2%} does not beat always answering "
+            f"the most frequent class, {summary['test_majority_share']:.2%}"
+        )
     voice.tell(f"{_result(summary)}: {workdir}/report.html")
     return 0
 

@@ -1,11 +1,11 @@
 """A batch size and a duration that follow the number of training examples.
 
-A data set of a hundred rows needs small batches and many epochs, one of a million rows does not. The
-rule was chosen on small public data sets (benchmarks/small_data.py):
+A data set of a hundred rows needs small batches and many epochs, one of a million rows does not.
+The rule was chosen on small public data sets (benchmarks/small_data.py):
 
-  batch_size = 0        the power of two below examples / 8, from 16 to 128; all examples where there
-                        are fewer than 16, and for an optimiser that searches along a line
-  duration = 'auto'     40 epochs, and at least 1,500 steps
+  batch_size = 0      the power of two below examples / 8, from 16 to 128; all examples where there
+                      are fewer than 16, and for an optimiser that searches along a line
+  duration = 'auto'   40 epochs, and at least 1,500 steps
 """
 
 import math
