@@ -14,9 +14,9 @@ def still_falling(
 ) -> tuple[float, float] | None:
     """Return how far the validation loss fell over the second half of a run, if it fell much.
 
-    The loss in the middle is the mean over the last fifth of the evaluations of the first half, the
-    loss at the end that over the last fifth of the second half, so that noise is averaged out. A
-    fall counts from a hundredth of the loss of guessing, log(classes), on.
+    It fell from the least loss of the first half to the mean loss of the last tenth of the run, so
+    that noise does not count. A fall counts from a hundredth of log(classes), the loss of guessing,
+    on.
 
     Args:
       records: of `metrics.jsonl`, in order of steps.
@@ -24,24 +24,20 @@ def still_falling(
       classes: number of classes.
 
     Returns:
-      The mean loss in the middle and at the end; None where it did not fall so far, or there are
-      fewer than four evaluations.
+      Both losses; None where it did not fall so far, or there are fewer than four evaluations.
     """
     losses = [record["loss"] for record in records if record["split"] == split]
     half = len(losses) // 2
     if half < _LEAST:
         return None
-    fifth = max(1, half // 5)
-    middle, end = np.mean(losses[half - fifth : half]), np.mean(losses[-fifth:])
-    if not middle - end > _SHARE * math.log(classes):
-        return None
-    return float(middle), float(end)
+    before, end = min(losses[:half]), float(np.mean(losses[-max(1, half // 5) :]))
+    return (before, end) if before - end > _SHARE * math.log(classes) else None
 
 
-def told(middle: float, end: float) -> str:
+def told(before: float, end: float) -> str:
     """Return the line for the screen."""
     return (
-        f"the validation loss still fell, from {middle:.3g} in the middle of the training to "
+        f"the validation loss still fell, from {before:.3g} in the first half of the training to "
         f"{end:.3g} at its end: a longer config.duration, or a higher "
         "config.optimizer.learning_rate, may do better"
     )
