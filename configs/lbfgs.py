@@ -12,7 +12,6 @@ from research.config import default_config
 
 def get_config():
     config = default_config()
-    config.batch_size = 1298  # all of train
     config.duration = "60 steps"
     config.log_every = "5 steps"
     config.evaluate_every = "5 steps"

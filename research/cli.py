@@ -138,7 +138,7 @@ def _wrong_override(argv: list[str]) -> str | None:
 
     None where no override is to blame.
     """
-    from research.config import default_config, flatten
+    from research.config import AUTOMATIC, default_config, flatten
     from research.tuning.config import default_search
 
     config = default_config()
@@ -160,7 +160,9 @@ def _wrong_override(argv: list[str]) -> str | None:
             return str(unknown_name("config", key, names or known))
         default = known[key]
         if equals and type(default) in _KINDS and not _is_a(type(default), value):
-            return f"config.{key} = {value!r} is not {_KINDS[type(default)]} (default: {default})"
+            follows = ", which follows the data" if key in AUTOMATIC else ""
+            kind = _KINDS[type(default)]
+            return f"config.{key} = {value!r} is not {kind} (default: {default}{follows})"
     return None
 
 

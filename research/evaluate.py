@@ -51,45 +51,57 @@ def main(argv: list[str]) -> int:
     if _PATH.value and _DATA_DIR.value:
         raise UserError("--path and --data_dir name data both (allowed: either)")
 
-    import numpy as np
-
     from research import platform
-    from research.training import averages, ensembles, evaluation
+    from research.training import averages, ensembles, evaluation, scores
 
     platform.enable_compilation_cache()
     platform.check_devices()
-    names, logits, first, beside = [], [], None, []
-    for argument in argv[1:]:
-        tested = _read(Path(argument))
-        run = tested.run
-        for state in tested.states:
-            found, labels = evaluation.predict_each(run.config, run.classes, state, tested.split)
-            logits.append(found)
+    runs = {argument: _read(Path(argument)) for argument in argv[1:]}
+    (first, tested), *_ = runs.items()
+    names, beside = [], []
+    for argument, of in runs.items():
+        _check_same(first, tested, argument, of)
+        for state in of.states:
             members = ensembles.names_of(state)
             names += [
                 f"{argument} step {name['step']}"
                 + (f" seed {name['seed']}" if len(members) > 1 else "")
                 for name in members
             ]
-            several = averages.kept(run.config) and averages.of_several(state)
-            if several and (average := _average(argument, tested, state)):
-                beside.append(
-                    (f"averaged weights of {argument} step {int(state.step)}", tested, average)
-                )
+            several = averages.kept(of.run.config) and averages.of_several(state)
+            if several and (average := _average(argument, of, state)):
+                name = f"averaged weights of {argument} step {int(state.step)}"
+                beside.append((name, dataclasses.replace(of, states=[average])))
             if _RECALIBRATE.value:
-                anew = _anew(tested.trained(), state)
-                beside.append((f"recalibrated {argument} step {int(state.step)}", tested, anew))
-        first = first or (argument, tested, labels)
-        _check_same(*first, argument, tested, labels)
-    logits = np.concatenate(logits)
-    for name, one in zip(names, logits, strict=True):
-        _tell(name, tested, ensembles.figures(one[None], labels))
-    for name, of, state in beside:
-        found, _ = evaluation.predict_each(of.run.config, of.run.classes, state, of.split)
-        _tell(name, tested, ensembles.figures(found, labels))
-    if len(logits) > 1:
-        _tell(f"ensemble of {len(logits)}", tested, ensembles.figures(logits, labels))
+                name = f"recalibrated {argument} step {int(state.step)}"
+                anew = _anew(of.trained(), state)
+                beside.append((name, dataclasses.replace(of, states=[anew])))
+    sizes = [
+        evaluation.part_size(of.run.config, of.split, of.run.classes * len(names))
+        for of in runs.values()
+    ]
+    each, together = scores.scored_in_parts(_predicted(list(runs.values()), min(sizes)))
+    for name, one in zip(names, each, strict=True):
+        _tell(name, tested, one)
+    for name, of in beside:
+        _tell(name, tested, scores.scored_in_parts(_predicted([of], min(sizes)))[1])
+    if len(each) > 1:
+        _tell(f"ensemble of {len(each)}", tested, together)
     return 0
+
+
+def _predicted(runs: list[_Tested], size: int):
+    """Yield the logits of all networks of all runs, and the labels, so many examples at a time."""
+    import numpy as np
+
+    from research.training import evaluation
+
+    each = [
+        evaluation.predicted(of.run.config, of.run.classes, of.states, of.split, size)
+        for of in runs
+    ]
+    for parts in zip(*each, strict=True):
+        yield np.concatenate([logits for logits, _ in parts]), parts[0][1]
 
 
 def _read(workdir: Path) -> _Tested:
@@ -270,7 +282,7 @@ def _anew(run, state):
     return anew
 
 
-def _check_same(one: str, tested: _Tested, labels, another: str, other: _Tested, others) -> None:
+def _check_same(one: str, tested: _Tested, another: str, other: _Tested) -> None:
     """Probabilities can be averaged where they are of the same classes and the same examples."""
     import numpy as np
 
@@ -283,8 +295,12 @@ def _check_same(one: str, tested: _Tested, labels, another: str, other: _Tested,
         ]
         raise UserError(f"runs of other classes: {'; '.join(counts)}")
     a, b = (identity.of((), {"test": of.split})["test"] for of in (tested, other))
-    # Images that two runs have resized otherwise are the same examples.
-    alike = all(a[key] == b[key] for key in ("shape", "dtype"))
+    labels, others = tested.split.labels, other.split.labels
+    # Images that two runs have resized otherwise are the same examples, and so are differences to
+    # other offsets.
+    alike = all(a[key] == b[key] for key in ("shape", "dtype")) and np.array_equal(
+        *(of.run.statistics.get("offset", ()) for of in (tested, other))
+    )
     if not np.array_equal(labels, others) or (alike and a != b):
         raise UserError(
             f"runs of other data: the {other.name} split of {another} is not that of {one} "
@@ -292,10 +308,16 @@ def _check_same(one: str, tested: _Tested, labels, another: str, other: _Tested,
         )
 
 
-def _tell(what: str, tested: _Tested, found: dict[str, float]) -> None:
+def _tell(what: str, tested: _Tested, found) -> None:
+    """Print what the predictions of a split, its `Scores`, are worth."""
+    from research.training import scores
+
+    figures = scores.figures(found)
+    balance = scores.balance(found, tested.run.classes)
     print(
-        f"{what}, {tested.name}: accuracy {found['accuracy']:.4%}, loss {found['loss']:.6f}, "
-        f"calibration error {found['ece']:.4f}, {len(tested.split)} examples"
+        f"{what}, {tested.name}: accuracy {figures['accuracy']:.4%}, loss {figures['loss']:.6f}, "
+        f"calibration error {figures['ece']:.4f}, {len(tested.split)} examples; balanced accuracy "
+        f"{balance['balanced_accuracy']:.4%}, most frequent class {balance['majority_share']:.4%}"
     )
 
 

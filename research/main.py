@@ -29,10 +29,12 @@ def main(argv: list[str]) -> int:
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research import platform, processes, run_folder
     from research.reporting.voice import Voice
+    from research.reporting.writers import read_metrics
     from research.session import Session
     from research.training import (
         averages,
         batch_statistics,
+        convergence,
         early_stopping,
         evaluation,
         interruption,
@@ -59,12 +61,13 @@ def main(argv: list[str]) -> int:
     if summary:
         voice.tell(f"{workdir} is finished")
         for key, value in summary.items():
-            if key != "data":  # is for programs
+            if not isinstance(value, (dict, list)):  # these are for programs
                 voice.tell(f"  {key}: {value}")
         return 0
 
     with interruption.at_once():
         run = setup.from_config(config, workdir)
+        config = run.config
         processes.demand_alike("data", json.dumps(run.fingerprint()))
         for line in run.description():
             voice.tell(line)
@@ -121,6 +124,15 @@ def main(argv: list[str]) -> int:
             f"no weights were averaged by step {summary['tested_step']}: config.averaging.name = "
             f"{config.averaging.name!r}, config.averaging.start = {config.averaging.start!r}, "
             f"config.averaging.every = {config.averaging.every!r}"
+        )
+    split = early_stopping.deciding_split(config)
+    fall = convergence.still_falling(read_metrics(workdir), split, run.classes)
+    if fall and not stopped_early:
+        voice.tell(convergence.told(*fall))
+    if summary["test_accuracy"] <= summary["test_majority_share"]:
+        voice.warn(
+            f"warning: test accuracy {summary['test_accuracy']:.2%} does not beat always answering "
+            f"the most frequent class, {summary['test_majority_share']:.2%}"
         )
     voice.tell(f"{_result(summary)}: {workdir}/report.html")
     return 0

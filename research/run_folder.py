@@ -48,7 +48,8 @@ def finished(
     path = workdir / "config.json"
     if not (path.exists() and (workdir / "summary.json").exists()):
         return None
-    changed = configuration.differences(configuration.read(path), config)
+    earlier = configuration.read(path)
+    changed = configuration.differences(earlier, configuration.as_in(earlier, config))
     summary = read_json(workdir / "summary.json")
     known = summary.get("data")
     if changed.keys() - set(configuration.LOCATIONS) or (changed and not known):

@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.voice import Voice
     from research.reporting.writers import write_json
     from research.training import interruption
-    from research.tuning import methods, results
+    from research.tuning import folds, methods, results
     from research.tuning.ledger import Ledger
     from research.tuning.mirror import Mirror
     from research.tuning.study import Study
@@ -55,6 +55,7 @@ def main(argv: list[str]) -> int:
     voice = Voice(workdir)
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         voice.tell(f"config.{key} = {value!r}")
+    config = folds.resolved(config)
     _tell_space(voice, config, space, methods.points_told(config.search, space))
 
     # Nothing is lost at any moment: what is not in the ledger is trained again.

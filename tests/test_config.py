@@ -31,7 +31,7 @@ def test_every_number_has_limits():
         ("optimizer.learning_rate", float("nan"), "out of range"),
         ("schedule.cycles", 1e40, "(allowed: at least 1, and finite in float32)"),
         ("model.dropout_rate", 1.0, "at least 0 and below 1"),
-        ("batch_size", 0, "at least 1"),
+        ("batch_size", -1, "at least 0"),
         ("model.hidden", (64, 0), "at least 1"),
         ("on_divergence", "roll_back", "did you mean 'rollback'"),
         ("checkpoint.on_error", "ignore", "allowed: continue, stop"),
@@ -109,6 +109,29 @@ def test_durations():
         "1e3 steps": 1000,
     }.items():
         assert Duration.parse(text, "x").steps(**sizes) == pytest.approx(steps), text
+
+
+@hypothesis.given(st.integers(1, 10**7))
+def test_what_follows_the_data_suits_their_number(examples):
+    """The rule of the docs: a batch of about an eighth, 40 epochs and at least 1,500 steps."""
+    config = configuration.resolved(default_config(), examples)
+    size, epochs = config.batch_size, float(config.duration.removesuffix(" epochs"))
+    assert configuration.automatic_keys(config) == []
+    assert size == examples if examples < 16 else size in (16, 32, 64, 128)
+    assert size in (16, 128) or examples < 16 or examples / 16 < size <= examples / 8
+    steps = epochs * examples / size
+    assert epochs >= 40 and steps >= 1500
+    assert epochs == 40 or steps < 1500 + examples / size  # no epoch more than that takes
+    configuration.check_config(config)
+
+
+def test_what_is_given_stays_as_it_is():
+    config = default_config()
+    config.batch_size, config.duration = 7, "3 epochs"
+    assert configuration.resolved(config, 100) is config
+    assert configuration.resolved(default_config(), 100, full_batch=True).batch_size == 100
+    other = configuration.as_in(config, default_config())
+    assert (other.batch_size, other.duration) == (7, "3 epochs")
 
 
 @hypothesis.given(st.text())

@@ -11,6 +11,7 @@ change them. All others decide shapes or code. A traced number whose 0 means "of
 penalty) and which *is* 0 in the config is left out of the compiled program altogether.
 """
 
+from research.config.automatic import AUTOMATIC, as_in, automatic_keys, resolved
 from research.config.checks import check_config, check_values, interval
 from research.config.defaults import default_config
 from research.config.duration import Duration

@@ -5,6 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from research.config.automatic import AUTOMATIC
 from research.config.defaults import default_config
 from research.config.duration import Duration
 from research.config.limits import CHOICES, DURATIONS, LIMITS, PAIRS, TRACED
@@ -36,6 +37,8 @@ def check_config(config: ConfigDict) -> None:
         Duration.parse(duration, "transfer.freeze")
     for key in (*DURATIONS, "schedule.milestones"):
         for text in values[key] if isinstance(values[key], tuple) else (values[key],):
+            if text == AUTOMATIC.get(key):
+                continue
             duration = Duration.parse(text, key)
             if key.endswith("every") and not duration.amount:
                 raise UserError(f"config.{key} = {text!r} is no interval (allowed: more than 0)")

@@ -7,8 +7,8 @@ def default_config() -> ConfigDict:
     """All keys with their defaults: a small MLP with batch norm and Adam on the digits data."""
     config = ConfigDict()
     config.seed = 0  # of initial weights, shuffling, dropout and augmentation
-    config.batch_size = 128  # examples in a step
-    config.duration = "20 epochs"  # of the training
+    config.batch_size = 0  # examples in a step; 0: by the size of train, from 16 to 128
+    config.duration = "auto"  # of the training; auto: 40 epochs, and at least 1,500 steps
     config.log_every = "1 epochs"  # the training loss and accuracy since the last time
     config.evaluate_every = (
         "1 epochs"  # on validation, never on test; at checkpoints too where those are rarer

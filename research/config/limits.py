@@ -63,7 +63,7 @@ TRACED_DURATIONS = (
 )
 # The rest of the numbers: low <= value < high.
 LIMITS: dict[str, tuple[float, float]] = {
-    "batch_size": (1, 2**31),
+    "batch_size": (0, 2**31),
     "max_rollbacks": (0, 2**31),
     "data.validation": (0, 1),
     "data.split_seed": (0, 2**32),

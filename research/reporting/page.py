@@ -26,6 +26,8 @@ from research.reporting.writers import read_json, read_jsonl, read_metrics, writ
 
 _MAX_BYTES = 2**30  # of pictures
 
+_RECALLS = 20  # classes whose recall is told
+
 _NEEDED = {"step", "epoch", "loss", "accuracy"}  # of a record, to draw it
 
 
@@ -145,6 +147,10 @@ def _tiles(run: Run) -> str:
     elif summary:
         shown.append(("test accuracy", percent(summary["test_accuracy"])))
         shown.append(("test loss (nats)", number(summary["test_loss"])))
+        if "test_balanced_accuracy" in summary:
+            shown.append(("test balanced accuracy", percent(summary["test_balanced_accuracy"])))
+            share = percent(summary["test_majority_share"])
+            shown.append(("share of the most frequent class", share))
         if "test_ece" in summary:
             shown.append(("test calibration error", percent(summary["test_ece"])))
         if "averaged_test_accuracy" in summary:
@@ -218,8 +224,16 @@ def _pictures(run: Run, figure, prefix: str) -> str:
         return ""
     prefix = escape(prefix)
     names = [str(name) for name in found["class_names"]]
-    parts = [f"<h2>{prefix}Confusion matrix, test split</h2>"]
-    parts.append(figure(plots.confusion_matrix(found["confusion"], names)))
+    parts = []
+    if "confusion" in found:
+        parts.append(f"<h2>{prefix}Confusion matrix, test split</h2>")
+        parts.append(figure(plots.confusion_matrix(found["confusion"], names)))
+    else:
+        pairs = [[names[a], names[b], f"{count:,}"] for a, b, count in found["confused"]]
+        parts.append(f"<h2>{prefix}Most frequent mistakes, test split</h2>")
+        parts.append(table(("true class", "predicted class", "examples"), pairs, numbers_from=2))
+    if "class_examples" in found:
+        parts.append(_recalls(names, found["class_examples"], found["class_hits"], prefix))
     if "reliability_counts" in found:
         parts.append(f"<h2>{prefix}Reliability, test split</h2>")
         bins = (found[f"reliability_{name}"] for name in ("counts", "confidences", "accuracies"))
@@ -251,6 +265,18 @@ def _pictures(run: Run, figure, prefix: str) -> str:
             parts.append(_image(np.round(127.5 + 127.5 * weights / largest).astype(np.uint8)))
         parts.append("</div>")
     return "\n".join(parts)
+
+
+def _recalls(names: list[str], examples: np.ndarray, hits: np.ndarray, prefix: str) -> str:
+    """Draw a table of the share of each class that is found, the worst classes first."""
+    recall = hits / np.maximum(examples, 1)
+    occurs = np.flatnonzero(examples)
+    worst = occurs[np.argsort(recall[occurs], kind="stable")][:_RECALLS]
+    title = f"<h2>{prefix}Recall by class, test split</h2>"
+    if len(worst) < len(names):
+        title += f"<p>The lowest {len(worst)} of {len(names):,} classes.</p>"
+    rows = [[names[of], f"{examples[of]:,}", percent(float(recall[of]))] for of in worst]
+    return title + table(("class", "examples", "recall"), rows, numbers_from=1)
 
 
 def _settings(runs: Sequence[Run]) -> str:

@@ -186,13 +186,18 @@ def check_sizes(config: ConfigDict, examples: int) -> None:
             f"config.compute.microbatches = {parts} does not divide config.batch_size = {size} "
             f"(allowed: divisors, such as {' or '.join(map(str, nearest))})"
         )
-    if "line_search_steps" in numbers_of(getattr(algorithms, config.optimizer.name)):
+    if needs_all_examples(config):
         _check_line_search(config, examples)
     seen = (hyperparameters.total_steps(config, examples) + 1) * size
     if seen > MAX_POSITIONS:
         raise UserError(
             f"config.duration = {config.duration!r} is {seen} examples (allowed: {MAX_POSITIONS})"
         )
+
+
+def needs_all_examples(config: ConfigDict) -> bool:
+    """Return whether the optimiser searches along a line: each step then needs the same loss."""
+    return "line_search_steps" in numbers_of(getattr(algorithms, config.optimizer.name))
 
 
 def _check_line_search(config: ConfigDict, examples: int) -> None:

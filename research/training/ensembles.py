@@ -7,17 +7,15 @@ weights: p(class | x) = mean over members of p_m(class | x).
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
-from scipy.special import log_softmax, logsumexp
 
 from research.names import resolve
 from research.training import lanes, loss, step
-from research.training.calibration import expected_calibration_error
 from research.training.state import TrainState
 
 # What lies along the axis of the members: all but what they share, so that what depends on the step
@@ -111,47 +109,6 @@ def averaged(logits: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(logs, axis=0) - np.log(len(logits))
 
 
-def figures(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """What averaged predictions are worth, in float64.
-
-    Args:
-      logits: float (members, N, classes).
-      labels: int (N,).
-
-    Returns:
-      'accuracy'; 'loss', the log loss -log p(label) in nats; 'ece', the calibration error.
-    """
-    logs = log_softmax(np.asarray(logits, np.float64), axis=-1)
-    logs = logsumexp(logs, axis=0) - np.log(len(logs))
-    return {
-        "accuracy": float((logs.argmax(-1) == labels).mean()),
-        "loss": float(-logs[np.arange(len(labels)), labels].mean()),
-        "ece": expected_calibration_error(np.exp(logs), labels),
-    }
-
-
-def compared(logits: np.ndarray, labels: np.ndarray, names: Sequence[dict]) -> dict:
-    """The ensemble beside its members.
-
-    Args:
-      logits: float (members, N, classes).
-      labels: int (N,).
-      names: what tells the members apart, as [{'seed': 0}, ...].
-
-    Returns:
-      'test_accuracy', 'test_loss' and 'test_ece' of the ensemble; 'members', the same of each one
-      alone; 'members_mean' and 'members_spread', their mean and standard deviation (n - 1).
-    """
-    each = [_of_test(figures(one[None], labels)) for one in logits]
-    columns = {key: [found[key] for found in each] for key in each[0]}
-    return {
-        **_of_test(figures(logits, labels)),
-        "members": [{**name, **found} for name, found in zip(names, each, strict=True)],
-        "members_mean": {key: float(np.mean(column)) for key, column in columns.items()},
-        "members_spread": {key: float(np.std(column, ddof=1)) for key, column in columns.items()},
-    }
-
-
 def names_of(state: TrainState) -> list[dict]:
     """What tells the members of a state from all others: [{'seed': 0, 'step': 100}, ...]."""
     seeds = np.atleast_1d(np.asarray(state.hyperparameters["seed"]))
@@ -175,10 +132,6 @@ def cycle_ends(numbers: dict, count: int) -> tuple[int, ...]:
 
 def _lanes(config: ConfigDict) -> Callable:
     return resolve("config.ensemble.lanes", config.ensemble.lanes, lanes)
-
-
-def _of_test(found: dict) -> dict:
-    return {f"test_{name}": value for name, value in found.items()}
 
 
 def _named(metrics: dict) -> dict:

@@ -1,7 +1,7 @@
 """Evaluation of a trained state: metrics over a split, and material for pictures of its errors."""
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -10,21 +10,25 @@ from scipy.special import softmax
 
 from research import processes
 from research.atomic import replaced
-from research.data import offsets
+from research.data import offsets, stream
 from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
 from research.errors import UserError
-from research.training import averages, ensembles, executors
+from research.training import averages, ensembles, executors, scores
 from research.training.calibration import reliability
 from research.training.digest import parameters_sha256
 from research.training.layout import Layout
 from research.training.loop import mean
 from research.training.recalibration import make_recalibrate, recalibrate
+from research.training.scores import Scores
 from research.training.setup import Setup
 
 _MISTAKES = 24
 _FILTERS = 64
 _GRID = 160  # points along each side of a plane
+_MOST_CLASSES = 200  # whose confusion matrix is drawn
+_CONFUSED = 100  # pairs of classes that are told where there are more
+_LOGITS = 2**22  # numbers at a time, of all networks: 32 MB in float64
 
 
 def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
@@ -39,8 +43,10 @@ def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
         program = run.lower(state, batches).compile()
         return lambda state: program(state, batches)
 
+    size = config.compute.evaluation_batch_size
+
     def from_disk(state):
-        parts = (run(state, _batches(config, part)) for part in _parts(config, split))
+        parts = (run(state, _batches(config, part)) for part in stream.chunks(split, size))
         return functools.reduce(executors.add, parts)
 
     return from_disk
@@ -101,7 +107,7 @@ def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, 
 
 
 def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.ndarray, np.ndarray]:
-    """The probabilities, float (N, classes), and the labels, int (N,), of a whole split.
+    """Return the probabilities, float (N, classes), and the labels, int (N,), of a whole split.
 
     Of several members the mean of their probabilities.
     """
@@ -110,20 +116,48 @@ def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.nd
 
 
 def predict_each(config, classes: int, state, split: Arrays | Records):
-    """The logits, float (members, N, classes), and the labels, int (N,), of a whole split."""
+    """Return the logits, float (members, N, classes), and the labels, int (N,), of a split."""
+    logits, labels = zip(*predicted(config, classes, [state], split), strict=True)
+    return np.concatenate(logits, axis=1), np.concatenate(labels)
+
+
+def predicted(
+    config, classes: int, states: Sequence, split: Arrays | Records, size: int = 0
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the predictions of all networks for a split, in parts that fit into memory.
+
+    Args:
+      config: of the run.
+      classes: number of classes.
+      states: of the same run.
+      split: what to predict.
+      size: examples of a part; 0: as many as fit.
+
+    Yields:
+      Logits, float (networks, n, classes), and labels, int (n,), of the next n examples.
+    """
     _check_not_empty(split)
     function = ensembles.make_predict(config, classes)
     run = jax.jit(
         lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs),
         out_shardings=Layout.from_config(config).copied,
     )
-    parts, labels = [], []
-    for part in _parts(config, split):
-        found = np.asarray(run(state, _batches(config, part)["inputs"]))  # (K, members, B, classes)
-        found = found.swapaxes(0, 1).reshape(found.shape[1], -1, classes)
-        parts.append(found[:, : len(part)])
-        labels.append(part.labels)
-    return np.concatenate(parts, axis=1), np.concatenate(labels)
+    networks = sum(len(ensembles.names_of(state)) for state in states)
+    for part in stream.chunks(split, size or part_size(config, split, classes * networks)):
+        inputs, found = _batches(config, part)["inputs"], []
+        for state in states:
+            logits = np.asarray(run(state, inputs))  # (K, members, B, classes)
+            logits = logits.swapaxes(0, 1).reshape(logits.shape[1], -1, classes)
+            found.append(logits[:, : len(part)])
+        yield np.concatenate(found), part.labels
+
+
+def part_size(config, split: Arrays | Records, numbers: int) -> int:
+    """Return how many examples to predict at a time, each with so many logits."""
+    batch = config.compute.evaluation_batch_size
+    if isinstance(split, Records):  # inputs take memory too
+        return batch
+    return batch * max(1, _LOGITS // (numbers * batch))
 
 
 def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
@@ -136,18 +170,18 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
       snapshots: states before it, for its predictions to be averaged with theirs.
 
     Returns:
-      'test_accuracy', 'test_loss', 'test_ece', 'parameter_count' and 'parameters_sha256'; of an
-      ensemble also 'members', 'members_mean' and 'members_spread' (`ensembles.compared`); where an
-      average of several weights is kept 'averaged_test_accuracy', '..._loss' and '..._ece' of the
-      last one.
+      'test_accuracy', 'test_loss', 'test_ece', and of `scores.balance` 'test_balanced_accuracy'
+      and 'test_majority_share'; 'test_recall', by class name, of at most 200 classes that occur;
+      'parameter_count' and 'parameters_sha256'; of an ensemble also 'members', 'members_mean' and
+      'members_spread' (`scores.compared`); where an average of several weights is kept
+      'averaged_test_accuracy', '..._loss' and '..._ece' of the last one.
     """
     states = [*snapshots, state]
-    each = [predict_each(run.config, run.classes, state, run.test) for state in states]
-    logits, labels = np.concatenate([logits for logits, _ in each]), each[0][1]
+    parts = predicted(run.config, run.classes, states, run.test)
+    each, together = scores.scored_in_parts(parts)
     names = [name for state in states for name in ensembles.names_of(state)]
     first = state if run.config.ensemble.members == 1 else ensembles.member(state, 0)
-    probabilities = softmax(logits, axis=-1).mean(0)
-    found = pictures(probabilities, labels, run.test, run.class_names, first)
+    found = pictures(together, run.test, run.class_names, first)
     if run.test.shape == (2,):
         found |= plane(run, states)
 
@@ -156,14 +190,21 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
             np.savez(file, **found)
 
     processes.alone(write)
-    if len(logits) == 1:
-        test = {f"test_{name}": of for name, of in ensembles.figures(logits, labels).items()}
+    if len(each) == 1:
+        test = scores.of_test(scores.figures(together))
     else:
-        test = ensembles.compared(logits, labels, names)
+        test = scores.compared(each, together, names)
+    test |= scores.of_test(scores.balance(together, run.classes))
+    if run.classes <= _MOST_CLASSES:
+        recalls = zip(run.class_names, found["class_examples"], found["class_hits"], strict=True)
+        test["test_recall"] = {
+            name: float(hits / examples) for name, examples, hits in recalls if examples
+        }
     if averages.kept(run.config) and averages.of_several(state):
-        average, _ = predict_each(run.config, run.classes, whole_average(run, state), run.test)
-        found = ensembles.figures(average, labels)
-        test |= {f"averaged_test_{name}": value for name, value in found.items()}
+        parts = predicted(run.config, run.classes, [whole_average(run, state)], run.test)
+        _, average = scores.scored_in_parts(parts)
+        figures = scores.of_test(scores.figures(average))
+        test |= {f"averaged_{name}": value for name, value in figures.items()}
     return {
         **test,
         "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
@@ -171,40 +212,42 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     }
 
 
-def pictures(
-    probabilities: np.ndarray, labels: np.ndarray, split: Arrays | Records, class_names, state
-) -> dict:
+def pictures(found: Scores, split: Arrays | Records, class_names, state) -> dict:
     """What a report draws, as plain arrays for `evaluation.npz`.
 
     Returns:
-      'confusion' int (C, C), rows are true classes; 'class_names'; 'reliability_counts',
-      '_confidences' and '_accuracies' of `calibration.reliability`; the most confident mistakes
-      ('mistake_images', '_labels', '_predictions', '_confidences'; images only where inputs are);
-      'filters' float (F, h, w, c) where the first layer's weights are an image each; those of a
-      dense layer as they act on the pixels, before any whitening.
+      'class_names'; 'class_examples' and 'class_hits', int (C,); of up to 200 classes 'confusion',
+      int (C, C), rows are true classes, of more 'confused', the most frequent mistakes, int (K, 3):
+      true class, predicted class, count; 'reliability_counts', '_confidences' and '_accuracies' of
+      `calibration.reliability`; the most confident mistakes ('mistake_images', '_labels',
+      '_predictions', '_confidences'; images only where inputs are); 'filters' float (F, h, w, c)
+      where the first layer's weights are an image each; those of a dense layer as they act on the
+      pixels, before any whitening.
     """
     classes = len(class_names)
-    predicted = probabilities.argmax(-1)
-    confusion = np.zeros((classes, classes), np.int64)
-    np.add.at(confusion, (labels, predicted), 1)
-    confidence = probabilities.max(-1)
-    wrong = np.flatnonzero(predicted != labels)
-    worst = wrong[np.argsort(-confidence[wrong])][:_MISTAKES]
-    found = {
-        "confusion": confusion,
+    wrong = np.flatnonzero(~found.hits)
+    worst = wrong[np.argsort(-found.confidence[wrong])][:_MISTAKES]
+    examples, hits = scores.by_class(found, classes)
+    drawn = {
         "class_names": np.array(class_names),
-        "mistake_labels": labels[worst],
-        "mistake_predictions": predicted[worst],
-        "mistake_confidences": confidence[worst],
+        "class_examples": examples,
+        "class_hits": hits,
+        "mistake_labels": found.labels[worst],
+        "mistake_predictions": found.predicted[worst],
+        "mistake_confidences": found.confidence[worst],
     }
+    if classes <= _MOST_CLASSES:
+        drawn["confusion"] = scores.confusion(found, classes)
+    else:
+        drawn["confused"] = scores.most_confused(found, _CONFUSED)
     if worst.size and split.shape[2:] in ((1,), (3,)):
-        found["mistake_images"] = _as_bytes(split.load(worst).inputs)
-    bins = reliability(probabilities, labels)
-    found |= {f"reliability_{name}": values for name, values in bins.items()}
+        drawn["mistake_images"] = _as_bytes(split.load(worst).inputs)
+    bins = reliability(found.confidence, found.hits)
+    drawn |= {f"reliability_{name}": values for name, values in bins.items()}
     filters = _first_filters(state, split.shape)
     if filters is not None:
-        found["filters"] = filters
-    return found
+        drawn["filters"] = filters
+    return drawn
 
 
 def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
@@ -240,15 +283,6 @@ def _as_bytes(images: np.ndarray) -> np.ndarray:
 def _check_not_empty(split: Arrays | Records) -> None:
     if not len(split):
         raise UserError("an empty split cannot be evaluated (config.data.validation = 0 has none)")
-
-
-def _parts(config, split: Arrays | Records) -> Iterable[Arrays]:
-    """A split in parts that fit into memory."""
-    if isinstance(split, Arrays):
-        return (split,)
-    from research.data import stream
-
-    return stream.chunks(split, config.compute.evaluation_batch_size)
 
 
 def _batches(config, arrays: Arrays) -> dict:

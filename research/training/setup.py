@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.config import INTERVALS, check_config
+from research.config import INTERVALS, automatic_keys, check_config, flatten, resolved
 from research.data import description, identity, offsets, preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
@@ -210,6 +210,7 @@ def from_split(
     known = _fingerprinted(dataset, training, validation)
     train = dataset.train.subset(training)
     validation = dataset.validation if validation is None else dataset.train.subset(validation)
+    config, chosen = _resolved(config, len(train))
     checks.check_sizes(config, len(train))
     patience = hyperparameters.in_steps(config, "early_stopping.patience", len(train))
     early_stopping.check(config, patience, len(validation))
@@ -228,7 +229,7 @@ def from_split(
         test=dataset.test,
         class_names=dataset.class_names,
         statistics=statistics,
-        messages=dataset.messages,
+        messages=(*dataset.messages, *chosen),
         name=dataset.name,
         ignored=dataset.ignored,
         fingerprint=known,
@@ -282,6 +283,14 @@ def _fingerprinted(
         return {**known(), "cut": {**cut, "rows": identity.checksum(training)}}
 
     return fingerprint
+
+
+def _resolved(config: ConfigDict, examples: int) -> tuple[ConfigDict, list[str]]:
+    """Return the config with numbers for what follows the data, and a line that tells them."""
+    keys = automatic_keys(config)
+    config = resolved(config, examples, checks.needs_all_examples(config))
+    told = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
+    return config, [f"{told}, by the number of training examples, {examples}"] if keys else []
 
 
 def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | None) -> dict:

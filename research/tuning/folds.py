@@ -12,12 +12,15 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from research.config import automatic_keys
+from research.config import resolved as numbers_for
 from research.data import identity, sources, splits
 from research.data.feed import padded_batches
 from research.data.sources import Arrays, Dataset
 from research.errors import UserError
-from research.training import setup
+from research.training import checks, setup
 from research.training.setup import Setup
+from research.tuning.config import training
 
 _OF_ARRAYS = ("inputs", "labels")
 _OF_EACH = ("rows", "examples", "validation", "statistics", "probe")
@@ -139,6 +142,20 @@ def _in_memory(config: ConfigDict, dataset: Dataset) -> Dataset:
             f"which take {dataset.train.nbytes / 2**20:.0f} (allowed: more than that)"
         )
     return dataset
+
+
+def resolved(config: ConfigDict) -> ConfigDict:
+    """Return the config of a search with numbers for what follows the size of the training split.
+
+    The smallest of the splits counts. Data are loaded only where something follows them.
+    """
+    if not automatic_keys(config):
+        return config
+    search, alone = config.search, training(config)
+    dataset = _in_memory(alone, setup.loaded(alone))
+    _, parts = _parts(alone, dataset, search.folds, search.repeats, search.stratified)
+    smallest = min(len(rows) for rows, _ in parts)
+    return numbers_for(config, smallest, checks.needs_all_examples(config))
 
 
 def load(

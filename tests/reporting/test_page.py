@@ -68,6 +68,22 @@ def test_one_run(tmp_path):
     assert html.count("Plotly.newPlot('figure") == 6
 
 
+def test_of_many_classes_the_most_frequent_mistakes_are_told(tmp_path):
+    folder = run_folder(tmp_path / "run")
+    classes = np.arange(6000)
+    np.savez(
+        folder / "evaluation.npz",
+        confused=np.array([[4321, 17, 9], [5, 1234, 2]]),
+        class_names=np.array([f"class{number}" for number in classes]),
+        class_examples=np.where(classes == 99, 0, 3),
+        class_hits=np.where(classes % 1000 == 7, 1, 3),
+    )
+    html = written(tmp_path, folder)
+    assert "class4321" in html and "class1234" in html and "Confusion matrix" not in html
+    assert "The lowest 20 of 6,000 classes" in html and "33.33%" in html
+    assert len(html) < len(plotly_script()) + 200_000
+
+
 def test_nothing_is_loaded_and_nothing_foreign_runs(tmp_path):
     html = written(tmp_path, run_folder(tmp_path / "run", **{"data.name": EVIL}))
     ours = html.replace(plotly_script(), "")

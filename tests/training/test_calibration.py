@@ -3,7 +3,12 @@
 import numpy as np
 import pytest
 
-from research.training.calibration import expected_calibration_error, reliability
+from research.training import calibration
+
+
+def expected_calibration_error(probabilities, labels, bins=15):
+    hits = probabilities.argmax(-1) == labels
+    return calibration.expected_calibration_error(probabilities.max(-1), hits, bins)
 
 
 def by_definition(probabilities, labels, bins):
@@ -37,7 +42,7 @@ def test_by_hand():
     probabilities = np.stack([confidence, 1 - confidence], axis=1)
     labels = np.array([0, 0, 1, 0, 1])
     assert expected_calibration_error(probabilities, labels) == pytest.approx(0.18)
-    found = reliability(probabilities, labels, 10)
+    found = calibration.reliability(confidence, labels == 0, 10)
     assert found["counts"].tolist() == [0, 0, 0, 0, 0, 2, 0, 0, 3, 0]
     assert found["accuracies"][8] == pytest.approx(2 / 3)
     assert found["confidences"][5] == pytest.approx(0.6)

@@ -11,7 +11,16 @@ from research.config import default_config
 from research.data.sources import Records
 from research.errors import UserError
 from research.optimizers import learning_rate
-from research.training import advance, ensembles, evaluation, executors, lanes, loop, setup
+from research.training import (
+    advance,
+    ensembles,
+    evaluation,
+    executors,
+    lanes,
+    loop,
+    scores,
+    setup,
+)
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
 
@@ -109,9 +118,10 @@ def test_probabilities_are_averaged_as_by_hand():
     logits = random.normal(0, 4, (4, 200, 5)).astype(np.float32)
     labels = random.integers(0, 5, 200)
     want, probabilities = reference(logits, labels)
-    assert ensembles.figures(logits, labels) == pytest.approx(want, rel=1e-9)
+    each, together = scores.scored_in_parts([(logits, labels)])
+    assert scores.figures(together) == pytest.approx(want, rel=1e-9)
     close(jax.nn.softmax(ensembles.averaged(jnp.asarray(logits))), probabilities, rtol=1e-5)
-    found = ensembles.compared(logits, labels, [{"seed": seed} for seed in range(4)])
+    found = scores.compared(each, together, [{"seed": seed} for seed in range(4)])
     each = [reference(one[None], labels)[0] for one in logits]
     assert found["test_loss"] == pytest.approx(want["loss"])
     assert found["members"][2]["seed"] == 2

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from research.config import default_config
 from research.data.feed import padded_batches
 from research.errors import UserError
-from research.training import advance, early_stopping, evaluation, loop, setup
+from research.training import advance, early_stopping, evaluation, loop, scores, setup
 from research.training.executors import no_metrics
 from research.training.loop import Pace
 from research.training.plan import Plan
@@ -70,9 +70,8 @@ def test_the_confusion_matrix_counts_every_example():
     run = setup.from_config(config)
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(3), len(run.test.labels))
-    found = evaluation.pictures(
-        probabilities, run.test.labels, run.test, run.class_names, run.init()
-    )
+    scored = scores.scored(np.log(probabilities)[None], run.test.labels)
+    found = evaluation.pictures(scored, run.test, run.class_names, run.init())
     assert found["confusion"].sum() == len(run.test.labels)
     assert found["confusion"].sum(1).tolist() == np.bincount(run.test.labels).tolist()
     wrong = found["mistake_labels"] != found["mistake_predictions"]
@@ -84,7 +83,8 @@ def test_a_perfect_score_has_no_mistakes_to_draw():
     config.data.memory_mb = 0
     run = setup.from_config(config)
     labels = run.test.load(np.arange(len(run.test))).labels
-    found = evaluation.pictures(np.eye(10)[labels], labels, run.test, run.class_names, run.init())
+    scored = scores.scored(100 * np.eye(10)[labels][None], labels)
+    found = evaluation.pictures(scored, run.test, run.class_names, run.init())
     assert len(found["mistake_labels"]) == 0 and "mistake_images" not in found
 
 

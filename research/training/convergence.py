@@ -1,0 +1,43 @@
+"""Whether a run that has ended was long enough, by its validation loss."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+_LEAST = 2  # evaluations in each half: fewer say nothing
+_SHARE = 0.01  # of the loss of guessing: less is not worth another run
+
+
+def still_falling(
+    records: Sequence[Mapping], split: str, classes: int
+) -> tuple[float, float] | None:
+    """Return how far the validation loss fell over the second half of a run, if it fell much.
+
+    It fell from the least loss of the first half to the mean loss of the last tenth of the run, so
+    that noise does not count. A fall counts from a hundredth of log(classes), the loss of guessing,
+    on.
+
+    Args:
+      records: of `metrics.jsonl`, in order of steps.
+      split: whose records count.
+      classes: number of classes.
+
+    Returns:
+      Both losses; None where it did not fall so far, or there are fewer than four evaluations.
+    """
+    losses = [record["loss"] for record in records if record["split"] == split]
+    half = len(losses) // 2
+    if half < _LEAST:
+        return None
+    before, end = min(losses[:half]), float(np.mean(losses[-max(1, half // 5) :]))
+    return (before, end) if before - end > _SHARE * math.log(classes) else None
+
+
+def told(before: float, end: float) -> str:
+    """Return the line for the screen."""
+    return (
+        f"the validation loss still fell, from {before:.3g} in the first half of the training to "
+        f"{end:.3g} at its end: a longer config.duration, or a higher "
+        "config.optimizer.learning_rate, may do better"
+    )
