@@ -290,7 +290,8 @@ def _resolved(config: ConfigDict, examples: int) -> tuple[ConfigDict, list[str]]
     keys = automatic_keys(config)
     config = resolved(config, examples, checks.needs_all_examples(config))
     told = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
-    return config, [f"{told}, by the number of training examples, {examples}"] if keys else []
+    follow = "follows" if len(keys) == 1 else "follow"
+    return config, [f"{told} {follow} from the {examples} training examples"] if keys else []
 
 
 def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | None) -> dict:
