@@ -127,7 +127,7 @@ def _chunks(inputs: np.ndarray):
 
 
 def _difference(inputs: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """inputs - origin in float64 (or wider); of 64-bit integers exactly, before it is rounded."""
+    """Return inputs - origin in float64, or wider; of 64-bit integers exactly, then rounded."""
     rounded = inputs - np.asarray(origin, np.float64)
     if inputs.dtype.kind not in "iu" or inputs.dtype.itemsize < 8:
         return rounded

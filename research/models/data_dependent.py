@@ -75,7 +75,7 @@ def _layer_by_layer(apply, variables, inputs, moments):
 
 
 def _deviation(y, axes):
-    """The standard deviation over some axes; 0 where it is but rounding.
+    """Return the standard deviation over some axes; 0 where it is but rounding.
 
     In units of the largest output, whose square neither over- nor underflows, and about the first
     one, so that the sums of a constant are exactly 0.

@@ -19,19 +19,25 @@ def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
 
     Args:
       workdir: the run folder.
-      config: with the same `config.preprocessing`.
+      config: of the run, as it is now.
 
     Returns:
-      That of the newest whole checkpoint; None where there is none.
+      That of the newest whole checkpoint with the same `config.data` and `config.preprocessing`,
+      but for where the data lie: they may move, and keep the offset that weights were trained
+      with. None where there is none.
     """
     if not (Path(workdir) / "checkpoints").is_dir():
         return None
-    ours = json.loads(configuration.to_json(config))
     with Checkpoints(workdir, read_only=True) as checkpoints:
         for step in reversed(checkpoints.steps()):
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
-                theirs = checkpoints.metadata(step)["config"]
-                if theirs["preprocessing"] == ours["preprocessing"]:
+                text = json.dumps(checkpoints.metadata(step)["config"])
+                theirs = configuration.from_json(text, str(workdir))  # with keys newer than it
+                changed = configuration.differences(config, theirs)
+                if not any(
+                    key.startswith(("data.", "preprocessing.")) and key not in configuration.LOCATIONS
+                    for key in changed
+                ):
                     return checkpoints.weights(step)["preprocessing"]
     return None
 

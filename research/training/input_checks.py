@@ -66,7 +66,7 @@ def warnings(
 
 
 def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
-    """Augmentation that leaves less than half of an image, or of its signal."""
+    """Warn of augmentation that leaves less than half of an image, or of its signal."""
     settings, shape = config.augmentation, train.shape
     found = []
     if "cutout" in settings.names:
@@ -105,7 +105,7 @@ def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
 
 
 def _vanishing(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]:
-    """Features that vary by next to nothing beside others that have the same scale.
+    """Warn of features that vary by next to nothing beside others that have the same scale.
 
     Judged by ranges, channel by channel in images: a pixel at the border, which is almost always
     black, has a small deviation, and so it should.
@@ -141,7 +141,7 @@ def _vanishing(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]
 
 
 def _dwarfed(train: Arrays, statistics: dict) -> list[str]:
-    """Features most of whose values a few others leave no room for."""
+    """Warn of features most of whose values a few others leave no room for."""
     rows = np.linspace(0, len(train) - 1, min(len(train), 512, 4 + _SAMPLE // train.inputs[0].size))
     sample = np.sort(train.inputs[rows.astype(int)], axis=0)
     quarter = len(rows) // 4
@@ -163,7 +163,7 @@ def _dwarfed(train: Arrays, statistics: dict) -> list[str]:
 
 
 def _tiny(train: Arrays) -> list[str]:
-    """Features whose differences are near, or below, what devices take for 0."""
+    """Warn of features whose differences are near, or below, what devices take for 0."""
     low, high = (np.asarray(values, np.float64) for values in train.extremes)
     tiny = (high > low) & (high - low < _FULL_PRECISION)
     if not tiny.any():
@@ -176,7 +176,7 @@ def _tiny(train: Arrays) -> list[str]:
 
 
 def _far(train: Arrays, held_out: dict, statistics: dict) -> list[str]:
-    """Values of other splits unlike any of the training split."""
+    """Warn of values of other splits unlike any of the training split."""
     distance, scale = _distance(train, statistics)
     most = max((distance * scale).max(), 1.0)
     found = []
@@ -197,14 +197,14 @@ def _checked(split: Arrays | Records) -> bool:
 
 
 def _distance(split: Arrays, statistics: dict) -> tuple[np.ndarray, np.ndarray]:
-    """How far each number of an example lies from its shift at most; and its scale."""
+    """Return how far each number of an example lies from its shift at most, and its scale."""
     shift, scale = (np.float64(statistics[name]) for name in ("shift", "scale"))
     low, high = split.extremes
     return np.maximum(np.abs(low - shift), np.abs(high - shift)), scale
 
 
 def _worst(name: str, split: Arrays, statistics: dict, badness: np.ndarray) -> str:
-    """'example 12 of the test split, feature 3, is 3e+38': the worst feature's furthest value."""
+    """Name the worst feature's furthest value: 'example 12 of the test split, feature 3, is 9'."""
     place = np.unravel_index(badness.argmax(), badness.shape)
     shift = np.broadcast_to(np.float64(statistics["shift"]), badness.shape)[place]
     column = split.inputs[(slice(None), *place)].astype(np.float64)

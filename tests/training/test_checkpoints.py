@@ -334,9 +334,10 @@ def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
     jax.tree.map(np.testing.assert_array_equal, found, dict(other))
     again = setup.from_config(run.config, tmp_path)
     jax.tree.map(np.testing.assert_array_equal, again.statistics, found)
-    config = run.config.copy_and_resolve_references()
-    config.preprocessing.name = "zca"
-    assert fitted_before(tmp_path, config) is None
+    for key, value in (("data.split_seed", 1), ("preprocessing.name", "zca")):
+        config = run.config.copy_and_resolve_references()
+        config.update_from_flattened_dict({key: value})
+        assert fitted_before(tmp_path, config) is None
     # Data of another shape than those it was fitted to.
     config = run.config.copy_and_resolve_references()
     config.data.name = "digits"
