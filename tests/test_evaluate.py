@@ -88,7 +88,11 @@ def test_several_runs_are_one_ensemble(ensemble, finished, command, tmp_path):
     arguments = (MAIN, "--config.data.name=moons", "--config.duration=1 steps")
     assert command("main", *arguments, f"--workdir={tmp_path}").returncode == 0
     line = one_line(command("evaluate", str(finished), str(tmp_path)))
-    assert "runs of other classes" in line and "has 10 (0, 1, 2 ...)" in line
+    assert (
+        "runs of other classes" in line
+        and "has 10 (0, 1, 2, 3, " in line
+        and "has 2 (0, 1)" in line
+    )
 
 
 def small(path, **changes):
