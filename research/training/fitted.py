@@ -35,7 +35,8 @@ def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
                 theirs = configuration.from_json(text, str(workdir))  # with keys newer than it
                 changed = configuration.differences(config, theirs)
                 if not any(
-                    key.startswith(("data.", "preprocessing.")) and key not in configuration.LOCATIONS
+                    key.startswith(("data.", "preprocessing."))
+                    and key not in configuration.LOCATIONS
                     for key in changed
                 ):
                     return checkpoints.weights(step)["preprocessing"]
