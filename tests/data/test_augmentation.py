@@ -1,6 +1,7 @@
 """Every augmentation keeps shape and dtype and is a function of its key."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import pytest
 from research.config import default_config
 from research.data import augmentation, mixing, shuffle, sources
 from research.names import bind, numbers_of, public_functions
-from research.training import setup
+from research.training import hyperparameters, setup
 from research.training.step import _augment, _value_range
 
 NUMBERS = default_config().augmentation
@@ -187,7 +188,9 @@ def test_a_run_measures_the_range_of_its_training_split(tmp_path):
         np.testing.assert_array_equal(run.statistics["low"], [0, -1])
         np.testing.assert_array_equal(run.statistics["high"], [255, 2])
     batch = {"inputs": jnp.asarray(run.train.inputs[:16])}
-    found = np.asarray(_augment(config, run.init(), batch))
+    numbers = hyperparameters.from_config(config, len(run.train))
+    state = SimpleNamespace(hyperparameters=numbers, preprocessing=run.statistics, step=0)
+    found = np.asarray(_augment(config, state, batch))
     changed = np.abs(found - run.train.inputs[:16]).mean((0, 1, 2))
     assert changed[0] > 5 and changed[1] < 1
     assert (found >= [0, -1]).all() and (found <= [255, 2]).all()

@@ -67,7 +67,7 @@ def test_every_hidden_layer_has_variance_1(scheme, name, normalization):
 
 
 @pytest.mark.parametrize("scheme", ["lsuv", "unit_variance"])
-@pytest.mark.parametrize("size", [1e-30, 1e-8, 1e30])
+@pytest.mark.parametrize("size", [1e-30, 1e30])
 def test_the_size_of_the_inputs_does_not_matter(scheme, size):
     small = {"depth": 8, "name": "mlp", "normalization": "none", "activation": "tanh"}
     inputs = INPUTS.reshape(64, -1) * size
