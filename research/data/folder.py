@@ -171,7 +171,7 @@ class _Reader:
 
 
 def _counted(what: str, files: list[Path], path: Path) -> list[str]:
-    """A line that counts files, with some of their names; none where there are none."""
+    """Return a line that counts files, with some of their names; none where there are none."""
     return [f"{what}: {len(files)} ({_few(files, path)})"] if files else []
 
 

@@ -161,9 +161,12 @@ def _is_transparent(image) -> bool:
 
 
 def _form(image) -> str:
-    """How Pillow will decode the pixels of an image that is not loaded yet: its raw mode."""
+    """Return how Pillow will decode an image that is not loaded yet: its raw mode."""
     arguments = image.tile[0][3] if image.tile else ""
-    return str(arguments if isinstance(arguments, str) else arguments[0])
+    if isinstance(arguments, str):
+        return arguments
+    deep = image.format == "PPM" and arguments[1] > 255  # the largest number that it may hold
+    return f"{arguments[0]};16" if deep else str(arguments[0])
 
 
 def _upright(image):
@@ -243,7 +246,9 @@ def _both_bytes(image, source: Path | bytes, what: str) -> np.ndarray:
     form = _form(image)
     other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}.get(form[-1])
     if form[:-1] not in ("LA;16", "RGB;16", "RGBA;16", "RGBX;16"):
-        raise UserError(f"{what}: 16 bits a channel, but not of grey, RGB or RGBA ({form})")
+        raise UserError(
+            f"{what}: 16 bits a channel in the form {form} (allowed: grey, RGB, RGBA; PNG, TIFF)"
+        )
     with _opened(source) as again:
         # Grey and alpha are two numbers of two bytes each: four channels of a byte.
         swapped = "RGBA" if form[:-1] == "LA;16" else form[:-1] + other

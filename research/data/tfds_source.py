@@ -110,7 +110,7 @@ def _writable(root: Path) -> bool:
 
 
 def _cached(folder: Path, name: str, data: ConfigDict, whole: bool) -> Dataset:
-    """Reads the decoded arrays, decoding them first where there is no valid cache."""
+    """Read the decoded arrays; decode them first where there is no valid cache."""
     cache = _cache(folder, name, images.options(data))
     path = cache.with_name(f"{cache.name}.npy")
     if path.exists() and path.stat().st_size <= data.memory_mb * 2**20:
@@ -139,7 +139,7 @@ def _cached(folder: Path, name: str, data: ConfigDict, whole: bool) -> Dataset:
 
 
 def _cache(folder: Path, name: str, options: dict) -> Path:
-    """Where what was read of a set is kept: a path whose name is part of those of the files."""
+    """Return where to keep what was read of a set: its files begin or end with this name."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     read = (options["image_size"], options["background"])
@@ -150,7 +150,7 @@ def _cache(folder: Path, name: str, options: dict) -> Path:
 
 
 def _open(folder: Path, name: str, options: dict, cache: Path, whole: bool = False) -> Dataset:
-    """The splits of a prepared set, nothing read yet."""
+    """Return the splits of a prepared set as records, of which nothing but the first is read."""
     import tensorflow_datasets as tfds
 
     try:
@@ -270,7 +270,7 @@ def _records(
 
 
 def _labels(label: Callable[[int], int], count: int) -> np.ndarray:
-    """The labels of all records, whose images stay as they are: int32 (N,)."""
+    """Read the labels of all records, and decode no image: int32 (N,)."""
     from research.data import stream
 
     def chunk(number: int) -> np.ndarray:

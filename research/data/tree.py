@@ -138,7 +138,7 @@ class Tree:
             self.unread[kind].append(file)
 
     def _listed(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """The folders and the files in a folder, sorted; the rest is passed over."""
+        """Return the folders and the files in a folder, sorted; pass over the rest."""
         folders, files = [], []
         try:
             with os.scandir(folder) as entries:
@@ -158,7 +158,7 @@ class Tree:
         return folders, files
 
     def _several_in(self, folder: Path) -> str:
-        """A hint, where a folder holds a single one, and that holds several."""
+        """Return a hint, where a folder holds a single one, and that holds several."""
         deeper = folder
         for _ in range(9):  # links may lead in a circle
             inner = self._inner(deeper)[0]

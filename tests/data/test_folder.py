@@ -181,6 +181,7 @@ def test_the_background_is_a_key(tmp_path):
     bars(tmp_path, drawn_in_alpha, 5)
     white, black = load_folder(tmp_path), load_folder(tmp_path, background="black")
     assert white.train.inputs.std() > 20 and not black.train.inputs.any()
+    assert load_folder(tmp_path, memory_mb=0).messages == white.messages
     (message,) = white.messages
     assert "10 (across/0.png, across/1.png" in message and "background = 'white'" in message
 

@@ -241,6 +241,14 @@ def test_other_modes():
     assert header.several and (found == (255, 0, 0)).all()
 
 
+def test_what_pillow_would_cut_to_8_bits_is_refused():
+    for source in (b"P6\n1 1\n65535\n\x01\0\0\5\x10\0", b"P3\n1 1\n4095\n1 2 3\n"):
+        with pytest.raises(UserError, match="image 5: 16 bits a channel in the form RGB"):
+            pixels(source)
+    assert pixels(b"P5\n2 1\n65535\n\x01\0\0\5").tolist() == [[[256], [5]]]
+    assert pixels(b"P2\n2 1\n255\n9 255\n").tolist() == [[[9], [255]]]
+
+
 def test_headers(tmp_path):
     path = tmp_path / "file"
     deep = png(PICTURE.astype(np.uint16), 16, 2)
