@@ -210,8 +210,9 @@ def _chosen(splits: dict, where: str) -> str:
     """Return the name of the split of new data that is tested."""
     name = _SPLIT.value or ("test" if "test" in splits or len(splits) > 1 else next(iter(splits)))
     if name not in splits:
+        alone = "; without --split all of it is tested" * (len(splits) == 1)
         raise UserError(
-            f"--split = {name!r}: {where} has no such split (it has {listed(list(splits))})"
+            f"--split = {name!r}: {where} has no such split (it has {listed(list(splits))}{alone})"
         )
     return name
 
