@@ -19,6 +19,7 @@ from research.training.state import TrainState
 
 _SAMPLE = 512  # training examples that are looked at
 _LARGE = 10.0  # times what is usual: a first loss of log(classes), inputs like others
+_UNKNOWN = "not known"
 _GROWN = 10.0  # times the weights, or the usual loss, of before
 
 
@@ -52,9 +53,12 @@ def likely_cause(
     statistics = found.before.preprocessing
     scheme = f"config.preprocessing.name = {config.preprocessing.name!r}"
     sample = _Inputs.of(statistics, [run.spread(_SAMPLE)])
+    growth = size_of(found.before) / max(start.size, 1e-12)
+    grown = f"{rate}: before that step weights were {growth:.3g} times as large as at the start"
     if error.what.startswith("the validation"):
         validation = _Inputs.of(statistics, culprit.validation_inputs(run))
-        return _of_validation(run, found, validation, sample, scheme)
+        seen = _of_validation(run, found, validation, sample, scheme)
+        return grown if growth > _GROWN and seen.startswith(_UNKNOWN) else seen
     batch = _Inputs.of(statistics, culprit.inputs_of_step(run, found.before))
     if batch.bad:
         return f"{batch.bad} of {batch.count} inputs of that step are not finite after {scheme}"
@@ -73,7 +77,8 @@ def likely_cause(
             f"is {shrinking:.3g}: weights do not shrink by that, they turn their sign and grow "
             "(allowed: less than 2)"
         )
-    if not start.loss <= _LARGE * usual:
+    penalised = config.loss.l1 or config.loss.l2  # which count in that loss
+    if not start.loss <= (_LARGE * usual if not penalised else math.inf):
         return (
             f"before any update {first}: initial weights are too large for this network (config."
             f"model.initializer_scale = {config.model.initializer_scale:g}, config.model."
@@ -81,14 +86,13 @@ def likely_cause(
         )
     if found.layer.endswith(culprit.UPDATE):
         return f"{rate}: the gradients of that step are finite, and the update is not"
-    growth = size_of(found.before) / max(start.size, 1e-12)
     if growth > _GROWN:
-        return f"{rate}: before that step weights were {growth:.3g} times as large as at the start"
-    losses = [loss for _, loss in found.losses] or [start.loss]
+        return grown
+    losses = _finite(found.losses) or [start.loss]
     if losses[-1] > max(1.5 * start.loss, 3 * float(np.median(losses))):
         return f"{rate}: the training loss had risen to {losses[-1]:.4g}, {first}"
     return (
-        f"not known (the training loss before it was {losses[-1]:.4g}, {first}; weights were "
+        f"{_UNKNOWN} (the training loss before it was {losses[-1]:.4g}, {first}; weights were "
         f"{growth:.3g} times as large as at the start; inputs have a root mean square of "
         f"{sample.size:.3g})"
     )
@@ -116,11 +120,16 @@ def _of_validation(
                 f"has the loss {own:.4g} by its own statistics and {running:.4g} by the running "
                 f"ones (config.model.batch_norm_decay = {run.config.model.batch_norm_decay:g})"
             )
-    losses = [loss for _, loss in found.losses]
+    losses = _finite(found.losses)
     trained = f"the training loss before it was {losses[-1]:.4g}; " if losses else ""
     return (
-        f"not known ({trained}{reach}; config.model.activation = {run.config.model.activation!r})"
+        f"{_UNKNOWN} ({trained}{reach}; config.model.activation = {run.config.model.activation!r})"
     )
+
+
+def _finite(losses: Iterable[tuple[int, float]]) -> list[float]:
+    """Without those of steps that were left out."""
+    return [loss for _, loss in losses if math.isfinite(loss)]
 
 
 class _Inputs(NamedTuple):

@@ -79,6 +79,11 @@ def warnings(config: ConfigDict) -> list[str]:
             "config.model.activation_gain = True multiplies by a gain once more (made for it: "
             "lecun_*, xavier_*, orthogonal)"
         )
+    if config.transfer.freeze and not config.transfer.checkpoint:
+        found.append(
+            "config.transfer.freeze without config.transfer.checkpoint keeps weights as they were "
+            "drawn, and batch norm of frozen layers at mean 0 and variance 1"
+        )
     return found + _tiny_rate(config)
 
 

@@ -1,6 +1,7 @@
 """Where a run diverged: the step and the layer, found by training again from a good state."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -88,8 +89,8 @@ def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
 
 
 def mean_loss(metrics: dict) -> float:
-    """Of an example, of the sums that `advance` returns."""
-    return float(metrics["loss"]) / max(int(metrics["count"]), 1)
+    """Of an example, of the sums that `advance` returns; NaN where all steps were left out."""
+    return float(metrics["loss"]) / (int(metrics["count"]) or math.nan)
 
 
 def inputs_of_step(run: Setup, state: TrainState) -> Iterator[np.ndarray]:

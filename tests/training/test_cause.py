@@ -108,6 +108,8 @@ def test_of_a_validation_loss_the_validation_split_is_looked_at(run, state):
     assert line.startswith(f"1 of {len(run.validation)} validation inputs are not finite")
     line = named(with_inputs(run, validation={2: 1e30}), state, VALIDATION)
     assert line.startswith("validation inputs reach ") and "those of train" in line
+    assert named(run, state, VALIDATION, grown=50.0).startswith(RATE)
+    assert "training loss" not in named(run, state, VALIDATION, losses=(np.nan,))
     line = named(run, state, VALIDATION)
     assert line.startswith("not known (the training loss before it was 0.69; validation inputs")
     assert "learning_rate" not in line
@@ -128,6 +130,8 @@ def test_weights_that_decay_past_zero_are_named():
     assert "config.loss.l2 times config.optimizer.learning_rate is 5: " in named(
         run, run.init(), grown=50.0
     )
+    run = small(**{"loss.l2": 5.0})  # whose penalty makes the first loss large
+    assert named(run, run.init(), first=100.0, losses=(100.0,)).startswith("not known")
 
 
 def test_a_learning_rate_that_is_too_high_is_found_out_by_a_real_run():

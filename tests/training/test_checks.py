@@ -18,6 +18,7 @@ def changed(**changes):
     ("changes", "words"),
     [
         ({"model.activation": "selu"}, "normalises by itself"),
+        ({"transfer.freeze": (("Dense_0/.*", "1 epochs"),)}, "keeps weights as they were drawn"),
         ({"model.activation_gain": True}, "'he_normal' has the gain of ReLU in it"),
         ({"schedule.name": "inverse_time"}, "schedule.final = 0 with"),
         ({"schedule.name": "exponential"}, "schedule.final = 0 with"),
