@@ -95,15 +95,20 @@ def test_data_in_memory_and_on_disk_are_compared_by_what_both_know(tmp_path):
     assert identity.differences(memory, disk) == identity.differences(disk, memory) == []
 
 
-def test_a_prepared_set_on_disk_is_known_by_its_files(tmp_path):
-    known = load(name="digits", data_dir=str(tmp_path / "a"), memory_mb=0)
+def test_a_prepared_set_on_disk_is_known_by_its_files(tmp_path, monkeypatch):
+    def found(name):
+        monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / name))
+        config = default_config().data
+        config.memory_mb = 0
+        return sources.load(config)
+
+    known = found("a").fingerprint()
     shutil.copytree(tmp_path / "a", tmp_path / "b")
-    moved = load(name="digits", data_dir=str(tmp_path / "b"), memory_mb=0)
-    assert known["train"]["examples"] == 1442 and identity.differences(known, moved) == []
+    moved = found("b")
+    assert known["train"]["examples"] == 1442
+    assert identity.differences(known, moved.fingerprint()) == []
     (file,) = (tmp_path / "b" / "digits" / "1.0.0").glob("*train*")
-    config = default_config().data
-    config.update({"name": "digits", "data_dir": str(tmp_path / "b"), "memory_mb": 0})
-    assert sources.load(config).train.files() == [(file.name, file.stat().st_size)]
+    assert moved.train.files() == [(file.name, file.stat().st_size)]
 
 
 def test_other_rows_of_the_same_files_are_other_data(tmp_path):
