@@ -99,7 +99,7 @@ def messages(inputs: np.ndarray, offset: np.ndarray | None) -> tuple[str, ...]:
             f"(feature {far[0]} near {offset.flat[far[0]]:.10g}): kept as differences to that, "
             "which float32 holds"
         )
-    if np.can_cast(inputs.dtype, np.float32):
+    if np.can_cast(inputs.dtype, np.float32) or len(inputs) < 2:
         return tuple(found)
     rows = np.linspace(0, len(inputs) - 1, min(len(inputs), 512, _SAMPLE // inputs[0].size + 2))
     sample = np.sort(inputs[rows.astype(int)], axis=0).reshape(len(rows), -1)

@@ -55,7 +55,7 @@ class Arrays:
 
     def relabelled(self, labels: np.ndarray, classes: int) -> "Arrays":
         """Return the same inputs, label i replaced by labels[i], one of so many `classes`."""
-        return Arrays(self.inputs, labels[self.labels])
+        return dataclasses.replace(self, labels=labels[self.labels])
 
 
 @dataclasses.dataclass(frozen=True)
