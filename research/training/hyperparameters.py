@@ -3,7 +3,7 @@
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.config import TRACED, Duration, flatten
+from research.config import TRACED, Duration, flatten, resolved
 from research.errors import UserError
 
 
@@ -59,6 +59,7 @@ def total_steps(config: ConfigDict, examples: int) -> int:
     Raises:
       UserError: a share of itself, or less than one step.
     """
+    config = resolved(config, examples)
     duration = Duration.parse(config.duration, "duration")
     if duration.unit == "percent":
         raise UserError(f"config.duration = {config.duration!r} is a share of itself")
@@ -74,6 +75,7 @@ def in_steps(config: ConfigDict, key: str, examples: int) -> float:
 
 
 def _steps(config: ConfigDict, text: str, key: str, examples: int) -> float:
+    config = resolved(config, examples)
     return Duration.parse(text, key).steps(
         batch_size=config.batch_size,
         examples=examples,

@@ -17,7 +17,7 @@ RANDOM = np.random.default_rng(0)
 
 def config_of(**values):
     config = default_config()
-    config.batch_size = 8
+    config.batch_size, config.duration = 8, "1 epochs"
     config.update_from_flattened_dict(values)
     return config
 

@@ -10,7 +10,7 @@ from PIL import Image
 from research.config import default_config
 from research.data import sources, stream
 from research.errors import UserError
-from research.training import advance, evaluation, setup
+from research.training import advance, evaluation, scores, setup
 
 
 def write_images(root, classes=("cat", "dog"), count=5, size=(6, 4), mode="RGB"):
@@ -155,7 +155,8 @@ def test_mistakes_among_deep_images_are_drawn(tmp_path):
     config.batch_size = 4
     run = setup.from_config(config)
     labels, classes = run.test.labels, run.class_names
-    found = evaluation.pictures(np.eye(2)[1 - labels], labels, run.test, classes, run.init())
+    wrong = scores.scored(9 * np.eye(2)[1 - labels][None], labels)
+    found = evaluation.pictures(wrong, run.test, classes, run.init())
     drawn, raw = found["mistake_images"], run.test.inputs
     assert drawn.dtype == np.uint8 and drawn.shape == (4, 24, 24, 1)
     assert drawn.min() == 0 and drawn.max() == 255
@@ -248,7 +249,7 @@ def test_splits_by_other_names_and_an_official_validation_split(tmp_path, names,
     (tmp_path / "extra" / "cat").mkdir(parents=True)
     config = default_config()
     config.data.update({"name": "folder", "path": str(tmp_path), "memory_mb": memory})
-    config.batch_size = 4
+    config.batch_size, config.duration = 4, "1 epochs"
     run = setup.from_config(config)
     assert [len(split) for split in (run.train, run.validation, run.test)] == [10, 6, 4]
     assert run.validation.labels.tolist() == [0, 0, 0, 1, 1, 1]
