@@ -92,7 +92,7 @@ def test_the_warm_up_is_polynomial_decay():
         ("10 steps", "5 steps", [10, 15, 20, 25]),
         ("10 steps", "4 steps", [10, 14, 18, 22]),
         ("12 steps", "2.5 steps", [12, 15, 17, 20, 22, 25]),  # the first at or after each multiple
-        ("40 percent", "1 epochs", [10, 20]),  # of 9.1 steps
+        ("40 percent", "1 epochs", [10, 19]),  # of 9 steps
         ("100 percent", "1 steps", [25]),
         ("30 steps", "1 steps", [25]),  # not begun: the weights themselves
         ("0 steps", "1 steps", list(range(1, 26))),
