@@ -63,7 +63,10 @@ RAISES = "def get_config():\n    return undefined_name\n"
         ([MAIN, "--config.data.name=mnist", "--config.data.data_dir=tests"], ["mnist", "tests"]),
         ([MAIN, "--config.data.name=moons", "--config.model.name=cnn"], ["takes images"]),
         ([MAIN, "--config.compute.microbatches=5"], ["microbatches = 5", "such as 4 or 8"]),
-        ([MAIN, "--config.optimizer.name=lbfgs"], ["'lbfgs' needs", "batch_size = 128", "1298"]),
+        (
+            [MAIN, "--config.optimizer.name=lbfgs", "--config.batch_size=128"],
+            ["'lbfgs' needs", "batch_size = 128", "1298"],
+        ),
         (
             [MAIN, "--config.optimizer.decay_multipliers=(('.*', -1.0),)"],
             ["decay_multipliers", "-1.0", "at least 0"],
