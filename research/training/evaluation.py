@@ -27,7 +27,7 @@ _MISTAKES = 24
 _FILTERS = 64
 _GRID = 160  # points along each side of a plane
 _MOST_CLASSES = 200  # whose confusion matrix is drawn
-_CONFUSED = 100  # pairs of classes that are told where there are more
+_CONFUSED = 30  # pairs of classes that are told where there are more
 _LOGITS = 2**22  # numbers at a time, of all networks: 32 MB in float64
 
 
