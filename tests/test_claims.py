@@ -13,8 +13,10 @@ from benchmarks.claims import (
     initialization,
     landscapes,
     measures,
+    normalization,
     saddles,
     statistics,
+    transfer,
 )
 from benchmarks.claims.common import Claim, Net, least_steps, percent, ranked
 
@@ -143,6 +145,27 @@ def test_as_good_within_a_margin():
     assert (
         statistics.Judged(0.012, 0.004, 0.02, 0, "better").cell() == "+1.2 (+0.4 to +2.0), better"
     )
+
+
+def test_a_gap_that_closes_because_train_gets_worse_is_no_merit():
+    noise = 0.002 * np.random.default_rng(0).standard_normal((3, 2, 10))
+    # Train and test loss of the whole batch, of parts of 32, and of 4, which closes the gap most.
+    means = {0: (0.01, 0.18), 32: (0.01, 0.16), 4: (0.17, 0.24)}
+    losses = {
+        size: {"train": train + noise[n, 0], "test": test + noise[n, 1]}
+        for n, (size, (train, test)) in enumerate(means.items())
+    }
+    best, found, verdict = normalization.ghosts_judged(losses, {0: 0.18, 32: 0.16, 4: 0.24})
+    assert (best, verdict) == (32, "Holds")
+    assert found["gap", 4].verdict == "better" and found["test", 4].verdict == "worse"
+    losses[32], losses[4] = losses[4], losses[32]
+    _, _, verdict = normalization.ghosts_judged(losses, {0: 0.18, 32: 0.16, 4: 0.24})
+    assert verdict == "Holds in part: the gap closes; does not hold: the test loss falls"
+
+
+def test_the_way_of_transfer_is_chosen_by_validation():
+    validation = {"from scratch": 0.9, "head alone": 0.7, "fine-tuned": 0.8}
+    assert transfer.best_transfer(validation) == "fine-tuned"
 
 
 def test_the_edge_of_what_was_tried():

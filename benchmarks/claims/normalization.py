@@ -93,7 +93,7 @@ def running_statistics() -> Claim:
 
 def stable_rates() -> Claim:
     grid = [2.0**power for power in range(-4, 8)]
-    steps, rows, gains, medians, largest = 200, [], {}, {}, 0
+    steps, rows, gains, largest = 200, [], {}, 0
     for what, changes in (("MLP on MNIST", _MLP), ("CNN on CIFAR-10", _CNN)):
         widest = {}
         for normalization in ("none", "batch_norm"):
@@ -108,7 +108,6 @@ def stable_rates() -> Claim:
             )
             widest[normalization] = np.array([_largest_stable(net, grid, seed) for seed in SEEDS])
         gains[what] = np.log2(widest["batch_norm"] / widest["none"])
-        medians[what] = {name: np.median(each) for name, each in widest.items()}
         largest += int((np.stack(list(widest.values())) == grid[-1]).sum())
         rows.append(
             [what, *(f"{np.median(each):g} ({each.min():g} to {each.max():g})"
@@ -216,22 +215,14 @@ def ghost_batches() -> Claim:
             for split in ("train", "test")
         }
         validation[size] = net.scores(CHOOSING, "validation")["loss"].mean()
-    gaps = {size: each["test"]["loss"] - each["train"]["loss"] for size, each in scores.items()}
-    parts = sizes[1:]
-    found = statistics.judged(
-        {("gap", size): gaps[0] - gaps[size] for size in parts}
-        | {
-            ("test", size): scores[0]["test"]["loss"] - scores[size]["test"]["loss"]
-            for size in parts
-        }
-    )
+    losses = {size: {split: each[split]["loss"] for split in each} for size, each in scores.items()}
+    gaps = {size: each["test"] - each["train"] for size, each in losses.items()}
+    best, found, verdict = ghosts_judged(losses, validation)
     for size, each in scores.items():
-        losses = [f"{each[split]['loss'].mean():.4f}" for split in ("train", "test")]
-        cells = [found[what, size].cell(3, 1) if size else "" for what in ("gap", "test")]
+        cells = [f"{losses[size][split].mean():.4f}" for split in ("train", "test")]
+        less = [found[what, size].cell(3, 1) if size else "" for what in ("gap", "test")]
         accuracy = percent(each["test"]["accuracy"], 2)
-        rows.append([size or "all 512", accuracy, *losses, f"{gaps[size].mean():.4f}", *cells])
-    best = min(parts, key=validation.get)
-    closes, improves = found["gap", best], found["test", best]
+        rows.append([size or "all 512", accuracy, *cells, f"{gaps[size].mean():.4f}", *less])
     return Claim(
         "Batch norm regularises: statistics of smaller parts of the batch close the gap to test",
         "Lecture, section 4; Hoffer et al., 2017",
@@ -241,14 +232,31 @@ def ghost_batches() -> Claim:
         "where the train loss alone has risen.",
         [["Ghost batch", "Test accuracy", "Train loss", "Test loss", "Gap", "Gap less by",
           "Test loss less by"], *rows],
-        statistics.by_part({"the gap closes": closes, "the test loss falls": improves}),
+        verdict,
         f"Parts of {best} have the least validation loss: there the gap is {gaps[best].mean():.3f} "
-        f"and the test loss {scores[best]['test']['loss'].mean():.3f}, by all 512 "
-        f"{gaps[0].mean():.3f} and {scores[0]['test']['loss'].mean():.3f}. By parts of {parts[-1]} "
-        f"the gap is {gaps[parts[-1]].mean():.3f}, the test loss "
-        f"{scores[parts[-1]]['test']['loss'].mean():.3f}."
-        + statistics.edges({"parts of": (best, parts)}),
+        f"and the test loss {losses[best]['test'].mean():.3f}, by all 512 {gaps[0].mean():.3f} and "
+        f"{losses[0]['test'].mean():.3f}. By parts of {sizes[-1]} the gap is "
+        f"{gaps[sizes[-1]].mean():.3f}, the test loss {losses[sizes[-1]]['test'].mean():.3f}."
+        + statistics.edges({"size of parts": (best, sizes[1:])}),
     )  # fmt: skip
+
+
+def ghosts_judged(losses: dict, validation: dict) -> tuple[int, dict, str]:
+    """The size of least validation loss, all rows by ('gap' or 'test', size), and its verdict.
+
+    Args:
+      losses: {size: {'train', 'test'} -> array (seeds,)}, size 0 being the whole batch.
+      validation: {size: loss}.
+    """
+    parts = [size for size in losses if size]
+    gaps = {size: each["test"] - each["train"] for size, each in losses.items()}
+    found = statistics.judged(
+        {("gap", size): gaps[0] - gaps[size] for size in parts}
+        | {("test", size): losses[0]["test"] - losses[size]["test"] for size in parts}
+    )
+    best = min(parts, key=validation.get)
+    parts = {"the gap closes": found["gap", best], "the test loss falls": found["test", best]}
+    return best, found, statistics.by_part(parts)
 
 
 def relatives() -> Claim:

@@ -24,8 +24,9 @@ _NET = {
     "model.name": "cnn",
     "model.channels": (8, 16, 32),
 }
+_SCRATCH = "from scratch"
 _WAYS = {
-    "from scratch": None,
+    _SCRATCH: None,
     "head alone": {
         "transfer.freeze": (("(Conv|BatchNorm)_.*", "100 percent"),),
         "model.freeze_batch_stats": True,
@@ -36,7 +37,7 @@ _WAYS = {
 
 
 def similar_and_different() -> Claim:
-    rows, scores, best, chosen = [], {}, {}, {}
+    rows, scores, validation, chosen = [], {}, {}, {}
     similar, different = ("MNIST 5 to 9", "CIFAR-10, grey")
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -44,20 +45,15 @@ def similar_and_different() -> Claim:
         for target, split in ((similar, _mnist(5)), (different, _grey_cifar())):
             path = _saved(folder / f"{len(rows)}.npz", *split, _POOL)
             for amount in (_LITTLE, _MUCH):
-                validation = {}
+                case = target, amount
+                scores[case], validation[case] = {}, {}
                 for way, changes in _WAYS.items():
-                    case = target, amount, way
-                    rate, validation[way], scores[case] = _accuracies(
-                        path, amount, checkpoint, changes
-                    )
+                    found = _accuracies(path, amount, checkpoint, changes)
+                    rate, validation[case][way], scores[case][way] = found
                     chosen[f"{target}, {amount}, {way}"] = rate, _RATES
-                ways = [way for way in _WAYS if _WAYS[way]]
-                best[target, amount] = max(ways, key=validation.get)
-                cells = [percent(scores[target, amount, way]) for way in _WAYS]
-                rows.append([target, amount, *cells, best[target, amount]])
-    gains = {
-        case: scores[(*case, way)] - scores[(*case, "from scratch")] for case, way in best.items()
-    }
+                rows.append([*case, *map(percent, scores[case].values())])
+    ways = {case: best_transfer(validation[case]) for case in scores}
+    gains = {case: scores[case][way] - scores[case][_SCRATCH] for case, way in ways.items()}
     found = statistics.judged(
         {
             "it pays for few similar images": gains[similar, _LITTLE],
@@ -66,9 +62,9 @@ def similar_and_different() -> Claim:
             "few different images gain less": gains[similar, _LITTLE] - gains[different, _LITTLE],
         }
     )
-    for row, gain in zip(rows, gains.values(), strict=True):
-        mean, low, high = (f"{100 * value:+.1f}" for value in statistics.interval(gain))
-        row.append(f"{mean} ({low} to {high})")
+    for row, case in zip(rows, gains, strict=True):
+        mean, low, high = (f"{100 * value:+.1f}" for value in statistics.interval(gains[case]))
+        row += [ways[case], f"{mean} ({low} to {high})"]
     told = "; ".join(f"{part}: {each.cell()}" for part, each in found.items())
     return Claim(
         "Transfer pays where data are few and similar, and the less the more or the more different "
@@ -83,6 +79,11 @@ def similar_and_different() -> Claim:
         statistics.by_part(found),
         f"{told[0].upper()}{told[1:]}." + statistics.edges(chosen),
     )
+
+
+def best_transfer(validation: dict[str, float]) -> str:
+    """The way of transfer that is judged against from scratch: by validation, never by test."""
+    return max((way for way in validation if way != _SCRATCH), key=validation.get)
 
 
 def _accuracies(path: str, amount: int, checkpoint: Path, changes: dict | None):
