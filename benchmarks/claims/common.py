@@ -78,13 +78,16 @@ class Net:
         )
         self._predict = jax.jit(ensembles.make_predict(config, self.run.classes))
 
-    def drawn(self, number: int) -> "Net":
-        """The same programs over another draw of training examples: `data.split_seed`."""
+    def drawn(self, number: int, **changes) -> "Net":
+        """The same programs over another draw of training examples: `data.split_seed`.
+
+        `changes` are of what no program depends on: data of the same shapes, the duration.
+        """
         other = copy.copy(self)
         other.__dict__.pop("_data", None)
         other.__dict__.pop("_batches", None)
         config = self.run.config.copy_and_resolve_references()
-        config.data.split_seed = number
+        config.update_from_flattened_dict(_dotted(changes) | {"data.split_seed": number})
         other.run = _prepared(config)
         return other
 
