@@ -77,8 +77,9 @@ def page(texts: dict[str, str]) -> str:
             parts.append(f"## {importlib.import_module(f'benchmarks.claims.{section}').TITLE}")
         for name in names:
             heading = texts[name].partition("\n")[0].lstrip("# ")
-            verdict = re.search(r"^\*\*(.*?)\.\*\*", texts[name], re.MULTILINE)
-            summary.append(f"| {heading} | {verdict[1].lower() if verdict else ''} |")
+            verdict = re.search(r"^\*\*(.)(.*?)\.\*\*", texts[name], re.MULTILINE)
+            told = verdict[1].lower() + verdict[2] if verdict else ""
+            summary.append(f"| {heading} | {told} |")
             parts.append(f"<!-- {name} -->\n{texts[name]}\n<!-- end -->\n")
     return "\n".join([HEAD, *summary, "", *parts])
 

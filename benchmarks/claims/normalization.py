@@ -189,7 +189,7 @@ def faster_convergence() -> Claim:
         [["Normaliser", "Rate", "Steps"], *rows],
         "Holds" if fraction.verdict == statistics.BETTER else
         "Holds in kind, not in size" if faster.verdict == statistics.BETTER else
-        "Inconclusive" if faster.verdict == statistics.INCONCLUSIVE else False,
+        "Inconclusive" if fraction.verdict == statistics.INCONCLUSIVE else False,
         f"Without batch norm it takes {ratio:.2f} ({low:.2f} to {high:.2f}) times as many steps; "
         f"the rates are as 1 to {pace:.1f}."
         + f" {capped} trainings did not get there and count as {most}." * bool(capped)
