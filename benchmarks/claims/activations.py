@@ -190,7 +190,7 @@ def dead_units() -> Claim:
     )
     for rate in tried:
         shares = (percent(dead[rate, way], 0) for way in ways)
-        rows.append([rate, *shares, found[rate].cell()])
+        rows.append([rate, *shares, found[rate].cell(0)])
     kills = [rate for rate in tried if found["killed", rate].verdict == statistics.BETTER]
     bias = {rate: found[rate] for rate in tried}
     helps, harms = (statistics.rows(bias, word) for word in (statistics.BETTER, statistics.WORSE))
