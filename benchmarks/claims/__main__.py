@@ -33,10 +33,22 @@ SECTIONS = (
 )
 HEAD = """# The lecture's claims, measured
 Made by `python -m benchmarks.claims`, a claim at a time, with the parts that `research.main` trains
-with. Each says whether it holds here; on small nets and small data, so what fails need not fail
-elsewhere. "+-" is the standard deviation over seeds. Unless said otherwise rates and strengths are
-chosen on validation with one seed, from as many for each row of a table; test accuracies are of
-other seeds.
+with. Each says whether it holds here. Nets and data are small: what fails here need not fail
+elsewhere.
+
+- **Settings** (learning rate, strength) are chosen by the metric that is judged: train loss by
+  train loss, test accuracy by validation accuracy, test loss by validation loss, never by test. The
+  best mean over seeds 11 to 13 is taken, from as many values for each row unless the text says
+  otherwise. A best value at the edge of what was tried is named at the end of the text.
+- **Judged** are seeds 1 to 10, the same for all that is compared, by the difference between the two
+  trainings of each seed. A row is "better" or "worse" where a paired t test finds the mean
+  difference at the 5 % level, corrected (Holm) for all rows that the claim judges; otherwise it is
+  "inconclusive".
+- **Figures**: "+-" is the standard deviation over seeds; "a (b to c)" is a mean and its 95 %
+  interval (Student's t). The interval is not corrected for the number of rows, so it can exclude 0
+  where the row is inconclusive.
+- A seed changes the initial weights and the order of the batches. The data are split once, unless
+  the text says that they are drawn, so that verdicts are about these data.
 """
 
 
@@ -65,8 +77,9 @@ def page(texts: dict[str, str]) -> str:
             parts.append(f"## {importlib.import_module(f'benchmarks.claims.{section}').TITLE}")
         for name in names:
             heading = texts[name].partition("\n")[0].lstrip("# ")
-            verdict = re.search(r"^\*\*(.*?)\.\*\*", texts[name], re.MULTILINE)
-            summary.append(f"| {heading} | {verdict[1].lower() if verdict else ''} |")
+            verdict = re.search(r"^\*\*(.)(.*?)\.\*\*", texts[name], re.MULTILINE)
+            told = verdict[1].lower() + verdict[2] if verdict else ""
+            summary.append(f"| {heading} | {told} |")
             parts.append(f"<!-- {name} -->\n{texts[name]}\n<!-- end -->\n")
     return "\n".join([HEAD, *summary, "", *parts])
 

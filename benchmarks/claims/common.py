@@ -1,9 +1,10 @@
 """What all claims are measured with: one program for each static choice, its numbers traced."""
 
+import copy
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -11,17 +12,17 @@ import numpy as np
 
 from research import models
 from research.config import check_config, default_config, flatten
-from research.data.feed import preprocess
+from research.data.feed import padded_batches, preprocess, to_device
 from research.models.layers import Layers
-from research.training import advance, checks, evaluation, hyperparameters, setup
+from research.training import advance, checks, ensembles, executors, hyperparameters, setup
 from research.training.state import init_state
 
 data_dir = os.environ.get(
     "ONESTEP_TEST_DATA", str(Path(__file__).parents[2].parent / "shared" / "data")
 )
-SEEDS = (1, 2, 3)  # of what is reported; 0 is for choosing
+SEEDS = tuple(range(1, 11))  # of what is judged, the same for all that is compared
+CHOOSING = (11, 12, 13)  # of what rates and strengths are chosen by
 _MOST_VALIDATION = 2000  # examples
-_PROBE = 512
 
 
 @dataclasses.dataclass
@@ -66,18 +67,38 @@ class Net:
         if config.data.name in ("mnist", "cifar10"):
             config.data.data_dir = data_dir
         self.run = _prepared(config, **splits)
-        fitted = config.model.fit_weights != "none"
-        inputs = self.run.spread(_PROBE if fitted else 1)
+        self._programs = {}  # by the number of training examples
         self._init = jax.jit(
-            lambda numbers: init_state(
-                config, numbers, self.run.statistics, inputs, self.run.classes
+            lambda numbers, statistics, inputs: init_state(
+                config, numbers, statistics, inputs, self.run.classes
             )
         )
-        self._evaluators = {}
+        self._evaluate = jax.jit(
+            executors.evaluator(ensembles.make_eval_step(config, self.run.classes))
+        )
+        self._predict = jax.jit(ensembles.make_predict(config, self.run.classes))
+
+    def drawn(self, number: int, **changes) -> "Net":
+        """The same programs over another draw of training examples: `data.split_seed`.
+
+        `changes` are of what no program depends on: data of the same shapes, the duration.
+        """
+        other = copy.copy(self)
+        other.__dict__.pop("_data", None)
+        other.__dict__.pop("_batches", None)
+        config = self.run.config.copy_and_resolve_references()
+        config.update_from_flattened_dict(_dotted(changes) | {"data.split_seed": number})
+        other.run = _prepared(config)
+        return other
 
     @functools.cached_property
-    def _advance(self):
-        return advance.over_arrays(self.run, self.start())
+    def _data(self) -> dict:
+        train = self.run.train
+        return to_device(train.inputs, train.labels)
+
+    @functools.cached_property
+    def _batches(self) -> dict:
+        return {}  # of a split
 
     @property
     def steps(self) -> int:
@@ -88,7 +109,8 @@ class Net:
         """The state before the first step, with these traced numbers, as {'section__name': x}."""
         config = self.run.config.copy_and_resolve_references()
         config.update_from_flattened_dict(_dotted(numbers))
-        return self._init(hyperparameters.from_config(config, len(self.run.train)))
+        numbers = hyperparameters.from_config(config, len(self.run.train))
+        return self._init(numbers, self.run.statistics, self.run.probe())
 
     def train(self, steps: int | None = None, state=None, **numbers):
         """From the start, or from a state, which is used up; to the end, or for so many steps.
@@ -97,31 +119,58 @@ class Net:
           The state, and the sums of the metrics over these steps.
         """
         state = self.start(**numbers) if state is None else state
-        return self._advance(state, self.steps if steps is None else steps)
+        size = len(self.run.train)
+        if size not in self._programs:
+            self._programs[size] = advance.resident_program(self.run, state)[0]
+        steps = self.steps if steps is None else steps
+        return self._programs[size](state, self._data, np.int32(steps))
+
+    def steps_until(
+        self, accuracy: float, every: int, most: int, window: int = 1, **numbers
+    ) -> int:
+        """How many steps it takes to reach a train accuracy; `most` where it takes more.
+
+        The accuracy is that of the last `window` stretches of `every` steps together.
+        """
+        state, found = self.start(**numbers), []
+        for step in range(every, most, every):
+            state, sums = self.train(every, state)
+            found.append(int(sums["correct"]) / int(sums["count"]))
+            if len(found) >= window and np.mean(found[-window:]) >= accuracy:
+                return step
+        return most
 
     def score(self, state, split: str = "test") -> dict[str, float]:
         """{'loss', 'accuracy'} over a split."""
-        if split not in self._evaluators:
-            self._evaluators[split] = evaluation.compiled_evaluator(
-                self.run.config, self.run.classes, getattr(self.run, split), state
+        if split not in self._batches:
+            arrays, size = getattr(self.run, split), self.run.config.compute.evaluation_batch_size
+            self._batches[split] = jax.device_put(
+                padded_batches(arrays.inputs, arrays.labels, size, 1)
             )
-        sums = jax.device_get(self._evaluators[split](state))
+        sums = jax.device_get(self._evaluate(state, self._batches[split]))
         count = len(getattr(self.run, split))
         return {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}
 
-    def scores(self, seeds: Iterable[int] = SEEDS, split: str = "test", **numbers) -> dict:
-        """{'loss', 'accuracy'} -> array (seeds,), after a training by each."""
-        each = [self.score(self.train(seed=seed, **numbers)[0], split) for seed in seeds]
-        return {name: np.array([one[name] for one in each]) for name in each[0]}
+    def logits(self, state) -> np.ndarray:
+        """(1, N, classes), over test."""
+        return np.asarray(self._predict(state, self.run.test.inputs))
 
-    def best(self, key: str, values: Sequence[float], **numbers) -> float:
-        """Which value of a number has the best validation accuracy, by loss among equals."""
+    def scores(self, seeds: Sequence[int] = SEEDS, split: str = "test", **numbers) -> dict:
+        """{'loss', 'accuracy'} -> array (seeds,), after a training by each."""
+        return stacked([self.score(self.train(seed=seed, **numbers)[0], split) for seed in seeds])
+
+    def best(
+        self, key: str, values: Sequence[float], metric: str = "accuracy",
+        split: str = "validation", **numbers,
+    ) -> float:  # fmt: skip
+        """Which value of a number is best by a metric: 'accuracy' or 'loss' over a split.
+
+        By the mean over the seeds for choosing; of values of equal accuracy by the loss.
+        """
 
         def quality(value):
-            state, _ = self.train(seed=0, **{key: value}, **numbers)
-            found = self.score(state, "validation")
-            finite = np.isfinite(found["loss"])
-            return finite, found["accuracy"], -found["loss"]
+            found = self.scores(CHOOSING, split, **{key: value}, **numbers)
+            return ranked(found, metric)
 
         return max(values, key=quality)
 
@@ -146,6 +195,36 @@ class Net:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         model.apply(variables, preprocess(state.preprocessing, inputs), train=False)
         return before, after
+
+
+def stacked(scores: Sequence[dict]) -> dict[str, np.ndarray]:
+    """[{'loss', 'accuracy'}, ...] -> {'loss', 'accuracy'} -> array."""
+    return {name: np.array([each[name] for each in scores]) for name in scores[0]}
+
+
+def ranked(scores: dict[str, np.ndarray], metric: str) -> tuple:
+    """How good the scores of several seeds are by a metric: larger is better, finite first."""
+    accuracy, loss = scores["accuracy"].mean(), scores["loss"].mean()
+    finite = bool(np.isfinite(loss))
+    return (finite, -loss) if metric == "loss" else (finite, accuracy, -loss)
+
+
+def least_steps(steps, values: Sequence[float], most: int) -> float:
+    """Which value takes the fewest steps, in the mean over the seeds for choosing.
+
+    Args:
+      steps: (value, seed, most) -> steps, at most `most`.
+      values: to choose from.
+      most: steps.
+    """
+    best, total = values[0], np.inf
+    for value in values:
+        # A seed that takes as many steps as the best value's all together cannot win any more.
+        cap = int(min(most, total))
+        found = sum(steps(value, seed, cap) for seed in CHOOSING)
+        if found < total:
+            best, total = value, found
+    return best
 
 
 def rates(low: float, high: float, count: int) -> list[float]:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.claims import measures, pictures, surfaces
+from benchmarks.claims import measures, pictures, statistics, surfaces
 from benchmarks.claims.common import Claim, percent, rates
 from research.names import public_functions
 from research.optimizers import algorithms
@@ -20,7 +20,7 @@ _STARTS = 9
 
 def trajectories() -> Claim:
     names = [landscape.name for landscape in surfaces.LANDSCAPES]
-    drawn, arrivals, rows = {name: {} for name in names}, {}, []
+    drawn, arrivals, rows, chosen = {name: {} for name in names}, {}, [], {}
     for rule in public_functions(algorithms):
         if rule in _FOR_MATRICES:
             continue
@@ -28,6 +28,8 @@ def trajectories() -> Claim:
         for landscape, found in zip(names, _fastest(rule), strict=True):
             path, arrived, reached, rate = found
             arrivals[rule, landscape] = arrived
+            if reached:
+                chosen[f"`{rule}` on {landscape}"] = rate, _RATES
             some = f"{reached} of {_STARTS} ({rate:g})" if reached else "-"
             cells.append(some if np.isinf(arrived) else f"{arrived:.0f} ({rate:g})")
             if rule in _TAUGHT:
@@ -56,7 +58,8 @@ def trajectories() -> Claim:
         [["Optimiser", *names], *rows],
         not kept or f"Holds for {len(mended)} of {len(names)}",
         f"One of those taught needs at most half of plain SGD's steps on: {told or 'none'}"
-        + (f"; not on: {', '.join(kept)}." if kept else "."),
+        + (f"; not on: {', '.join(kept)}." if kept else ".")
+        + statistics.edges(chosen),
         pictures.contours(drawn, surfaces.LANDSCAPES),
     )
 
