@@ -63,6 +63,7 @@ class Net:
 
     def __init__(self, changes: dict, **splits: np.ndarray):
         config = default_config()
+        config.batch_size, config.duration = 128, "20 epochs"  # where a claim says nothing else
         config.update_from_flattened_dict(changes)
         if config.data.name in ("mnist", "cifar10"):
             config.data.data_dir = data_dir
