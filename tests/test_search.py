@@ -181,7 +181,9 @@ def test_the_test_split_is_never_touched(tmp_path, command):
         result = command("search", *SMALL, "--config.data.name=npz", f"--config.data.path={file}",
                          "--config.search.trials=2", f"--workdir={tmp_path / name}")  # fmt: skip
         assert result.returncode == 0, result.stderr
-        outcomes.append(outcome(tmp_path / name))
+        begun, *lines = outcome(tmp_path / name)
+        del begun["data"]["test"]  # but its fingerprint
+        outcomes.append([begun, *lines])
         assert "test" not in json.loads((tmp_path / name / "summary.json").read_text())
     assert outcomes[0] == outcomes[1]
 
