@@ -200,6 +200,8 @@ def _is_own(config, known: dict) -> bool:
     from research.data import identity
     from research.training import setup
 
+    if "train" not in known:  # nothing to compare with
+        return False
     try:
         return not identity.differences(known, setup.fingerprint(config))
     except UserError:  # too few to be cut, or of another kind
@@ -295,14 +297,14 @@ def _check_same(one: str, tested: _Tested, another: str, other: _Tested) -> None
             for where, names in ((one, tested.run.class_names), (another, other.run.class_names))
         ]
         raise UserError(f"runs of other classes: {'; '.join(counts)}")
-    a, b = (identity.of((), {"test": of.split})["test"] for of in (tested, other))
+    a, b = (identity.of((), {"test": of.split}) for of in (tested, other))
     labels, others = tested.split.labels, other.split.labels
     # Images that two runs have resized otherwise are the same examples, and so are differences to
     # other offsets.
-    alike = all(a[key] == b[key] for key in ("shape", "dtype")) and np.array_equal(
+    alike = all(a["test"][key] == b["test"][key] for key in ("shape", "dtype")) and np.array_equal(
         *(of.run.statistics.get("offset", ()) for of in (tested, other))
     )
-    if not np.array_equal(labels, others) or (alike and a != b):
+    if not np.array_equal(labels, others) or (alike and identity.differences(a, b)):
         raise UserError(
             f"runs of other data: the {other.name} split of {another} is not that of {one} "
             f"({len(others)} and {len(labels)} examples)"

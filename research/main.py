@@ -1,6 +1,7 @@
 """Train one run from a config file, or resume it: python -m research.main --config=CONFIG.py."""
 
 import contextlib
+import functools
 import json
 import signal
 import time
@@ -66,7 +67,8 @@ def main(argv: list[str]) -> int:
         return 0
 
     with interruption.at_once():
-        run = setup.from_config(config, workdir)
+        check = functools.partial(run_folder.check_data, workdir, config)
+        run = setup.from_config(config, workdir, check=check)
         config = run.config
         processes.demand_alike("data", json.dumps(run.fingerprint()))
         for line in run.description():

@@ -65,6 +65,8 @@ def finished(
             tell(f"its data were not compared with those that are there now: {error}")
         else:
             identity.demand_same(known, found, f"--workdir = {str(workdir)!r}")
+            if changed:  # the data have moved
+                write_text(path, configuration.to_json(configuration.as_in(earlier, config)))
     if not (workdir / "report.html").exists():  # killed just before
         history = read_jsonl(workdir / "history.jsonl")
         if not any(record.get("event") == "finish" for record in history[-1:]):
@@ -177,6 +179,36 @@ def _lives(pid: int) -> bool:
     return True
 
 
+def check_data(workdir: Path, config: ConfigDict, fingerprint: dict) -> None:
+    """Refuse other data than those of the run in a folder, before anything is made of them.
+
+    Where the configs differ, too, nothing is said here: `opened` names the keys.
+
+    Raises:
+      UserError: it says how the data differ.
+    """
+    from research.training.fitted import known_data
+
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    known, earlier = known_data(workdir), configuration.read(path)
+    changed = configuration.differences(earlier, configuration.as_in(earlier, config))
+    if known and not _refused(changed, known):
+        identity.demand_same(known, fingerprint, f"--workdir = {str(workdir)!r}")
+
+
+def _refused(changed: dict, known: dict) -> dict:
+    """Return those changes of a config that a run cannot be resumed with."""
+    free = {
+        *configuration.TRACED,
+        *configuration.TRACED_DURATIONS,
+        *configuration.POLICIES,
+        *(configuration.LOCATIONS if "train" in known else ()),
+    }
+    return {key: values for key, values in changed.items() if key not in free}
+
+
 def _take_over(
     workdir: Path, config: ConfigDict, total_steps: int, fingerprint: Callable[[], dict]
 ) -> None:
@@ -186,13 +218,7 @@ def _take_over(
     path = workdir / "config.json"
     earlier = configuration.read(path) if path.exists() else config
     changed = configuration.differences(earlier, config)
-    free = {
-        *configuration.TRACED,
-        *configuration.TRACED_DURATIONS,
-        *configuration.POLICIES,
-        *(configuration.LOCATIONS if "train" in known else ()),
-    }
-    refused = {key: values for key, values in changed.items() if key not in free}
+    refused = _refused(changed, known)
     if refused:
         keys = ", ".join(f"{key}: {old!r} -> {new!r}" for key, (old, new) in refused.items())
         raise UserError(

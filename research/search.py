@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     from research.reporting.voice import Voice
     from research.reporting.writers import write_json
     from research.training import interruption
-    from research.tuning import folds, methods, results
+    from research.tuning import methods, results
     from research.tuning.ledger import Ledger
     from research.tuning.mirror import Mirror
     from research.tuning.study import Study
@@ -55,11 +55,11 @@ def main(argv: list[str]) -> int:
     voice = Voice(workdir)
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         voice.tell(f"config.{key} = {value!r}")
-    config = folds.resolved(config)
     _tell_space(voice, config, space, methods.points_told(config.search, space))
 
     # Nothing is lost at any moment: what is not in the ledger is trained again.
     with interruption.at_once(), run_folder.locked(workdir), ExitStack() as engine:
+        config = _resolved(workdir, config, voice)
         trials = methods.budget(config.search, space)
         populations = _Populations(config, space, trials, voice, engine)
         _check_folder(workdir)
@@ -94,6 +94,26 @@ def main(argv: list[str]) -> int:
             return 3
         _finish(workdir, voice, config, space, study)
     return 0
+
+
+def _resolved(workdir: Path, config, voice):
+    """Return the config with numbers for what follows the data: those that the search began with.
+
+    A new search loads the data for it, and tells the numbers.
+    """
+    from research.config import as_in
+    from research.tuning import folds, ledger
+    from research.tuning.config import check_search
+
+    began = ledger.config_of(workdir / "ledger.jsonl")
+    if began:
+        config = as_in(began, config)
+        check_search(config)  # a ledger may have been edited
+        return config
+    config, line = folds.sized(config)
+    if line:
+        voice.tell(line)
+    return config
 
 
 class _Populations:

@@ -9,6 +9,7 @@ The rule was chosen on small public data sets (benchmarks/small_data.py):
 """
 
 import math
+from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
@@ -45,7 +46,7 @@ def resolved(config: ConfigDict, examples: int, full_batch: bool = False) -> Con
     return config
 
 
-def as_in(earlier: ConfigDict, config: ConfigDict) -> ConfigDict:
+def as_in(earlier: Mapping | ConfigDict, config: ConfigDict) -> ConfigDict:
     """Return the config with the values of an earlier one for what follows the data.
 
     Two configs can so be compared before any data are loaded.
@@ -53,8 +54,8 @@ def as_in(earlier: ConfigDict, config: ConfigDict) -> ConfigDict:
     keys = automatic_keys(config)
     if not keys:
         return config
-    config, values = config.copy_and_resolve_references(), flatten(earlier)
-    config.update_from_flattened_dict({key: values[key] for key in keys})
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict({key: earlier[key] for key in keys})
     return config
 
 

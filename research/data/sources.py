@@ -85,6 +85,10 @@ class Records:
         """Of this split's examples: int32 (N,)."""
         return self.all_labels()[self.indices]
 
+    def number(self, row: int) -> int:
+        """Return what an example is called in errors."""
+        return int(self.indices[row])
+
     def subset(self, indices: np.ndarray) -> "Records":
         """As a split of its own."""
         return dataclasses.replace(self, indices=self.indices[indices])
@@ -235,10 +239,23 @@ def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
             f"{dataset.class_names[0]!r} (allowed: at least 2 classes)"
         )
     for name, split in dataset.splits().items():
-        if isinstance(split, Arrays):
-            check_arrays(split, len(dataset.class_names), f"{data.name} {name}")
+        check = check_arrays if isinstance(split, Arrays) else check_labels
+        check(split, len(dataset.class_names), f"{data.name} {name}")
+    _check_ranges(dataset)
     known = identity.begun(dataset.class_names, dataset.splits())
     return dataclasses.replace(dataset, fingerprint=known)
+
+
+def _check_ranges(dataset: Dataset) -> None:
+    """Refuse bytes in one split and fractions in another, whose ranges cannot be compared."""
+    dtypes = {name: np.dtype(split.dtype) for name, split in dataset.splits().items()}
+    kinds = {"f" if dtype.kind == "f" else dtype for dtype in dtypes.values()}
+    if np.dtype(np.uint8) in kinds and "f" in kinds:
+        told = ", ".join(f"{name} are {dtype}" for name, dtype in dtypes.items())
+        raise UserError(
+            f"{dataset.name}: inputs of {told}: their ranges cannot be compared (allowed: bytes "
+            "from 0 to 255 in all splits, or floats in all)"
+        )
 
 
 def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
@@ -254,7 +271,7 @@ def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
     """
     splits = dataset.splits()
     first = next(iter(splits.values()))  # train, but of data that are loaded whole
-    if not isinstance(first, Arrays) or first.dtype == np.uint8:
+    if not isinstance(first, Arrays) or all(of.dtype == np.uint8 for of in splits.values()):
         return dataset
     offset = offsets.of(statistics, first.shape)
     if statistics is None:
@@ -326,12 +343,7 @@ def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
         raise UserError(f"{what}: no examples")
     if len(inputs) != len(labels):
         raise UserError(f"{what}: {len(inputs)} inputs but {len(labels)} labels")
-    bad = np.flatnonzero((labels < 0) | (labels >= classes))
-    if bad.size:
-        raise UserError(
-            f"{what}: label {labels[bad[0]]} of example {arrays.number(bad[0])} is out of range "
-            f"(allowed: 0 to {classes - 1}; {bad.size} such labels)"
-        )
+    check_labels(arrays, classes, what)
     if inputs.dtype.kind == "f":
         low, high = arrays.extremes
         if not (low >= -_LARGEST).all() or not (high <= _LARGEST).all():  # NaN is neither
@@ -343,6 +355,21 @@ def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
                 f"{inputs[rows[0]][place]}, not finite in float32 (allowed: at most "
                 f"{_LARGEST:.2g}; {rows.size} such examples)"
             )
+
+
+def check_labels(split: Arrays | Records, classes: int, what: str) -> None:
+    """Refuse labels outside 0 ... classes - 1.
+
+    Raises:
+      UserError: the line names the first such label and its example.
+    """
+    labels = split.labels
+    bad = np.flatnonzero((labels < 0) | (labels >= classes))
+    if bad.size:
+        raise UserError(
+            f"{what}: label {labels[bad[0]]} of example {split.number(bad[0])} is out of range "
+            f"(allowed: 0 to {classes - 1}; {bad.size} such labels)"
+        )
 
 
 def grey_hint(shape: tuple[int, ...]) -> str:

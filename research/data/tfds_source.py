@@ -122,7 +122,7 @@ def _cached(folder: Path, name: str, data: ConfigDict, whole: bool) -> Dataset:
             return Dataset(
                 name,
                 class_names=tuple(header["class_names"]),
-                messages=tuple(header["messages"]),
+                messages=() if whole else tuple(header["messages"]),
                 **splits,
             )
     dataset = fitted_to_memory(data, _open(folder, name, images.options(data), cache, whole))

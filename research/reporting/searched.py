@@ -99,6 +99,7 @@ def read_search(folder: Path) -> Search:
         check_section(config)
     except UserError as error:
         raise UserError(f"{path}, line 1: damaged: {error}") from None
+    config.search.trials = told[-1]["trials"]  # they may have grown
     space = Space(tuple(map(parsed, config.search.space)))
     trials = trials_of(lines, config.search.pieces)
     environment = Path(folder) / "environment.json"
@@ -109,7 +110,7 @@ def read_search(folder: Path) -> Search:
         config=config,
         space=space,
         trials=trials,
-        total=min(told[-1]["trials"], methods.budget(config.search, space))
+        total=methods.budget(config.search, space)
         + sum(trial.proposal.parent is not None for trial in trials),
         stays=stays_of(lines, trials, space),
         seconds=times[-1] - times[0] if times else 0.0,

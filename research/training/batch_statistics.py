@@ -125,7 +125,7 @@ def _fewest_values(run, batch: _Batch) -> tuple[float, str]:
         trees = state.params, state.batch_stats
         for layer, still in frozen_statistics(run.config, numbers, *trees, step=0).items():
             if still is True:
-                del of_example[layer]
+                of_example.pop(layer, None)
     values = {layer: batch.examples * count for layer, count in of_example.items()}
     layer = min(values, key=values.get, default="")
     return values.get(layer, math.inf), layer

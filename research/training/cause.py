@@ -11,7 +11,7 @@ import numpy as np
 from research import processes
 from research.data.feed import preprocess
 from research.training import culprit
-from research.training.checks import LARGE_INPUTS
+from research.training.input_checks import LARGE_INPUTS
 from research.training.loop import Diverged
 from research.training.recalibration import train_and_eval_loss
 from research.training.setup import Setup

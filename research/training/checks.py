@@ -1,7 +1,6 @@
 """Parts of a config that do not fit together, or not with the data: refused before any work."""
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from research import models, platform
@@ -14,7 +13,6 @@ from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 from research.vocabulary import NAMED
 
-LARGE_INPUTS = 10.0  # root mean square; 1 is usual
 # What makes the loss another function at each step, or its gradient not the loss's.
 NOT_FOR_LINE_SEARCH = (
     "augmentation.names",
@@ -104,20 +102,6 @@ def _tiny_rate(config: ConfigDict) -> list[str]:
         f"{config.schedule.name!r}: half-way the rate has come down to {half_way:.2g} of "
         f"config.optimizer.learning_rate, so that most of the training is done at less than "
         f"{TINY:.0%} of it (more usual: {usual})"
-    ]
-
-
-def input_warnings(config: ConfigDict, train: Arrays | Records) -> list[str]:
-    """Return a line where inputs are far from 1, and nothing brings them there."""
-    unscaled = config.preprocessing.name == "none" and config.model.normalization == "none"
-    if not unscaled or train.dtype == np.uint8:  # bytes are divided by 255
-        return []
-    size = float(np.sqrt(np.square(train.inputs, dtype=np.float64).mean()))
-    if not size > LARGE_INPUTS:
-        return []
-    return [
-        f"inputs have a root mean square of {size:.3g}, and config.preprocessing.name = 'none' and "
-        "config.model.normalization = 'none' leave them so (usual: 1)"
     ]
 
 

@@ -26,7 +26,8 @@ def still_falling(
     Returns:
       Both losses; None where it did not fall so far, or there are fewer than four evaluations.
     """
-    losses = [record["loss"] for record in records if record["split"] == split]
+    losses = [record.get("loss") for record in records if record["split"] == split]
+    losses = [loss for loss in losses if loss is not None]  # as a damaged line has it
     half = len(losses) // 2
     if half < _LEAST:
         return None

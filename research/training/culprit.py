@@ -1,6 +1,5 @@
 """Where a run diverged: the step and the layer, found by training again from a good state."""
 
-import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -110,7 +109,8 @@ def _of_step(run: Setup, state: TrainState) -> str:
     if bad:
         return f"{bad[0]}: before the step"
     indices = rows_of_step(run, state)
-    batch = dataclasses.asdict(run.train.load(indices))
+    found = run.train.load(indices)
+    batch = {"inputs": found.inputs, "labels": found.labels}
     epochs = batch_epochs(state.step, run.config.batch_size, len(run.train))
     batch |= {"indices": indices, "epochs": epochs}
     config = run.layout.static(run.config).copy_and_resolve_references()

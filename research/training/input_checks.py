@@ -17,6 +17,7 @@ from research.errors import UserError
 _MOST = 2.0**64
 _LARGEST = float(np.finfo(np.float32).max)
 _FULL_PRECISION = 2.0**-103  # 23 bits above what devices take for 0
+LARGE_INPUTS = 10.0  # root mean square of what the network sees; 1 is usual
 _FAR = 1000  # times as far from the mean as any training example
 _VANISHING = 1e-3  # of the largest value: what varies less is lost beside it
 _BULK = 1e-4  # of the deviation: where half of the values lie closer together, the others dwarf it
@@ -58,11 +59,27 @@ def warnings(
     """Return a line for each way in which inputs are likely to be lost or destroyed."""
     found = _covering(config, train)
     if _checked(train):
+        found += _unscaled(config, train, statistics)
         found += _vanishing(config, train, statistics)
         found += _dwarfed(train, statistics)
         found += _tiny(train)
         found += _far(train, held_out, statistics)
     return found
+
+
+def _unscaled(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]:
+    """Warn of inputs far from 1 that nothing brings there."""
+    if config.preprocessing.name != "none" or config.model.normalization != "none":
+        return []
+    rows = np.linspace(0, len(train) - 1, min(len(train), 512, 4 + _SAMPLE // train.inputs[0].size))
+    seen = train.inputs[rows.astype(int)].astype(np.float64) - np.float64(statistics["shift"])
+    size = float(np.sqrt(np.square(seen * np.float64(statistics["scale"])).mean()))
+    if not size > LARGE_INPUTS:
+        return []
+    return [
+        f"inputs have a root mean square of {size:.3g}, and config.preprocessing.name = 'none' and "
+        "config.model.normalization = 'none' leave them so (usual: 1)"
+    ]
 
 
 def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:

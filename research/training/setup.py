@@ -98,7 +98,6 @@ class Setup:
         """Return a line for each choice that is more likely a slip than meant."""
         return [
             *checks.warnings(self.config),
-            *checks.input_warnings(self.config, self.train),
             *input_checks.warnings(self.config, self.train, self._held_out, self.statistics),
             *durations.warnings(self.config, len(self.train)),
             *batch_statistics.warnings(self),
@@ -127,7 +126,10 @@ class Setup:
 
 
 def from_config(
-    config: ConfigDict, workdir: Path | None = None, dataset: Dataset | None = None
+    config: ConfigDict,
+    workdir: Path | None = None,
+    dataset: Dataset | None = None,
+    check: Callable[[dict], None] | None = None,
 ) -> Setup:
     """Checks the config, loads its data, cuts the validation split, fits the preprocessing.
 
@@ -136,17 +138,22 @@ def from_config(
       workdir: a run folder, whose checkpoints may hold the preprocessing of the same data: it is
         not fitted again then.
       dataset: the data, where they are loaded already.
+      check: gets the fingerprint of the data before anything is made of them; may refuse them.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
     """
     dataset = loaded(config, dataset)
     parts = cut(config, dataset)
+    if check:
+        check(_fingerprinted(dataset, *parts)())
     statistics = None
     if workdir is not None:
         from research.training.fitted import fitted_before
 
         statistics = fitted_before(workdir, config)
+        if statistics is not None and not _takes(statistics, dataset.train):
+            statistics = None
     dataset = sources.in_float32(dataset, statistics)
     return from_split(config, dataset, *parts, statistics)
 
@@ -159,6 +166,25 @@ def fingerprint(config: ConfigDict) -> dict:
     """
     dataset = loaded(config)
     return _fingerprinted(dataset, *cut(config, dataset))()
+
+
+def sized(config: ConfigDict, examples: int) -> tuple[ConfigDict, str]:
+    """Return the config with numbers for what follows the data, and a line that tells them.
+
+    Args:
+      config: the whole config.
+      examples: number of training examples.
+
+    Returns:
+      The config, and the line; '' where nothing follows the data.
+    """
+    keys = automatic_keys(config)
+    if not keys:
+        return config, ""
+    config = resolved(config, examples, checks.needs_all_examples(config))
+    told = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
+    follow = "follows" if len(keys) == 1 else "follow"
+    return config, f"{told} {follow} from the {examples} training examples"
 
 
 def cut(config: ConfigDict, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
@@ -210,7 +236,7 @@ def from_split(
     known = _fingerprinted(dataset, training, validation)
     train = dataset.train.subset(training)
     validation = dataset.validation if validation is None else dataset.train.subset(validation)
-    config, chosen = _resolved(config, len(train))
+    config, numbers = sized(config, len(train))
     checks.check_sizes(config, len(train))
     patience = hyperparameters.in_steps(config, "early_stopping.patience", len(train))
     early_stopping.check(config, patience, len(validation))
@@ -229,7 +255,7 @@ def from_split(
         test=dataset.test,
         class_names=dataset.class_names,
         statistics=statistics,
-        messages=(*dataset.messages, *chosen),
+        messages=(*dataset.messages, *filter(None, [numbers])),
         name=dataset.name,
         ignored=dataset.ignored,
         fingerprint=known,
@@ -283,15 +309,6 @@ def _fingerprinted(
         return {**known(), "cut": {**cut, "rows": identity.checksum(training)}}
 
     return fingerprint
-
-
-def _resolved(config: ConfigDict, examples: int) -> tuple[ConfigDict, list[str]]:
-    """Return the config with numbers for what follows the data, and a line that tells them."""
-    keys = automatic_keys(config)
-    config = resolved(config, examples, checks.needs_all_examples(config))
-    told = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
-    follow = "follows" if len(keys) == 1 else "follow"
-    return config, [f"{told} {follow} from the {examples} training examples"] if keys else []
 
 
 def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | None) -> dict:

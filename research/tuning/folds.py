@@ -13,12 +13,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.config import automatic_keys
-from research.config import resolved as numbers_for
 from research.data import identity, sources, splits
 from research.data.feed import padded_batches
 from research.data.sources import Arrays, Dataset
 from research.errors import UserError
-from research.training import checks, setup
+from research.training import setup
 from research.training.setup import Setup
 from research.tuning.config import training
 
@@ -144,18 +143,17 @@ def _in_memory(config: ConfigDict, dataset: Dataset) -> Dataset:
     return dataset
 
 
-def resolved(config: ConfigDict) -> ConfigDict:
-    """Return the config of a search with numbers for what follows the size of the training split.
+def sized(config: ConfigDict) -> tuple[ConfigDict, str]:
+    """Return the config of a search with numbers for what follows the data, and a line on them.
 
-    The smallest of the splits counts. Data are loaded only where something follows them.
+    The smallest of the training splits counts. Data are loaded only where something follows them.
     """
     if not automatic_keys(config):
-        return config
+        return config, ""
     search, alone = config.search, training(config)
     dataset = _in_memory(alone, setup.loaded(alone))
     _, parts = _parts(alone, dataset, search.folds, search.repeats, search.stratified)
-    smallest = min(len(rows) for rows, _ in parts)
-    return numbers_for(config, smallest, checks.needs_all_examples(config))
+    return setup.sized(config, min(len(rows) for rows, _ in parts))
 
 
 def load(

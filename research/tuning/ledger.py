@@ -13,6 +13,7 @@ from there instead; so it comes to where it was, and goes on as if it had never 
     {"event": "replace", "trials": [{"number": 64, "values": {...}, "parent": 7, ...}]}
 """
 
+import contextlib
 import json
 import math
 import os
@@ -24,6 +25,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research import config as configuration
+from research.config import AUTOMATIC
 from research.data import identity
 from research.errors import UserError
 from research.reporting.writers import strict
@@ -229,6 +231,16 @@ def read(path: Path) -> list[dict]:
         if not fits:
             raise _damaged(f"{path}, line {number}")
     return lines
+
+
+def config_of(path: Path) -> dict:
+    """Return the config in the first line of a ledger; {} where there is none to be read."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        with open(path, "rb") as file:
+            config = json.loads(file.readline())["config"]
+        if all(type(config[key]) is type(value) for key, value in AUTOMATIC.items()):
+            return config
+    return {}
 
 
 def cut_half_line(path: Path) -> None:

@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 
 from research import platform
 from research.names import resolve
-from research.training import batch_statistics
+from research.training import batch_statistics, setup
 from research.training.loop import mean
 from research.training.packing import Packing
 from research.tuning import cohort, lane, lane_modes
@@ -70,6 +70,7 @@ class Population:
         cohort.check(config)
         self._modes = resolve("config.search.lane_mode", mode, lane_modes)
         self._folds = cross_validation.load(config, folds, repeats, stratified, earlier)
+        config, _ = setup.sized(config, min(self._folds.sizes))
         batch_statistics.check(self._folds.run)
         self._cohort = cohort.Cohort(config, self._folds, pieces, seeds)
         self.config, self.slots, self.pieces = config, slots, pieces
