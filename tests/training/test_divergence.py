@@ -222,7 +222,7 @@ def test_the_last_finite_records_are_kept_for_the_summary():
 
 @pytest.mark.parametrize("members", [1, 2])
 def test_a_line_search_that_starts_at_infinity_is_healthy(members):
-    changes = {"optimizer.name": "lbfgs", "batch_size": 109, "ensemble.members": members}
+    changes = {"optimizer.name": "lbfgs", "batch_size": 108, "ensemble.members": members}
     state = small(**changes).init()
     assert not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.opt_state))
     assert divergence.healthy(state)

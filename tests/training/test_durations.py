@@ -74,5 +74,6 @@ def test_nothing_averaged_is_not_passed_off_as_an_average(command, tmp_path):
 def test_a_search_is_told_the_same():
     config = default_config()
     config.data.name, config.schedule.warmup = "moons", "100 epochs"
+    config.duration = "5 epochs"
     (line,) = Population(config, 1).warnings
     assert line.startswith("config.schedule.warmup = '100 epochs' does not end within")
