@@ -83,6 +83,7 @@ def test_too_few_trials_or_axes_have_none(count):
 
 def test_the_boxes_are_those_of_the_rounds(tmp_path):
     config = searched(method="coarse_to_fine", trials=24, round_trials=8)
+    config.batch_size, config.duration = 128, "20 epochs"
     study, _ = search(config, tmp_path / "ledger.jsonl")
     found = folders.read_search(tmp_path)
     rounds = methods.rounds(config.search, found.space, study.trials)

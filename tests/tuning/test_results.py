@@ -100,6 +100,7 @@ def test_flags_to_paste_give_the_same_config(tmp_path, monkeypatch):
 
 def test_a_shorter_training_says_how_long_it_was():
     config = searched(SPACE)
+    config.batch_size, config.duration = 128, "20 epochs"
     reports = [
         {"piece": piece, "step": step, "epoch": step * 128 / 397}  # 62 steps are 20 epochs
         for piece, step in ((1, 10), (2, 21), (3, 31))
@@ -110,7 +111,7 @@ def test_a_shorter_training_says_how_long_it_was():
         assert results.as_config(config, found).duration == "31 steps"
         flag = "'--config.duration=31 steps'"
         assert flag in results.command_line(results.overrides(config, found))
-    assert config.duration == default_config().duration  # is left as it was
+    assert config.duration == "20 epochs"  # is left as it was
     whole = Trial(0, Proposal(VALUES), 6, reports, STOPPED)
     assert results.as_config(config, whole).duration == config.duration
     # An epoch is as many steps as the trial's own batches make of it: 66 in all, 33 in half.
