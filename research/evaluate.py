@@ -1,5 +1,7 @@
-"""Test a checkpoint, or several runs as one ensemble, whose predicted probabilities are averaged:
-python -m research.evaluate WORKDIR... --split=test --step=best. Other data are tested whole.
+"""Test a checkpoint, or an ensemble of several runs: python -m research.evaluate WORKDIR...
+
+An ensemble averages the predicted probabilities of its runs. Flags choose the examples and the
+checkpoint, such as --split=test --step=best. Data other than the run's are tested whole.
 """
 
 import dataclasses
@@ -33,17 +35,17 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class _Tested:
-    """A run, those of its states that are tested, and the examples that they are tested on."""
+    """A run, its tested states, and the examples for the test."""
 
     run: Any  # a Setup
     states: list
     split: Any  # Arrays or Records
-    name: str  # of the split, for the screen
+    name: str  # name of the split, for the screen
     trained: Callable[[], Any]  # the Setup with the run's training data
 
 
 def main(argv: list[str]) -> int:
-    """Prints accuracy, log loss and calibration error over a split: of each network, and of all."""
+    """Print accuracy, log loss and calibration error over a split, for each network and for all."""
     if len(argv) < 2:
         raise UserError("which run? usage: python -m research.evaluate WORKDIR...")
     if _SPLIT.value not in (None, *_SPLITS):
@@ -91,7 +93,7 @@ def main(argv: list[str]) -> int:
 
 
 def _predicted(runs: list[_Tested], size: int):
-    """Yield the logits of all networks of all runs, and the labels, so many examples at a time."""
+    """Yield the logits of all networks of all runs, and the labels, `size` examples at a time."""
     import numpy as np
 
     from research.training import evaluation
@@ -105,7 +107,7 @@ def _predicted(runs: list[_Tested], size: int):
 
 
 def _read(workdir: Path) -> _Tested:
-    """A run, its states at `--step`, and what they are tested on."""
+    """Return a run, its states at `--step`, and the examples for the test."""
     from research import config as configuration
     from research.training.checkpoints import Checkpoints
     from research.training.fitted import known_data
@@ -125,7 +127,7 @@ def _read(workdir: Path) -> _Tested:
 
 
 def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
-    """On a split of the data that the run was trained on, as they are now."""
+    """Test on a split of the run's own data, as they are now."""
     from research.data import identity
     from research.training import setup
 
@@ -140,7 +142,7 @@ def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
 
 
 def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tested:
-    """On other data, all that are there, by class names as the run has them."""
+    """Test on all examples of other data, with labels by the run's class names."""
     from research.data import identity, sources
     from research.training import setup
 
@@ -170,7 +172,7 @@ def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tes
     def trained():
         try:
             own = setup.from_config(config, workdir)
-        except UserError:  # they have moved, perhaps to where the new data are
+        except UserError:  # the data have moved, perhaps to the new location
             if not _is_own(there, known):
                 raise
             own = setup.from_config(there, workdir)
@@ -182,7 +184,7 @@ def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tes
 
 
 def _located(config):
-    """The config with its data where `--path` or `--data_dir` says."""
+    """Return the config with the location of its data from `--path` or `--data_dir`."""
     from research.data import sources
 
     config = config.copy_and_resolve_references()
@@ -196,7 +198,7 @@ def _located(config):
 
 
 def _is_own(config, known: dict) -> bool:
-    """Whether the data of a config, cut as for training, are those that are known."""
+    """Return whether the data of a config, cut as for training, have the known fingerprint."""
     from research.data import identity
     from research.training import setup
 
@@ -204,12 +206,12 @@ def _is_own(config, known: dict) -> bool:
         return False
     try:
         return not identity.differences(known, setup.fingerprint(config))
-    except UserError:  # too few to be cut, or of another kind
+    except UserError:  # the data are too few to be cut, or of another kind
         return False
 
 
 def _chosen(splits: dict, where: str) -> str:
-    """Return the name of the split of new data that is tested."""
+    """Return the name of the tested split of new data."""
     name = _SPLIT.value or ("test" if "test" in splits or len(splits) > 1 else next(iter(splits)))
     if name not in splits:
         alone = "; without --split all of it is tested" * (len(splits) == 1)
@@ -220,7 +222,7 @@ def _chosen(splits: dict, where: str) -> str:
 
 
 def _steps(workdir: Path, run, checkpoints) -> list[int]:
-    """The steps of the checkpoints that are tested."""
+    """Return the steps of the checkpoints to test."""
     from research import run_folder
 
     snapshots = run.plan().snapshots
@@ -238,7 +240,7 @@ def _steps(workdir: Path, run, checkpoints) -> list[int]:
 
 
 def _restored(checkpoints, run, steps: list[int]) -> list:
-    # Its own config: traced numbers may have been others at that step.
+    # Use the config of each checkpoint: traced numbers may have changed since that step.
     return [
         checkpoints.restore(
             lambda config, metadata: dataclasses.replace(run, config=config).init(), step
@@ -248,7 +250,7 @@ def _restored(checkpoints, run, steps: list[int]) -> list:
 
 
 def _average(argument: str, tested: _Tested, state):
-    """The averaged weights; None, told why, where they need training data that are not there."""
+    """Return the averaged weights; None and a printed reason if their training data are missing."""
     from research.training import evaluation
 
     if not evaluation.recalibrated(tested.run, state):
@@ -261,7 +263,7 @@ def _average(argument: str, tested: _Tested, state):
 
 
 def _anew(run, state):
-    """The state with recalibrated statistics; tells what they do to one batch."""
+    """Return the state with recalibrated statistics; print their effect on one batch."""
     import numpy as np
 
     from research.training import batch_statistics, recalibration
@@ -286,7 +288,7 @@ def _anew(run, state):
 
 
 def _check_same(one: str, tested: _Tested, another: str, other: _Tested) -> None:
-    """Probabilities can be averaged where they are of the same classes and the same examples."""
+    """Refuse to average probabilities of different classes or different examples."""
     import numpy as np
 
     from research.data import identity
@@ -312,7 +314,7 @@ def _check_same(one: str, tested: _Tested, another: str, other: _Tested) -> None
 
 
 def _tell(what: str, tested: _Tested, found) -> None:
-    """Print what the predictions of a split, its `Scores`, are worth."""
+    """Print the figures of the predictions for a split, from their `Scores`."""
     from research.training import scores
 
     figures = scores.figures(found)

@@ -1,4 +1,4 @@
-"""The run folder: new, to be resumed, finished, or of another config."""
+"""Open, resume and finish run folders; refuse a folder with another config."""
 
 import contextlib
 import fcntl
@@ -30,20 +30,19 @@ def finished(
     fingerprint: Callable[[], dict],
     tell: Callable[[str], None],
 ) -> dict | None:
-    """The summary of a finished run of this very config; None where there is none.
+    """Return the summary of a finished run of exactly this config; None if there is none.
 
-    A run that diverged has a summary too, but is not finished: the same command goes on from its
-    last checkpoint, as the devices or a library may have changed.
+    A diverged run has a summary too, but is not finished. The same command continues it from its
+    last checkpoint, because the devices or a library may have changed.
 
     Args:
       workdir: the run folder.
-      config: of the run; its data may have moved.
-      fingerprint: of the data as they are now; called where there is one to compare it with.
-      tell: is told of data that are not there any more, in one line.
+      config: config of the run; its data may have moved.
+      fingerprint: returns the fingerprint of the current data; called if the summary holds one.
+      tell: receives one line if the data can no longer be loaded.
 
     Raises:
-      UserError: the data are other ones than those of the run, or are not where they are said to
-        have moved.
+      UserError: the data differ from those of the run, or are missing at their new location.
     """
     path = workdir / "config.json"
     if not (path.exists() and (workdir / "summary.json").exists()):
@@ -76,7 +75,7 @@ def finished(
 
 
 def reported_steps(workdir: Path) -> list[int]:
-    """Return the steps of the networks that a run's result is of; [] without a readable summary."""
+    """Return the steps of the networks that a run tested; [] without a readable summary."""
     try:
         summary = read_json(workdir / "summary.json")
     except UserError:
@@ -92,20 +91,20 @@ def reported_steps(workdir: Path) -> list[int]:
 def opened(
     workdir: Path, config: ConfigDict, total_steps: int, fingerprint: Callable[[], dict]
 ) -> Iterator[None]:
-    """Holds the folder for a run of this config, against other processes too.
+    """Lock the folder for a run of this config.
 
-    A folder that holds the same config, up to traced hyper-parameters, is taken over; changed
-    values are recorded in `history.jsonl`.
+    A folder with the same config, except for values that a resumed run may change, is taken over.
+    `history.jsonl` records changed values.
 
     Args:
       workdir: the folder.
-      config: of the run.
-      total_steps: how long this config trains.
-      fingerprint: of the data; called where the folder holds one to compare it with.
+      config: config of the run.
+      total_steps: number of steps that this config trains.
+      fingerprint: returns the fingerprint of the data; called if the folder holds one.
 
     Raises:
-      UserError: the folder holds a run of another config, of other data, or one that is too long
-        already for the new values to be trained with; it is in use, or cannot be written.
+      UserError: the folder holds a run of another config or other data, or a run with no steps left
+        for the changed values. Or the folder is in use, or cannot be written.
     """
     with locked(workdir):
         _take_over(workdir, config, total_steps, fingerprint)
@@ -114,38 +113,41 @@ def opened(
 
 @contextlib.contextmanager
 def locked(workdir: Path) -> Iterator[None]:
-    """Makes the folder where there is none, and holds it against other processes.
+    """Make the folder if it is missing, and lock it against other processes.
 
     Raises:
-      UserError: it is in use, or cannot be written.
+      UserError: the folder is in use, or cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         lock = open(workdir / ".lock", "a+")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"--workdir = {str(workdir)!r}: {error.strerror}") from None
-    with lock:  # closing it, or dying, gives the folder free
+    with lock:  # closing the file, or the end of the process, unlocks the folder
         _lock(workdir, lock)
         yield
         lock.truncate(0)
 
 
 def finish(workdir: Path, summary: dict) -> None:
-    """Writes what a finished run leaves: `summary.json` and `report.html`."""
+    """Write `summary.json` and `report.html` of a finished run."""
     write_json(workdir / "summary.json", summary)
     append_history(workdir, "finish", summary["steps"])
     page.write_report([workdir], workdir / "report.html")
 
 
 def end_diverged(workdir: Path, summary: dict) -> None:
-    """Writes what a diverged run leaves: its summary, and a report without a test."""
+    """Write the summary of a diverged run, and a report without a test."""
     (workdir / "evaluation.npz").unlink(missing_ok=True)  # of an earlier, shorter training
     write_json(workdir / "summary.json", summary)
     page.write_report([workdir], workdir / "report.html")
 
 
 def _lock(workdir: Path, lock: IO[str]) -> None:
-    """The system's lock decides; where a file system has none, what the holder wrote does."""
+    """Lock a folder by the system's file lock.
+
+    On a file system without locks the process id in the lock file decides.
+    """
     lock.seek(0)
     try:
         holder = json.loads(lock.read(_LOCK_BYTES))
@@ -243,18 +245,18 @@ def _take_over(
         append_history(workdir, "hyperparameters changed", step, changes=changes)
     if changed or not path.exists():
         write_text(path, configuration.to_json(config))
-    (workdir / "summary.json").unlink(missing_ok=True)  # there is something to do again
+    (workdir / "summary.json").unlink(missing_ok=True)  # the run is not finished any more
     write_environment(workdir)
 
 
 def _last_saved(workdir: Path) -> int:
-    """The step from which a resumed run goes on."""
+    """Return the step from which a resumed run continues."""
     names = (path.name for path in (workdir / "checkpoints").glob("*"))
     return max((int(name) for name in names if name.isdecimal()), default=0)
 
 
 def write_environment(workdir: Path) -> None:
-    """Records what the numbers of a run depend on: versions, devices, cores, commit."""
+    """Record what the numbers of a run depend on: versions, devices, cores, commit."""
     import jax
 
     write_json(

@@ -129,7 +129,7 @@ class _Populations:
         self.data: dict = {}  # the fingerprint of those that the search began with
 
     def fingerprint_here(self) -> dict:
-        """Return the fingerprint of the data as this process sees them; {}, told why, without."""
+        """Return the fingerprint of the data; {} and a printed reason if they cannot be loaded."""
         from research.tuning import folds
 
         values = next(iter(self._space.one_of_each_program()))

@@ -1,4 +1,4 @@
-"""A batch size and a duration that follow the number of training examples.
+"""Choose the batch size and the duration by the number of training examples.
 
 A data set of a hundred rows needs small batches and many epochs, one of a million rows does not.
 The rule was chosen on small public data sets (benchmarks/small_data.py):
@@ -15,22 +15,24 @@ from ml_collections import ConfigDict
 
 from research.config.serialization import flatten
 
-AUTOMATIC = {"batch_size": 0, "duration": "auto"}  # what stands for it, by key
+AUTOMATIC = {"batch_size": 0, "duration": "auto"}  # values that mean 'choose from the data'
 _SMALLEST, _LARGEST, _BATCHES = 16, 128, 8
 _EPOCHS, _STEPS = 40, 1500
 
 
 def automatic_keys(config: ConfigDict) -> list[str]:
-    """Return the keys of a config whose values follow the data."""
+    """Return the keys of a config whose values are chosen from the data."""
     values = flatten(config)
     return [key for key, value in AUTOMATIC.items() if values[key] == value]
 
 
 def resolved(config: ConfigDict, examples: int, full_batch: bool = False) -> ConfigDict:
-    """Return the config with numbers for what follows the data.
+    """Replace `batch_size = 0` and `duration = 'auto'` by numbers.
+
+    The number of training examples decides them.
 
     Args:
-      config: the whole config; it is returned as it is where nothing in it follows the data.
+      config: the whole config; it is returned unchanged if it has no such values.
       examples: number of training examples, at least 1.
       full_batch: whether the optimiser needs all examples in each step.
     """
@@ -47,9 +49,9 @@ def resolved(config: ConfigDict, examples: int, full_batch: bool = False) -> Con
 
 
 def as_in(earlier: Mapping | ConfigDict, config: ConfigDict) -> ConfigDict:
-    """Return the config with the values of an earlier one for what follows the data.
+    """Replace values that mean 'choose from the data' by those of an earlier config.
 
-    Two configs can so be compared before any data are loaded.
+    So two configs can be compared before any data are loaded.
     """
     keys = automatic_keys(config)
     if not keys:

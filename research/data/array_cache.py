@@ -1,4 +1,4 @@
-"""Files that keep arrays between starts: a line of JSON, then the arrays, raw, with a checksum."""
+"""Keep arrays between starts in files: a line of JSON with a checksum, then the raw arrays."""
 
 import contextlib
 import json
@@ -11,7 +11,7 @@ import numpy as np
 
 
 def read(path: Path) -> tuple[dict, list[np.ndarray]] | None:
-    """Return the header and the arrays of a file; None where it is missing or not whole."""
+    """Return the header and the arrays of a file; None if the file is missing or damaged."""
     try:
         raw = path.read_bytes()
         end = raw.index(b"\n")
@@ -29,7 +29,7 @@ def read(path: Path) -> tuple[dict, list[np.ndarray]] | None:
 
 
 def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
-    """Write arrays with a header of JSON values; nothing where the folder cannot be written."""
+    """Write arrays with a header of JSON values; do nothing if the folder cannot be written."""
     checksum = 0
     for array in arrays:
         checksum = zlib.crc32(array, checksum)
@@ -42,7 +42,7 @@ def write(path: Path, header: dict, arrays: list[np.ndarray]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = tempfile.NamedTemporaryFile(dir=path.parent, delete=False)  # noqa: SIM115
     except OSError:
-        return  # no cache, then: the next start decodes again
+        return  # without a cache the next start decodes again
     try:
         with file, contextlib.suppress(OSError):
             file.write(json.dumps(header).encode() + b"\n")

@@ -1,12 +1,14 @@
-"""Augmentation on the device: (key, images, *, numbers...) -> images of the same shape and dtype.
+"""Augment images on the device: (key, images, *, numbers...) -> images, same shape and dtype.
 
-Each is one random change per image; a config names them in order: `augmentation.names = ('flip',
-'crop')`. They work on the raw images (B, H, W, C), before preprocessing, so uint8 stays uint8:
-computed in float32, rounded, and cut off at the range of the values: 0 to 255 of uint8, that of the
-training split of other dtypes, channel by channel.
-One may also ask, by keyword, for the `seed` of the run, for what the batch knows of its examples,
-their `indices` in the training split and the `epochs` they are seen in, int (B,), and for that
-`value_range`.
+Each function makes one random change per image; a config names them in order:
+`augmentation.names = ('flip', 'crop')`. They change the raw images (B, H, W, C) before
+preprocessing, so uint8 stays uint8. Functions compute in float32, round bytes, and clip to the
+range of the values. That range is 0 to 255 for uint8, else the range of each channel in the
+training split.
+
+A function may declare these keywords: `seed` of the run; `indices` of the examples in the training
+split and the `epochs` in which they are seen, both int (B,); and `value_range`. The training step
+supplies them.
 """
 
 import jax
@@ -14,31 +16,31 @@ import jax.numpy as jnp
 
 from research.data.shuffle import coins
 
-# Keywords that are no keys of the config: the batch and the run fill them in.
+# Keywords that are no keys of the config: the training step supplies them.
 OF_THE_BATCH = ("seed", "indices", "epochs", "value_range")
 _UNIT = (0.0, 1.0)
 
 
 def flip(key, images):
-    """Mirrors each image left to right with probability 1/2."""
+    """Mirror each image left to right with probability 1/2."""
     mirrored = jax.random.bernoulli(key, shape=(images.shape[0], 1, 1, 1))
     return jnp.where(mirrored, images[:, :, ::-1, :], images)
 
 
 def alternating_flip(key, images, *, seed, indices, epochs):
-    """Mirrors a random half of the images in the first epoch, then each in every other epoch.
+    """Mirror a random half of the images in the first epoch, then each image in every other epoch.
 
-    In two epochs on end a network sees each image both ways, instead of twice the same one half of
-    the time (Jordan, 2024, section 3.6).
+    In two successive epochs a network sees each image both ways. With `flip` it sees half of them
+    the same way twice (Jordan, 2024, section 3.6).
     """
     mirrored = (coins(seed, indices) + epochs) % 2 == 1
     return jnp.where(mirrored[:, None, None, None], images[:, :, ::-1, :], images)
 
 
 def crop(key, images, *, crop_padding):
-    """Moves each image by up to so many pixels each way; reflection fills the border.
+    """Shift each image by up to `crop_padding` pixels each way; fill the border by reflection.
 
-    4 pixels for CIFAR (He et al., 2015, section 4.2).
+    CIFAR uses 4 pixels (He et al., 2015, section 4.2).
     """
     batch, height, width, _ = images.shape
     pad = min(crop_padding, height - 1, width - 1)
@@ -46,14 +48,14 @@ def crop(key, images, *, crop_padding):
     padded = jnp.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)), mode="reflect")
     rows = offsets[0] + jnp.arange(height)  # (B, H)
     columns = offsets[1] + jnp.arange(width)
-    # Image by image: so a batch that devices share is never gathered.
+    # Index image by image, so that a batch that devices share is never gathered.
     return jax.vmap(lambda image, r, c: image[r[:, None], c])(padded, rows, columns)
 
 
 def cutout(key, images, *, cutout_size):
-    """Greys a square of that side around a random pixel, cut off at the border.
+    """Grey out a square of side `cutout_size` around a random pixel, clipped at the border.
 
-    DeVries and Taylor (2017), section 3.2; grey is the mean of each channel over the batch.
+    Grey is the mean of each channel over the batch (DeVries and Taylor, 2017, section 3.2).
     """
     batch, height, width, _ = images.shape
     centres = jax.random.uniform(key, (2, batch, 1)) * jnp.array([height, width])[:, None, None]
@@ -70,18 +72,19 @@ def cutout(key, images, *, cutout_size):
 
 
 def noise(key, images, *, noise, value_range):
-    """Adds normal noise of that standard deviation, a share of the range of the values."""
+    """Add normal noise; its standard deviation is a share of the range of the values."""
     low, high = _UNIT if value_range is None else value_range
     draws = jax.random.normal(key, images.shape)
     return _like(images, images + noise * (high - low) * draws, value_range)
 
 
 def color_jitter(key, images, *, brightness, contrast, saturation, value_range):
-    """Multiplies brightness, contrast and saturation, each by a number from 1 - s to 1 + s.
+    """Multiply brightness, contrast and saturation, each by a number from 1 - s to 1 + s.
 
-    Brightness scales the differences to the least value, contrast those to the mean grey of the
-    image, saturation those to its grey picture (the mean of the channels); in this order (Howard,
-    2013, section 2). Channels of different ranges are brought to that of the widest for it.
+    Brightness scales the differences to the minimum, then contrast the differences to the mean grey
+    of the image. Last, saturation scales the differences to the grey image, the mean of the
+    channels (Howard, 2013, section 2). Channels of different ranges are first scaled to the widest
+    range.
     """
     amounts = jax.random.uniform(key, (3, images.shape[0], 1, 1, 1), minval=-1, maxval=1)
     bright, strong, colorful = (
@@ -100,7 +103,7 @@ def color_jitter(key, images, *, brightness, contrast, saturation, value_range):
 
 
 def _like(images, x, value_range):
-    """In the dtype of the images; bytes rounded, and cut off where a range is given."""
+    """Convert x to the dtype of the images: round bytes, and clip to a range if one is given."""
     if images.dtype == jnp.uint8:
         x = jnp.round(x)
     if value_range is not None:

@@ -1,4 +1,4 @@
-"""What a start prints about its data: a line that describes them, and a line for each gap."""
+"""Describe the data in the lines that a start prints: one summary, and one for each gap."""
 
 from collections.abc import Iterable, Mapping
 
@@ -14,15 +14,15 @@ def line(
     ignored: str = "",
     offset: np.ndarray | None = None,
 ) -> str:
-    """Return one line with the sizes of the splits, the classes, and what an input looks like.
+    """Return one line with the sizes of the splits, the classes, and the form of an input.
 
     Args:
-      name: of the data set.
-      splits: by name; the shape, dtype and range of the inputs are those of 'train'. Streamed data
-        are not read for their range.
-      class_names: by label.
-      ignored: what was not read, such as '3 files'; '': nothing.
-      offset: what was subtracted from the inputs; None: nothing.
+      name: name of the data set.
+      splits: splits by name; 'train' gives the shape, dtype and range of the inputs. Streamed data
+        have no range in the line, because they are not read for it.
+      class_names: names by label.
+      ignored: how much was not read, such as '3 files'; '' if everything was read.
+      offset: the array subtracted from the inputs; None if nothing was subtracted.
     """
     train, class_names = splits["train"], tuple(class_names)
     counts = ", ".join(f"{len(split)} {split_name}" for split_name, split in splits.items())
@@ -43,7 +43,7 @@ def line(
 
 
 def absent(splits: Mapping[str, Arrays | Records], class_names: tuple[str, ...]) -> list[str]:
-    """Return a line for each split that has examples, but none of some classes."""
+    """Return a line for each non-empty split that lacks examples of some classes."""
     lines = []
     for split_name, split in splits.items():
         counts = np.bincount(split.labels, minlength=len(class_names))
@@ -57,12 +57,12 @@ def absent(splits: Mapping[str, Arrays | Records], class_names: tuple[str, ...])
 
 
 def some(values: Iterable, most: int = 3) -> str:
-    """Return the first few values in words, such as '0, 1, 2, ...'; always one line."""
+    """Return the first few values in words, such as '0, 1, 2, ...', on one line."""
     values = [printable(str(value)) for value in values]
     return ", ".join(values[:most] + ["..."] * (len(values) > most))
 
 
 def printable(text: str, most: int = 40) -> str:
-    """Return a user's text fit for a line: without control characters, and not too long."""
+    """Return a user's text without control characters, shortened to at most `most` characters."""
     text = "".join(character if character.isprintable() else "\ufffd" for character in text)
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,4 +1,4 @@
-"""The 8 x 8 digits that ship with scikit-learn, as a TFDS builder: real data without a network."""
+"""Build a TFDS data set from scikit-learn's 8 x 8 digits: real data without a download."""
 
 import contextlib
 import io
@@ -12,8 +12,8 @@ VERSION = "1.0.0"
 class Digits(tfds.core.GeneratorBasedBuilder):
     """1,797 handwritten digits (Alpaydin and Kaynak, 1998, UCI), 8 x 8 pixels of 17 greys.
 
-    Greys 0 ... 16 are stored as bytes 0 ... 255. Every fifth image of each class, in the order of
-    the original, is the test split: 1,442 for training, 355 for testing.
+    Bytes 0 ... 255 store the greys 0 ... 16. The test split is every fifth image of each class, in
+    the original order. There are 1,442 images for training and 355 for testing.
     """
 
     VERSION = tfds.core.Version(VERSION)
@@ -49,8 +49,8 @@ class Digits(tfds.core.GeneratorBasedBuilder):
 
 
 def prepare(data_dir: str) -> None:
-    """Writes the set into a TFDS data folder, quietly; once there, does nothing."""
+    """Write the data set into a TFDS data folder, without output; do nothing if it exists."""
     tfds.disable_progress_bar()
     builder = Digits(data_dir=data_dir, file_format="array_record")
-    with contextlib.redirect_stdout(io.StringIO()):  # it announces a download
+    with contextlib.redirect_stdout(io.StringIO()):  # TFDS announces a download
         builder.download_and_prepare()

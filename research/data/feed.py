@@ -1,4 +1,4 @@
-"""From arrays on the host to what a compiled program reads on the device."""
+"""Turn arrays on the host into the arrays that a compiled program reads on the device."""
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from research.data import mirrored
 
 
 def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
-    """Puts a split on the device as it is: bytes stay bytes.
+    """Put a split on the device; bytes stay bytes.
 
     Returns:
       {'inputs': (N, ...), 'labels': int32 (N,)}.
@@ -18,17 +18,17 @@ def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
 
 
 def preprocess(statistics, inputs: jax.Array) -> jax.Array:
-    """(inputs - shift) * scale, then `turned`: float32 (B, ...), by data/preprocessing.py."""
+    """Return (inputs - shift) * scale, then `turned`: float32 (B, ...)."""
     x = (inputs.astype(jnp.float32) - statistics["shift"]) * statistics["scale"]
     return turned(statistics, x)
 
 
 def turned(statistics, x: jax.Array) -> jax.Array:
-    """The linear part: times the matrix, or convolved with the filters, where there are any."""
+    """Apply the matrix or the filters of preprocessing, if it has any."""
     if "matrix" in statistics:
         matrix = statistics["matrix"]
         rows = x.reshape(len(x), len(matrix))
-        # In full precision on accelerators too: small components are differences of large numbers.
+        # Accelerators need full precision too: small components are differences of large numbers.
         rows = jnp.matmul(rows, matrix.reshape(len(matrix), -1), precision=lax.Precision.HIGHEST)
         x = rows.reshape(len(x), *matrix.shape[1:])
     if "filters" in statistics:
@@ -37,16 +37,17 @@ def turned(statistics, x: jax.Array) -> jax.Array:
 
 
 def inverted(statistics, outputs) -> np.ndarray:
-    """The inputs that `preprocess` maps to these outputs, for pictures: on the host, in float64.
+    """Return the inputs that `preprocess` maps to these outputs, for pictures.
 
-    Exact; where components were left out, the inputs with none of them.
+    The host computes them in float64. The result is exact; components that preprocessing dropped
+    are 0 in it.
 
     Args:
-      statistics: of data/preprocessing.py.
+      statistics: statistics from data/preprocessing.py.
       outputs: (B, ...).
 
     Returns:
-      Float64 (B, ...), of the inputs' shape, in their units.
+      Float64 (B, ...), with the shape and in the units of the inputs.
     """
     x = np.asarray(outputs, np.float64)
     statistics = {name: np.asarray(array, np.float64) for name, array in statistics.items()}
@@ -62,13 +63,14 @@ def inverted(statistics, outputs) -> np.ndarray:
 def padded_batches(
     inputs: np.ndarray, labels: np.ndarray, batch_size: int, multiple: int = 1
 ) -> dict[str, np.ndarray]:
-    """Cuts a split into equal batches for evaluation; the last is padded with masked examples.
+    """Cut a split into equal batches for evaluation; pad the last one with masked examples.
 
     Args:
       inputs: (N, ...), N at least 1.
       labels: int (N,).
-      batch_size: at most this many examples in a batch; less where that leaves less padding.
-      multiple: of which the size of a batch must be: devices share it.
+      batch_size: largest number of examples in a batch; batches are smaller if that needs less
+        padding.
+      multiple: number of devices that share a batch; it divides the size of a batch.
 
     Returns:
       {'inputs': (K, B, ...), 'labels': int32 (K, B), 'mask': bool (K, B)}; the mask is True exactly

@@ -1,4 +1,4 @@
-"""A user's own data: an .npz of arrays."""
+"""Load a user's own data: an .npz file of arrays."""
 
 import re
 from pathlib import Path
@@ -13,30 +13,32 @@ from research.data.sources import Arrays, Dataset, check_arrays, cut_test
 from research.errors import UserError
 from research.platform import physical_memory
 
-# How the name of an array says what it holds: a word for its part, one for its split or none, in
-# any order and case: x_train, TrainImages, val-y, labels.
+# The name of an array has a word for its part, and a word for its split or none, in any order and
+# case: x_train, TrainImages, val-y, labels.
 _PARTS = {"inputs": "inputs?|x|images?|data|features?", "labels": "labels?|y|targets?"}
 _SPLITS = {
     "train": "train(?:ing)?",
     "validation": "val(?:id(?:ation)?)?|dev",
     "test": "test(?:ing)?",
 }
-_FEW = 4  # an axis no longer than this may be that of the channels
+_FEW = 4  # the largest number of channels that is recognised
 
 
 def load_npz(data: ConfigDict, whole: bool = False) -> Dataset:
-    """Return the data set of an .npz file: arrays named by what they hold, such as `train_inputs`.
+    """Return the data set of an .npz file of named arrays, such as `train_inputs`.
 
-    The name of an array is one word for its part (inputs, x, images, data, features; labels, y,
-    target), and one for its split (train; validation, val, valid, dev; test) or none, in any order
-    and case, with or without something between. Arrays of no split are train. Without a test split
-    a fifth of each class becomes it, by `data.split_seed`. All other arrays are ignored, unread.
+    The name of an array has one word for its part: inputs, x, images, data, features; labels, y,
+    target. It may have one word for its split: train; validation, val, valid, dev; test. Order and
+    case are free, and other characters may separate the words. Arrays without a split are train.
+    If there is no test split, a fifth of each class becomes one, drawn by `data.split_seed`. All
+    other arrays are ignored, and not read.
 
-    Inputs are images (N, H, W) or (N, H, W, C) of bytes, or numbers of any shape (N, ...); images
-    (N, C, H, W) are told by their shape (`data.image_axes`). Labels are as in `labels.plain`.
+    Inputs are images (N, H, W) or (N, H, W, C) of bytes, or numbers of any shape (N, ...). The
+    shape decides whether images are (N, C, H, W); `data.image_axes` overrides it. Labels are as in
+    `labels.plain`.
 
     Raises:
-      UserError: no such file, not an .npz, missing or unfit arrays.
+      UserError: no such file, not an .npz, or arrays that are missing or cannot be used.
     """
     path = Path(data.path)
     key = f"config.data.path = {str(path)!r}"
@@ -90,11 +92,11 @@ def _chosen(
     """Choose arrays by their names.
 
     Returns:
-      The names of the inputs and labels of each split that has both; and all other names, with the
-      reason where they were meant for a split.
+      The names of the inputs and labels of each split that has both; and all other names, with a
+      reason for those that name a split.
 
     Raises:
-      UserError: several names for the same, or none for train, or for no split if `whole`.
+      UserError: several names for the same array, or no train arrays (if `whole`: no split).
     """
     found: dict[tuple[str, str], list[str]] = {}
     for name in names:
@@ -121,7 +123,7 @@ def _chosen(
 
 
 def _place(name: str) -> tuple[str, str] | None:
-    """Return the split ('' where none is named) and the part that a name stands for."""
+    """Return the split and the part that a name states; the split is '' if it states none."""
     for part, words in _PARTS.items():
         for split, before in {"": "", **_SPLITS}.items():
             either = rf"(?:{before})[\W_]*(?:{words})|(?:{words})[\W_]*(?:{before})"
@@ -131,7 +133,7 @@ def _place(name: str) -> tuple[str, str] | None:
 
 
 def _only(names: list[str], part: str, key: str) -> str:
-    """Return the one name there is, or of several the one that says 'inputs' or 'labels'; or ''."""
+    """Return the only name; of several the one with 'inputs' or 'labels' in it; '' of none."""
     clear = [name for name in names if part in name.lower()]
     if len(names) > 1 and len(clear) != 1:
         raise UserError(
@@ -144,7 +146,7 @@ def _only(names: list[str], part: str, key: str) -> str:
 def _inputs(
     arrays: dict[str, np.ndarray], data: ConfigDict, what: dict[str, tuple[str, str]]
 ) -> tuple[dict[str, np.ndarray], str]:
-    """Return inputs by split, and in words how their axes were read.
+    """Return inputs by split, and a message about how their axes were read.
 
     Raises:
       UserError: a dtype or shape that cannot be trained on, or shapes that differ.
@@ -174,10 +176,10 @@ def _inputs(
 
 
 def _axes(shape: tuple[int, ...], dtype: np.dtype) -> tuple[str, str]:
-    """Tell the axes of inputs from the shape of one: the letters, and in words what is unusual.
+    """Infer the axes of inputs from the shape of one: their letters, and a message if unusual.
 
-    Channels come first where the first axis is short and the others are not, or where the others
-    are equal and differ from the first.
+    Channels come first if the first axis is short and the others are not. They also come first if
+    the other two axes are equal and differ from the first.
     """
     if len(shape) == 2 and dtype in (np.uint8, np.bool_):
         return "NHW", ""
@@ -206,5 +208,5 @@ def _images(inputs: np.ndarray, axes: str) -> np.ndarray:
 
 
 def _numbers(inputs: np.ndarray) -> np.ndarray:
-    """Return bools as bytes, and other inputs as they are: `sources.in_float32` converts them."""
+    """Return bools as bytes, and other inputs unchanged; `sources.in_float32` converts those."""
     return inputs.astype(np.uint8) if inputs.dtype == np.bool_ else inputs

@@ -1,4 +1,4 @@
-"""A user's own data: a folder of images by class."""
+"""Load a user's own data: a folder of images by class."""
 
 import dataclasses
 from pathlib import Path
@@ -15,26 +15,26 @@ _EXAMPLES = 3  # named in a message
 
 
 def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
-    """Read images in PATH/train/CLASS/ and PATH/test/CLASS/, or in PATH/CLASS/ alone.
+    """Read images in PATH/train/CLASS/ and PATH/test/CLASS/, or only in PATH/CLASS/.
 
-    Folders of splits may have other names, such as Training/ and TEST/. PATH/val/CLASS/ beside them
-    is the validation split. Without them a fifth of each class becomes the test split, by
-    `data.split_seed`. Class names are the folders', sorted; images in subfolders of a class belong
-    to it. A file without a known suffix is an image where its content says so. Images of unequal
-    sizes need `data.image_size`.
+    Split folders may have other names, such as Training/ and TEST/. PATH/val/CLASS/ beside them is
+    the validation split. Without split folders a fifth of each class becomes the test split, drawn
+    by `data.split_seed`. Class names are the names of the class folders, sorted. Images in
+    subfolders of a class belong to that class. A file without a known suffix is an image if its
+    content is one. Images of unequal sizes need `data.image_size`.
 
     Args:
       data: `config.data`.
-      whole: as for `sources.load`: any split will do, any class, and none is cut off.
-      channels: of all images; 0: 3 where a training image is coloured, else 1.
+      whole: as for `sources.load`: accept any split and any number of classes; cut no test split.
+      channels: number of channels of all images; 0: 3 if a training image is coloured, else 1.
 
     Returns:
-      The data set, its inputs uint8, or float32 where images have more than 8 bits a channel. Its
-      messages count what is not read.
+      The data set. Its inputs are uint8, or float32 if images have more than 8 bits a channel. Its
+      messages count the files that are not read.
 
     Raises:
-      UserError: no such folder, no classes, an empty class, an image that cannot be read, images
-        whose ranges cannot be compared.
+      UserError: no such folder, no classes, an empty class, an image that cannot be read, or
+        images of unequal depths.
     """
     path = Path(data.path)
     if not path.is_dir():
@@ -102,14 +102,14 @@ def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
 
 
 class _Reader:
-    """Reads the images of all splits, and notes what a user should know about them.
+    """Read the images of all splits, and note the properties that a user should know.
 
     Args:
-      root: the folder of them all.
-      files: of all splits, those of train first.
-      labels: int32, theirs.
-      train: the numbers of the training split, whose colours all images get.
-      options: of `images.read_image`; `channels` = 0: of these colours.
+      root: the folder that holds all files.
+      files: the files of all splits, those of train first.
+      labels: the label of each file, int32.
+      train: numbers of the training images; they decide whether all images are read as grey or RGB.
+      options: arguments of `images.read_image`; `channels` = 0: as the training images decide.
     """
 
     def __init__(
@@ -125,7 +125,7 @@ class _Reader:
         self._first, _ = self._read(0)
 
     def records(self, numbers: np.ndarray, classes: int, what: str) -> Records:
-        """Return the examples of these numbers as a split."""
+        """Return the files with these numbers as a split."""
         shape, dtype = self._first.shape, self._first.dtype
 
         def files() -> list[tuple[str, int]]:
@@ -137,19 +137,19 @@ class _Reader:
         )
 
     def look(self) -> None:
-        """Note what the headers say, of images that are read later.
+        """Read the headers of images whose pixels are read later, and note their properties.
 
         Raises:
           UserError: images of unequal depths.
         """
         for number, file in enumerate(self._files):
-            if file.suffix.lower() not in (".jpg", ".jpeg"):  # which have nothing to be noted
+            if file.suffix.lower() not in (".jpg", ".jpeg"):  # JPEG has no noted property
                 header = images.read_header(file)
                 if header:
                     self._note(number, header)
 
     def named(self, what: str) -> list[Path]:
-        """Return the files that are 'transparent', hold 'several' pictures or are 'rounded'."""
+        """Return the files with a property: 'transparent', 'several' (pictures) or 'rounded'."""
         return [self._files[number] for number in sorted(self._noted[what])]
 
     def _read(self, number: int) -> tuple[np.ndarray, int]:
@@ -171,7 +171,7 @@ class _Reader:
 
 
 def _counted(what: str, files: list[Path], path: Path) -> list[str]:
-    """Return a line that counts files, with some of their names; none where there are none."""
+    """Return a line with the number of files and some of their names; [] if there are none."""
     return [f"{what}: {len(files)} ({_few(files, path)})"] if files else []
 
 

@@ -1,9 +1,10 @@
-"""What identifies a data set: a fingerprint of its examples as loaded, not of where they lie.
+"""Identify a data set by a fingerprint of its examples as loaded, not of their location.
 
-Inputs in memory are read whole, for one changed row must be seen: a CRC-32 takes 0.4 seconds a
-gigabyte on one core (measured beside adler32 0.5, sha1 0.8, sha256 0.9 with SHA instructions and
-blake2b 1.7), and misses one change in four billion. Of examples on disk the names and sizes of the
-files are taken, so an image that is replaced by another one of the same size is not seen there.
+Inputs in memory are read completely, because the fingerprint must detect one changed row. A CRC-32
+takes 0.4 seconds a gigabyte on one core, and misses one change in four billion. (Other checksums:
+adler32 0.5, sha1 0.8, sha256 0.9 with SHA instructions, blake2b 1.7 seconds.) For examples on disk
+only the names and sizes of the files count. The fingerprint then misses an image that is replaced
+by another image of the same size.
 """
 
 import functools
@@ -18,7 +19,7 @@ from research.data.sources import Arrays, Records
 from research.errors import LISTED, UserError, listed
 
 SPLITS = ("train", "validation", "test")
-# What is compared of a split, and how a difference is told; the first one alone.
+# The compared entries of a split, and the words for a difference. Only the first one is reported.
 _TOLD = {
     "examples": "{} examples, and had {}",
     "shape": "inputs of shape {}, and had {}",
@@ -33,17 +34,18 @@ _TOLD = {
 def of(class_names: Sequence[str], splits: Mapping[str, Arrays | Records]) -> dict[str, Any]:
     """Return the fingerprint of a data set, as plain JSON.
 
-    It does not depend on the host, on paths, or on times. Data in memory and the same data on disk
-    have all in common but the last, by which they are not compared.
+    The fingerprint does not depend on the host, on paths, or on times. For the same data, in memory
+    and streamed, all entries agree except 'inputs' and 'files'/'rows', which only one of the two
+    has.
 
     Args:
       class_names: by label.
       splits: by name.
 
     Returns:
-      {'class_names': [...]} and for each split {'examples', 'shape', 'dtype'} and checksums:
-      'labels', and of `Arrays` 'inputs', of `Records` 'files' (names and sizes) and 'rows' (which
-      of them are its examples).
+      {'class_names': [...]} and for each split {'examples', 'shape', 'dtype'} and checksums. The
+      checksums are 'labels'; for `Arrays` also 'inputs'; for `Records` also 'files' (names and
+      sizes) and 'rows' (the indices of the split's examples).
     """
     return {"class_names": list(class_names)} | {
         name: _of_split(split) for name, split in splits.items()
@@ -55,8 +57,8 @@ def begun(
 ) -> Callable[[], dict[str, Any]]:
     """Return a function that gives `of` these splits.
 
-    Data in memory are looked at now, as the user has them: what trains on them may be converted.
-    Data on disk are looked at when the fingerprint is asked for.
+    Compute checksums of data in memory now, before they are converted to float32. Compute those of
+    data on disk when the function is called.
     """
     known = {
         name: _of_split(split) if isinstance(split, Arrays) else split
@@ -74,7 +76,7 @@ def begun(
 def relabelled(
     fingerprint: dict, class_names: Sequence[str], splits: Mapping[str, Arrays | Records]
 ) -> dict[str, Any]:
-    """Return a fingerprint with other class names and the labels that splits have by them."""
+    """Return a fingerprint with other class names and the labels that follow from them."""
     labels = {
         name: {**fingerprint[name], "labels": _labels(split)} for name, split in splits.items()
     }
@@ -105,22 +107,22 @@ def checksum(array: np.ndarray) -> str:
 
 
 def to_metadata(fingerprint: dict) -> dict[str, Any]:
-    """Return what a checkpoint's metadata hold of a fingerprint: 'class_names', and 'data'."""
+    """Return a fingerprint as a checkpoint's metadata store it: 'class_names' and 'data'."""
     data = dict(fingerprint)
     return {"class_names": data.pop("class_names"), "data": data}
 
 
 def of_metadata(metadata: dict) -> dict[str, Any]:
-    """Return the fingerprint in a checkpoint's metadata; older ones have class names alone."""
+    """Return the fingerprint in a checkpoint's metadata; older metadata hold class names only."""
     names = {key: metadata[key] for key in ("class_names",) if key in metadata}
     return {**metadata.get("data", {}), **names}
 
 
 def differences(known: Any, found: dict) -> list[str]:
-    """Return how data that are found differ from those that were known, a phrase for each split.
+    """Return how the data found differ from the known data, one phrase for each split.
 
-    What one of the two fingerprints does not hold is not compared; nor is a `known` that is no
-    fingerprint, from a file that something else has changed.
+    Compare only entries that both fingerprints hold. Return [] if `known` is no fingerprint, for
+    example from an edited file.
     """
     if not isinstance(known, dict):
         return []
@@ -144,7 +146,7 @@ def _first_difference(split: str, before: dict, now: dict) -> list[str]:
 
 
 def class_difference(known: Sequence[str], found: Sequence[str]) -> str:
-    """Return both lists of class names; of long ones also what only one of them holds."""
+    """Return both lists of class names in words; for long lists also the names in only one."""
     known, found = ([str(name) for name in names] for names in (known, found))
     told = f"the classes are {listed(found)}, and were {listed(known)}"
     if max(len(known), len(found)) > LISTED:
@@ -154,10 +156,10 @@ def class_difference(known: Sequence[str], found: Sequence[str]) -> str:
 
 
 def demand_same(known: Any, found: dict, what: str) -> None:
-    """Refuse other data than those that were known.
+    """Refuse data that differ from the known data.
 
     Raises:
-      UserError: it says how they differ.
+      UserError: the data differ; the message says how.
     """
     if told := differences(known, found):
         raise UserError(

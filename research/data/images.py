@@ -1,4 +1,4 @@
-"""Reading one image file, carefully."""
+"""Read one image file and check it."""
 
 import io
 import math
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from research.errors import UserError, closest
 
-# Formats that say at their beginning what they are. Pillow would run other programs for some more.
+# Formats with a signature at their beginning. For some others Pillow would run other programs.
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "WEBP", "TIFF")
 _GREY = ("1", "L", "LA", "La", "I", "F")  # modes of Pillow, beside those of 16 bits
 _ALPHA = ("LA", "La", "PA", "RGBA", "RGBa")
@@ -21,14 +21,14 @@ _ORIENTATION = 0x0112  # the tag of EXIF and TIFF
 
 
 class Header(NamedTuple):
-    """What the header of an image says.
+    """The properties that the header of an image states.
 
     Attributes:
-      colour: whether there is more than grey.
-      depth: of a channel: '8 bits' or less, '16 bits', '32 bits' or 'floats'.
+      colour: whether the image is not grey.
+      depth: depth of a channel: '8 bits' or less, '16 bits', '32 bits' or 'floats'.
       transparent: whether pixels may be transparent.
       several: whether the file holds further pictures: frames or pages.
-      rounded: whether float32 does not hold all digits of the pixels; known once they are read.
+      rounded: whether float32 loses digits of the pixels; False until the pixels are read.
     """
 
     colour: bool
@@ -46,25 +46,25 @@ def read_image(
     background: tuple[int, int, int] = (255, 255, 255),
     max_megapixels: int = 50,
 ) -> tuple[np.ndarray, Header]:
-    """Decode an image as it is meant to be seen: turned as its EXIF data say, nowhere transparent.
+    """Decode an image: apply its EXIF orientation and composite it on `background`.
 
-    Of several frames or pages the first is read. Colour profiles are not applied.
+    Read the first of several frames or pages. Do not apply colour profiles.
 
     Args:
       source: a file, or its bytes.
-      what: names the image in errors.
-      image_size: resize the shorter side to this and cut out the middle square; 0: as it is.
+      what: name of the image in error messages.
+      image_size: resize the shorter side to this and cut out the middle square; 0: keep the size.
       channels: 1 (grey), 3 (RGB) or 0: 1 for grey images, 3 for all others.
-      background: red, green and blue, 0 to 255, behind what is transparent.
-      max_megapixels: a larger image is taken for a decompression bomb.
+      background: red, green and blue, 0 to 255, behind transparent pixels.
+      max_megapixels: refuse larger images, as decompression bombs.
 
     Returns:
-      The pixels (H, W, channels): uint8, or float32 with the file's own numbers where it has more
-      than 8 bits a channel. And its header.
+      The pixels (H, W, channels), and the header. Pixels are uint8; with more than 8 bits a channel
+      they are float32 and keep the file's numbers.
 
     Raises:
-      UserError: not an image, damaged, of more than `max_megapixels`, or with numbers that are not
-        finite.
+      UserError: the file is no image, is damaged, has more than `max_megapixels`, or has numbers
+        that are not finite.
     """
     from PIL import Image
 
@@ -105,16 +105,16 @@ def read_image(
 
 
 def read_header(path: Path) -> Header | None:
-    """Return what the header of a file says; None where it is not that of an image."""
+    """Return the header of an image file; None if the file is no image."""
     try:
         with _opened(path) as image:
             return _header(image)
     except Exception:
-        return None  # where it should be one, `read_image` will tell why
+        return None  # `read_image` reports the reason if the file should be an image
 
 
 def options(data: ConfigDict) -> dict:
-    """Return what `config.data` says about reading images, as arguments of `read_image`.
+    """Return the settings of `config.data` for images, as arguments of `read_image`.
 
     Raises:
       UserError: `background` is no colour of Pillow's ImageColor.
@@ -140,7 +140,7 @@ def options(data: ConfigDict) -> dict:
 def _opened(source: Path | bytes):
     from PIL import Image
 
-    Image.MAX_IMAGE_PIXELS = None  # `read_image` has a limit of its own, before it decodes
+    Image.MAX_IMAGE_PIXELS = None  # `read_image` checks its own limit before it decodes
     return Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, "r", _FORMATS)
 
 
@@ -161,16 +161,16 @@ def _is_transparent(image) -> bool:
 
 
 def _form(image) -> str:
-    """Return how Pillow will decode an image that is not loaded yet: its raw mode."""
+    """Return the raw mode with which Pillow will decode an image that is not loaded yet."""
     arguments = image.tile[0][3] if image.tile else ""
     if isinstance(arguments, str):
         return arguments
-    deep = image.format == "PPM" and arguments[1] > 255  # the largest number that it may hold
+    deep = image.format == "PPM" and arguments[1] > 255  # the largest value that a pixel may have
     return f"{arguments[0]};16" if deep else str(arguments[0])
 
 
 def _upright(image):
-    """Decode an image, and turn it by the orientation in its EXIF or XMP data."""
+    """Decode an image, and apply the orientation in its EXIF or XMP data."""
     from PIL import Image
 
     image.load()  # some formats have these data at their end
@@ -178,7 +178,7 @@ def _upright(image):
         return image  # Pillow turns a TIFF itself
     try:
         orientation = image.getexif().get(_ORIENTATION)
-    except Exception:  # damaged metadata say nothing
+    except Exception:  # ignore damaged metadata
         return image
     turn = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -193,10 +193,10 @@ def _upright(image):
 
 
 def _shallow(image, behind: tuple[int, int, int]):
-    """Return an upright image of at most 8 bits a channel, nowhere transparent."""
+    """Return an upright, opaque image of at most 8 bits a channel."""
     from PIL import Image
 
-    # Pillow scales grey of 2 and 4 bits to 8, but not the one that stands for transparency.
+    # Pillow scales grey of 2 and 4 bits to 8, but not the grey value that marks transparency.
     scale = {"L;2": 85, "L;4": 17}.get(_form(image), 1)
     image = _upright(image)
     if not _is_transparent(image):
@@ -212,14 +212,14 @@ def _shallow(image, behind: tuple[int, int, int]):
 def _deep(
     image, source: Path | bytes, what: str, behind: tuple[int, int, int]
 ) -> tuple[np.ndarray, bool]:
-    """Return the numbers of an image of more than 8 bits a channel, and whether they are rounded.
+    """Return the pixels of an image of more than 8 bits a channel, and whether they are rounded.
 
-    float32 (H, W, 1 or 3).
+    The pixels are float32 (H, W, 1 or 3).
     """
     if image.mode in ("I", "F") or image.mode.startswith("I;16"):
         unsigned = image.mode == "I" and getattr(image, "tag_v2", {}).get(339, (1,))[0] == 1
         pixels = np.asarray(_upright(image))[..., None]
-        if unsigned and pixels.dtype == np.int32:  # as Pillow takes them
+        if unsigned and pixels.dtype == np.int32:  # Pillow reads them as signed
             pixels = pixels.view(np.uint32)
     else:
         pixels = _both_bytes(image, source, what)
@@ -234,14 +234,14 @@ def _deep(
         alpha = (pixels != key).any(-1, keepdims=True)
     else:
         return pixels, rounded
-    full = np.array(behind, np.float32) * 257  # of 16 bits
+    full = np.array(behind, np.float32) * 257  # in the range of 16 bits
     return alpha * pixels + (1 - alpha) * _in_channels(full, pixels.shape[-1]), rounded
 
 
 def _both_bytes(image, source: Path | bytes, what: str) -> np.ndarray:
-    """Return all 16 bits of several channels, of which Pillow reads the upper byte alone.
+    """Return all 16 bits of an image with several channels.
 
-    Read as if its bytes were in the other order, the upper byte is the lower one.
+    Pillow keeps only the high byte. Decode again with the byte order swapped to get the low byte.
     """
     form = _form(image)
     other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}.get(form[-1])
@@ -250,7 +250,7 @@ def _both_bytes(image, source: Path | bytes, what: str) -> np.ndarray:
             f"{what}: 16 bits a channel in the form {form} (allowed: grey, RGB, RGBA; PNG, TIFF)"
         )
     with _opened(source) as again:
-        # Grey and alpha are two numbers of two bytes each: four channels of a byte.
+        # Read grey and alpha, two bytes each, as four channels of one byte.
         swapped = "RGBA" if form[:-1] == "LA;16" else form[:-1] + other
         again.tile = [
             (*tile[:3], swapped if isinstance(tile[3], str) else (swapped, *tile[3][1:]))
@@ -263,7 +263,7 @@ def _both_bytes(image, source: Path | bytes, what: str) -> np.ndarray:
 
 
 def _in_channels(pixels: np.ndarray, channels: int) -> np.ndarray:
-    """Return grey as RGB, or RGB as grey, where these are not the channels: (..., channels)."""
+    """Convert grey to RGB or RGB to grey if the number of channels differs: (..., channels)."""
     if pixels.shape[-1] == channels:
         return pixels
     return (pixels @ _LUMA)[..., None] if channels == 1 else np.repeat(pixels, channels, axis=-1)

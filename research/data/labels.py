@@ -1,4 +1,4 @@
-"""Labels as people have them, as classes 0 ... C - 1 with names."""
+"""Convert a user's labels to classes 0 ... C - 1 with names."""
 
 from collections.abc import Mapping
 
@@ -9,16 +9,16 @@ from research.errors import UserError
 
 
 def plain(labels: np.ndarray, what: str) -> tuple[np.ndarray, str]:
-    """Return labels as one number or word each, whatever form they come in.
+    """Return labels in any common form as one number or word for each example.
 
-    Numbers may be bool, floats that are whole, of shape (N, 1), or one-hot rows (N, C).
+    Numbers may be bools or whole floats, of shape (N,) or (N, 1), or one-hot rows (N, C).
 
     Args:
       labels: any array.
-      what: names it in errors.
+      what: name of the array in error messages.
 
     Returns:
-      The labels, int64 or words (N,), and in words how they were read; '': as they are.
+      The labels, int64 or words (N,), and a message about the conversion ('' if there was none).
 
     Raises:
       UserError: another shape or dtype, a missing label, or numbers that are no classes.
@@ -55,20 +55,21 @@ def plain(labels: np.ndarray, what: str) -> tuple[np.ndarray, str]:
 def as_classes(
     splits: Mapping[str, np.ndarray], what: Mapping[str, str], whole: bool = False
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray], str]:
-    """Map the labels that occur in train to 0 ... C - 1, in their order, in all splits.
+    """Map the sorted labels of train to 0 ... C - 1, in all splits.
 
     Args:
-      splits: by name, among them 'train': labels as from `plain`.
-      what: names each in errors.
-      whole: whether the labels of all splits are mapped, however few, and train may be missing.
+      splits: labels from `plain` by split, among them 'train'.
+      what: name of each split in error messages.
+      whole: map the labels that occur in any split; accept any number of them, and data without
+        train.
 
     Returns:
-      The class names, which are the labels; int32 (N,) by split; and in words which labels were
-      not 0 ... C - 1 before; '': all were, or are words.
+      The class names, which are the labels; the mapped labels by split, int32 (N,); and a message
+      about renumbered labels ('' if none was renumbered).
 
     Raises:
-      UserError: labels that train does not have, words here and numbers there, or what looks like
-        numbers to be predicted or like examples without a label.
+      UserError: labels that train does not have, words in one split and numbers in another, labels
+        that look like regression targets, or a label that looks like 'no label'.
     """
     first = next(iter(splits))
     train = np.concatenate([*splits.values()]) if whole else splits["train"]
@@ -106,9 +107,9 @@ def as_classes(
 
 
 def _whole(labels: np.ndarray, what: str) -> np.ndarray:
-    """Return numbers as int64, refusing those that are not whole."""
+    """Return whole numbers as int64; refuse other numbers."""
     numbers = labels.astype(np.float64)
-    # Beyond this, floats are whole because their digits end, and other numbers do not fit.
+    # Larger floats are whole only because their digits end; larger integers do not fit int64.
     inside = np.abs(numbers) < (2**53 if labels.dtype.kind == "f" else 2**63)
     bad = np.flatnonzero(~inside | (numbers != np.round(numbers)))
     if not bad.size:

@@ -1,8 +1,8 @@
-"""Images that go on, mirrored, past their borders: their spectrum, and convolutions of them.
+"""Compute the spectrum and convolutions of images that mirrored copies continue at the borders.
 
 The mirrored image has period 2 H, 2 W, and the cosine transform (DCT-II) is its Fourier transform.
-So the covariance of any two pixels depends on their distance alone, and a convolution by filters
-that are alike when flipped is a product in that basis, with an exact inverse.
+So the covariance of two pixels depends only on their distance. A convolution with symmetric filters
+is a product in that basis, and has an exact inverse.
 """
 
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ from jax import lax
 
 
 def spectrum(chunks: Iterable[np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of images, the mean of each channel, and the covariances of their spectrum.
+    """Return the number of images, the mean of each channel, and the covariances of the spectrum.
 
-    One pass, in float64; memory is that of a chunk.
+    The function makes one pass in float64, with the memory of one chunk.
 
     Returns:
-      The count, the mean (C,), and (H, W, C, C): E[X_c X_d] at each pair of frequencies, of the
-      orthonormal cosine transform X of the images less that mean.
+      The count, the mean (C,), and the covariances E[X_c X_d], (H, W, C, C), at each pair of
+      frequencies. X is the orthonormal cosine transform of the images minus the mean.
     """
     from scipy import fft
 
@@ -39,10 +39,13 @@ def spectrum(chunks: Iterable[np.ndarray]) -> tuple[int, np.ndarray, np.ndarray]
 
 
 def covariance(spectrum: np.ndarray, size: int) -> np.ndarray:
-    """Of all size x size patches of the mirrored images: (size * size * C,) * 2, rows first."""
+    """Return the covariance of all size x size patches of the mirrored images.
+
+    Its shape is (size * size * C,) * 2; pixels of a patch are in row-major order.
+    """
     height, width, channels, _ = spectrum.shape
     rows, columns = _cosines(height, size), _cosines(width, size)
-    # By distance: that of a cosine with itself, k pixels away, is a cosine again.
+    # The covariance of a cosine with itself, k pixels away, is a cosine of k again.
     by_distance = np.einsum("ui,vj,uvcd->ijcd", rows, columns, spectrum) / (height * width)
     apart = np.abs(np.arange(size)[:, None] - np.arange(size))
     pairs = by_distance[apart[:, None, :, None], apart[None, :, None, :]]
@@ -50,7 +53,7 @@ def covariance(spectrum: np.ndarray, size: int) -> np.ndarray:
 
 
 def convolve(filters, images) -> jax.Array:
-    """Filters (k, k, C, C), k odd, over images (B, H, W, C): of the same shape, float32."""
+    """Convolve images (B, H, W, C) with filters (k, k, C, C), k odd: same shape, float32."""
     margin = filters.shape[0] // 2
     images = jnp.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)), "symmetric")
     return lax.conv_general_dilated(
@@ -64,12 +67,12 @@ def convolve(filters, images) -> jax.Array:
 
 
 def deconvolve(filters: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Undoes `convolve` in float64, by filters that are alike when flipped up or left."""
+    """Invert `convolve` in float64, for filters that are symmetric in both directions."""
     from scipy import fft
 
     size = len(filters) // 2
     _, height, width, _ = images.shape
-    # Of a side (size + 1): the centre, and twice what lies on both sides of it.
+    # Keep one quadrant of the filters: the centre once, all else doubled along each axis.
     half = filters[size:, size:] * np.where(np.arange(size + 1), 2, 1)[:, None, None]
     half = half * np.where(np.arange(size + 1), 2, 1)[:, None, None, None]
     rows, columns = _cosines(height, size + 1), _cosines(width, size + 1)
@@ -80,5 +83,5 @@ def deconvolve(filters: np.ndarray, images: np.ndarray) -> np.ndarray:
 
 
 def _cosines(frequencies: int, distances: int) -> np.ndarray:
-    """cos(pi u k / frequencies), float64 (frequencies, distances)."""
+    """Return cos(pi u k / frequencies), float64 (frequencies, distances)."""
     return np.cos(np.pi / frequencies * np.outer(np.arange(frequencies), np.arange(distances)))

@@ -1,8 +1,9 @@
-"""Examples mixed with others of the batch: (key, inputs, targets, *, numbers...) -> both, mixed.
+"""Mix examples with others of the batch: (key, inputs, targets, *, numbers...) -> mixed pair.
 
-After preprocessing, on float inputs (B, ...) and targets (B, classes) that are distributions. The
-partner of each example is another one, by a random cyclic shift of the batch. One share for the
-whole batch, as in the papers. Accuracy while training counts the class with the larger share.
+Functions run after preprocessing, on float inputs (B, ...) and targets (B, classes) that are
+distributions. A random cyclic shift of the batch gives each example another one as its partner. The
+whole batch has one share, as in the papers. Training accuracy counts the class with the larger
+share.
 """
 
 import jax
@@ -10,12 +11,15 @@ import jax.numpy as jnp
 
 
 def none(key, inputs, targets):
-    """As they are."""
+    """Return inputs and targets unchanged."""
     return inputs, targets
 
 
 def mixup(key, inputs, targets, *, mixup_alpha):
-    """s x_i + (1 - s) x_j, targets alike; s ~ Beta(alpha, alpha) (Zhang et al., 2018, eq. 1)."""
+    """Return s x_i + (1 - s) x_j, s ~ Beta(alpha, alpha) (Zhang et al., 2018, eq. 1).
+
+    Targets are mixed in the same way.
+    """
     share, partner = _draw(key, len(inputs), mixup_alpha)
 
     def mixed(array):
@@ -25,9 +29,10 @@ def mixup(key, inputs, targets, *, mixup_alpha):
 
 
 def cutmix(key, inputs, targets, *, cutmix_alpha):
-    """A rectangle of another image, targets by its true area (Yun et al., 2019, eq. 1 and 2).
+    """Paste in a rectangle of another image (Yun et al., 2019, eq. 1 and 2).
 
-    Of images (B, H, W, C): its sides are sqrt(1 - share) of theirs, around a random pixel.
+    Images are (B, H, W, C). The sides of the rectangle are sqrt(1 - share) of theirs, around a
+    random pixel. Targets are mixed by the true area of the rectangle.
     """
     where, draws = jax.random.split(key)
     share, partner = _draw(draws, len(inputs), cutmix_alpha)
@@ -47,7 +52,7 @@ def cutmix(key, inputs, targets, *, cutmix_alpha):
 
 
 def _draw(key, batch: int, alpha):
-    """The share of an example's own, and how far away its partner is."""
+    """Draw the share of each example in its mixture, and the cyclic shift to its partner."""
     shares, partners = jax.random.split(key)
     share = jax.random.beta(shares, alpha, alpha)
     return share, jax.random.randint(partners, (), 1, max(batch, 2))

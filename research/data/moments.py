@@ -1,22 +1,22 @@
-"""Means, variances and covariances of examples that come in chunks: one pass, in float64.
+"""Compute means, variances and covariances of chunks of examples in one float64 pass.
 
-Memory is that of one chunk and of the result. `chunks` is any iterable of arrays (n, ...), as
-`stream.chunks` gives them for data in memory and on disk; `[inputs]` is one. Sums are taken about
-the first row, so that a large common offset costs no digits; those of bytes are exact, however
-they are cut into chunks.
+Memory holds one chunk and the result. `chunks` is any iterable of arrays (n, ...), such as
+`[inputs]`, or the inputs of `stream.chunks` for data in memory and on disk. Sums are relative to
+the first row, so that a large common offset costs no digits. Sums of bytes are exact for all sizes
+of a chunk.
 
-A feature is constant where its variance is within the rounding of this computation. The sums add n
-squares one after the other, so their mean is off by at most n eps E[d^2], d the distance to the
-first row and E[d^2] = variance + (mean - first row)^2; and the values themselves, where they were
-computed in float64, are off by up to an ulp, eps |mean|. There is no threshold in units of the
-inputs: a feature and 1e-30 times that feature are treated alike.
+A feature is constant if its variance is within the rounding of this computation. The sums add n
+squares one after the other, so the error of their mean is at most n eps E[d^2]. Here d is the
+distance to the first row, and E[d^2] = variance + (mean - first row)^2. Values that were computed
+in float64 have an error of up to an ulp, eps |mean|. There is no threshold in units of the inputs:
+a feature and 1e-30 times that feature are treated alike.
 """
 
 from collections.abc import Callable, Iterable
 
 import numpy as np
 
-# Which axes of an example stand for features; all others count as repetitions.
+# The axes of an example that index features; the other axes count as repetitions.
 TOGETHER = slice(0, 0)
 CHANNEL = slice(-1, None)
 EXAMPLE = slice(1, None)
@@ -24,12 +24,12 @@ EPSILON = float(np.finfo(np.float64).eps)
 
 
 def squares(rows: np.ndarray) -> np.ndarray:
-    """The sum of the squares of each feature, for variances: (n, ...) -> (...)."""
+    """Return the sum of the squares of each feature, for variances: (n, ...) -> (...)."""
     return np.square(rows).sum(0)
 
 
 def products(rows: np.ndarray) -> np.ndarray:
-    """The sum of all products of two features, for covariances: (n, ...) -> (D, D)."""
+    """Return the sums of all products of two features, for covariances: (n, ...) -> (D, D)."""
     flat = rows.reshape(len(rows), -1)
     return flat.T @ flat
 
@@ -37,16 +37,17 @@ def products(rows: np.ndarray) -> np.ndarray:
 def moments(
     chunks: Iterable[np.ndarray], features: slice, second: Callable = squares
 ) -> tuple[int, np.ndarray, np.ndarray]:
-    """The number of rows, their mean and their (co)variance.
+    """Return the number of rows, their mean and their variance or covariance.
 
     Args:
-      chunks: (n, ...) each.
+      chunks: arrays (n, ...).
       features: TOGETHER, CHANNEL or EXAMPLE.
       second: `squares` for variances, `products` for the covariance matrix.
 
     Returns:
-      The count; the mean, of the features' shape; the variance, alike, or the covariance (D, D).
-      Divided by the count, not by one less; exactly 0 where a feature is constant.
+      The count; the mean, with the shape of the features; the variance, of the same shape, or the
+      covariance (D, D). The divisor is the count, not the count minus one. The (co)variance of a
+      constant feature is exactly 0.
     """
     count, first, sums, origin = 0, 0.0, 0.0, None
     for chunk in chunks:

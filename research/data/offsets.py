@@ -1,12 +1,13 @@
-"""Inputs of any dtype in float32, as differences to an offset where float32 would lose digits.
+"""Convert inputs to float32, as differences to an offset if float32 would lose digits.
 
-Unix seconds, 1.7e9, are multiples of 128 in float32. So of a feature whose values lie far from 0
-against their deviation, a number near the mean is subtracted on the host, exactly, and only the
-difference is rounded. The offset is a numerical device, not a statistic: one for the data set,
-which all folds share; it lies in checkpoints with the statistics of preprocessing, and whoever
-loads data for a checkpoint takes that one. It is the sum of two float32, which a state can hold,
-and which float64 holds exactly. Of images all numbers of a channel share an offset, because
-augmentation moves pixels; else each number of an example has its own.
+Near 1.7e9, as for Unix seconds, float32 holds only multiples of 128. If the values of a feature lie
+far from 0 compared with their standard deviation, a number near the mean is subtracted on the host.
+This subtraction is exact; only the difference is rounded. The offset is a numerical device, not a
+statistic: all folds of a data set share one offset. Checkpoints store it with the preprocessing
+statistics, and code that loads data for a checkpoint uses that offset. It is stored as two float32
+numbers, because a train state holds no float64; float64 holds their sum exactly. In images all
+pixels of a channel share an offset, because augmentation moves pixels. In other inputs each feature
+has its own.
 """
 
 import numpy as np
@@ -16,29 +17,29 @@ from research.data.moments import CHANNEL, EPSILON, EXAMPLE, moments
 _ROUNDING = 2.0**-24  # of float32, relative
 _LOST = 2.0**-10  # the share of a feature's deviation that rounding may cost
 _CHUNK = 2**22  # numbers that are converted at a time
-_SAMPLE = 2**20  # numbers that are looked at for values that fall together
+_SAMPLE = 2**20  # size of the sample in which equal float32 values are counted
 
 
 def chosen(inputs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray | None:
     """Return the offset that these inputs need.
 
-    A feature needs one where rounding its largest value costs more than a thousandth of its
-    deviation, unless the deviation is itself rounding of float64.
+    A feature needs an offset if rounding its largest value costs more than a thousandth of its
+    standard deviation. A deviation that is itself float64 rounding does not count.
 
     Args:
       inputs: of the training split, (N, ...), not uint8.
-      low, high: the least and the largest value of each number of an example.
+      low, high: the minimum and maximum of each feature.
 
     Returns:
-      Float64, of one example's shape, of images (C,); 0 for features that need none. None where
-      no feature does.
+      The offset, float64, with the shape of one example, for images (C,); 0 for features that need
+      none. None if no feature needs an offset.
     """
     features = CHANNEL if inputs.ndim == 4 else EXAMPLE
     if features is CHANNEL:
         low, high = low.min((0, 1)), high.max((0, 1))
     magnitude = np.maximum(np.abs(low.astype(np.float64)), np.abs(high.astype(np.float64)))
-    # Of n numbers with this range the deviation is at least range / sqrt(2 n): most data need no
-    # further look.
+    # The deviation of n numbers with this range is at least range / sqrt(2 n). Most data pass this
+    # test and need no exact deviation.
     least = _difference(high, low) / np.sqrt(2 * inputs.size / low.size)
     if not ((least > 0) & (magnitude * _ROUNDING > _LOST * least)).any():
         return None
@@ -50,21 +51,21 @@ def chosen(inputs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray 
         return None
     mean = mean + low.astype(np.float64)
     if inputs.dtype.kind in "iu":
-        limits = np.iinfo(inputs.dtype)  # which float64 may round up to what is out of range
+        limits = np.iinfo(inputs.dtype)  # float64 may round these up, out of range
         mean = np.trunc(mean.clip(limits.min, np.nextafter(float(limits.max), 0)))
     return np.where(far, parts(mean).sum(0, dtype=np.float64), 0.0)
 
 
 def parts(offset: np.ndarray) -> np.ndarray:
-    """Return the two float32 (2, ...) whose sum is an offset, or the nearest there is."""
+    """Return the two float32 arrays (2, ...) whose sum is nearest to an offset."""
     high = offset.astype(np.float32)
     return np.stack([high, (offset - high).astype(np.float32)])
 
 
 def of(statistics: dict | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    """Return the offset, float64, in a checkpoint's statistics; None: there is none.
+    """Return the offset, float64, in a checkpoint's statistics; None if there is none.
 
-    None too where it is not one for examples of this shape, because the data are others now.
+    Also return None if the offset does not fit examples of this shape, because the data changed.
     """
     found = (statistics or {}).get("offset")
     if found is None or found.shape[1:] not in (shape, shape[-1:]):
@@ -73,7 +74,7 @@ def of(statistics: dict | None, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def subtracted(inputs: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
-    """Return inputs - offset, rounded to float32 once."""
+    """Return inputs - offset, with a single rounding to float32."""
     if offset is None:
         return inputs.astype(np.float32, copy=False)
     result = np.empty(inputs.shape, np.float32)
@@ -85,11 +86,11 @@ def subtracted(inputs: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
 
 
 def messages(inputs: np.ndarray, offset: np.ndarray | None) -> tuple[str, ...]:
-    """Return a line about the offset, and one about values that float32 cannot tell apart.
+    """Return a line about the offset, and a line about values that become equal in float32.
 
     Args:
-      inputs: of the training split, as the user has them.
-      offset: of `chosen`, or of a checkpoint.
+      inputs: of the training split, before conversion.
+      offset: from `chosen`, or from a checkpoint.
     """
     found = []
     if offset is not None:
@@ -127,11 +128,11 @@ def _chunks(inputs: np.ndarray):
 
 
 def _difference(inputs: np.ndarray, origin: np.ndarray) -> np.ndarray:
-    """Return inputs - origin in float64, or wider; of 64-bit integers exactly, then rounded."""
+    """Return inputs - origin in float64 or wider; 64-bit integers are subtracted exactly."""
     rounded = inputs - np.asarray(origin, np.float64)
     if inputs.dtype.kind not in "iu" or inputs.dtype.itemsize < 8:
         return rounded
-    # Modulo 2^64, which is the difference where that is less than 2^63.
+    # The difference modulo 2^64 is the true difference if that is less than 2^63.
     whole = origin.astype(np.uint64 if inputs.dtype.kind == "u" else np.int64)
     exact = (inputs.astype(np.uint64) - whole.astype(np.uint64)).astype(np.int64)
     return np.where(np.abs(rounded) < 2.0**62, exact, rounded)

@@ -1,18 +1,18 @@
-"""Preprocessing: statistics fitted on the training examples, applied on the device.
+"""Fit preprocessing to the training examples; the device applies it.
 
-Each public function fits one scheme in one pass: chunks of inputs (n, ...) -> float32 arrays,
-'shift' and 'scale' that broadcast against one example, and for whitening a 'matrix' or 'filters'.
-The network then sees (x - shift) * scale, times the matrix or convolved with the filters
-(`feed.preprocess`). The statistics travel in the train state, so a checkpoint always carries those
-its weights were trained with.
+Each public function fits one scheme in one pass: chunks of inputs (n, ...) -> float32 arrays. These
+are 'shift' and 'scale', which broadcast against one example, and for whitening a 'matrix' or
+'filters'. The network's input is (x - shift) * scale, times the matrix or convolved with the
+filters (`feed.preprocess`). The train state holds the statistics, so a checkpoint always has the
+statistics that its weights were trained with.
 
-Inputs may be kept as differences to an `offset` (data/offsets.py), float64 of one example's shape
-or of its last axis; 0 stands for none. It is no part of a scheme: what the network sees is the same
-function of the user's inputs with and without it.
+Inputs may be stored as differences to an `offset` (data/offsets.py). It is float64, with the shape
+of one example or of its last axis; 0 means no offset. An offset does not change the network's
+input as a function of the user's inputs.
 
-A feature counts as constant, and is only centred, where its deviation is within the rounding error
-of the sums it is computed from: data/moments.py. A scale is a normal number of float32: devices
-take what is smaller than 2^-126 for 0.
+A feature is constant, and is only centred, if its standard deviation is within the rounding error
+of its sums (data/moments.py). A scale is a normal float32 number, because devices flush numbers
+below 2^-126 to 0.
 """
 
 import itertools
@@ -29,17 +29,17 @@ Statistics = dict[str, np.ndarray]
 _Chunks = Iterable[np.ndarray]
 
 _LEAST_SCALE = 2.0**-126
-_MOST_FEATURES = 64 * 64 * 3  # whose covariance, 1.2 GB, is still taken apart
+_MOST_FEATURES = 64 * 64 * 3  # limit for eigenvectors: a covariance matrix of 1.2 GB
 
 
 def none(chunks: _Chunks, offset=0.0) -> Statistics:
-    """Leaves floats as they are; bytes are divided by 255."""
+    """Divide bytes by 255; keep floats as they are."""
     first = next(iter(chunks))
     return _statistics(0.0 - offset, 1 / 255 if first.dtype == np.uint8 else 1.0)
 
 
 def min_max(chunks: _Chunks, offset=0.0) -> Statistics:
-    """Scales the range of all inputs to [-1, 1]."""
+    """Scale the range of all inputs to [-1, 1]."""
     chunks, apart = _comparable(chunks, offset, TOGETHER)
     lows, highs = zip(*((float(chunk.min()), float(chunk.max())) for chunk in chunks), strict=True)
     low, high = min(lows), max(highs)
@@ -48,55 +48,57 @@ def min_max(chunks: _Chunks, offset=0.0) -> Statistics:
 
 
 def global_standard(chunks: _Chunks, offset=0.0) -> Statistics:
-    """Mean 0 and standard deviation 1 over all numbers together."""
+    """Standardise all numbers together to mean 0 and standard deviation 1."""
     return _standard(chunks, TOGETHER, offset)
 
 
 def per_channel(chunks: _Chunks, offset=0.0) -> Statistics:
-    """Mean 0 and standard deviation 1 for each channel (the last axis)."""
+    """Standardise each channel (the last axis) to mean 0 and standard deviation 1."""
     return _standard(chunks, CHANNEL, offset)
 
 
 def mean_image(chunks: _Chunks, offset=0.0) -> Statistics:
-    """Subtracts the mean image; divides by one standard deviation of what is left.
+    """Subtract the mean image; divide by one standard deviation over all pixels of the difference.
 
-    Dividing each pixel by its own deviation would blow up pixels that are almost constant (the
-    borders of MNIST); `per_pixel` does that.
+    `per_pixel` divides each pixel by its own standard deviation. This amplifies pixels that are
+    almost constant, such as the borders of MNIST.
     """
     _, mean, variance = moments(chunks, EXAMPLE)
     return _statistics(mean, _inverse(np.sqrt(variance.mean())))
 
 
 def per_pixel(chunks: _Chunks, offset=0.0) -> Statistics:
-    """Mean 0 and standard deviation 1 for each number of an example (constant ones: mean 0)."""
+    """Standardise each feature to mean 0 and deviation 1; only centre constant features."""
     return _standard(chunks, EXAMPLE, offset)
 
 
 def pca(chunks: _Chunks, offset=0.0, *, components: int) -> Statistics:
-    """Decorrelates: `mean_image`, then the projection on the principal components, largest first.
+    """Apply `mean_image`, then project on the principal components, largest variance first.
 
-    x -> U^T x, U the first eigenvectors of the covariance (Hotelling, 1933). Gives vectors.
+    x -> U^T x, where U holds the first eigenvectors of the covariance (Hotelling, 1933). The
+    outputs are uncorrelated vectors.
     """
     mean, scale, _, directions = _principal(chunks, components)
     return _statistics(mean, scale, matrix=directions)
 
 
 def pca_whitening(chunks: _Chunks, offset=0.0, *, components: int, epsilon: float) -> Statistics:
-    """`pca`, then each component divided by sqrt(its variance + epsilon). Gives vectors.
+    """Apply `pca`, then divide each component by sqrt(its variance + epsilon).
 
-    Variances are those after `mean_image`, 1 in the mean over pixels, so that epsilon means the
-    same for all data; the covariance becomes variance / (variance + epsilon), almost 1.
+    The outputs are vectors. Variances are taken after `mean_image`, where their mean over pixels
+    is 1, so that epsilon means the same for all data. The variance of an output is
+    variance / (variance + epsilon), almost 1.
     """
     mean, scale, variances, directions = _principal(chunks, components)
     return _statistics(mean, scale, matrix=directions / np.sqrt(variances + epsilon))
 
 
 def zca(chunks: _Chunks, offset=0.0, *, epsilon: float) -> Statistics:
-    """`pca_whitening` turned back, so that images look like images (Bell and Sejnowski, 1997).
+    """Apply `pca_whitening`, then rotate back to pixels (Bell and Sejnowski, 1997).
 
-    x -> U (variances + epsilon)^(-1/2) U^T x, of all whitenings that with the least change.
-    CIFAR-10's 3,072 features take about a minute to fit on two busy cores: half for the covariance,
-    half for its eigenvectors, which grows with the cube of the features.
+    x -> U (variances + epsilon)^(-1/2) U^T x. Of all whitening maps this one changes the inputs
+    least. The fit takes about a minute for CIFAR-10's 3,072 features on two busy cores, half of it
+    for the eigenvectors. The time for eigenvectors grows with the cube of the number of features.
     """
     mean, scale, variances, directions = _principal(chunks)
     matrix = (directions / np.sqrt(variances + epsilon)) @ directions.T
@@ -104,12 +106,12 @@ def zca(chunks: _Chunks, offset=0.0, *, epsilon: float) -> Statistics:
 
 
 def patch_whitening(chunks: _Chunks, offset=0.0, *, patch_size: int, epsilon: float) -> Statistics:
-    """ZCA of all patches of that side, as a convolution: each pixel becomes its patch's whitened
-    centre (as Coates, Lee and Ng, 2011, whiten patches, but of the shape that the image has).
+    """Replace each pixel by the centre of its ZCA-whitened patch, as a convolution.
 
-    Images go on, mirrored, past their borders. At each pixel the channels have covariance 1 (less
-    epsilon's share), and neighbours are all but uncorrelated.
-    """  # noqa: D205
+    Coates, Lee and Ng (2011) whiten patches; here the output keeps the shape of the image. Mirrored
+    copies continue images past their borders. At each pixel the channels have covariance 1, less
+    epsilon's share, and neighbouring pixels are almost uncorrelated.
+    """
     chunks, shape = _peek(chunks)
     if len(shape) != 3:
         raise UserError(
@@ -139,10 +141,10 @@ def _standard(chunks: _Chunks, features: slice, offset) -> Statistics:
 
 
 def _comparable(chunks: _Chunks, offset, features: slice) -> tuple:
-    """Put back by how much offsets differ among the numbers that are one feature together.
+    """Undo differences between offsets inside one pooled feature, to make its values comparable.
 
     Returns:
-      The chunks, and what was added to each example, float64; 0.0 where nothing was.
+      The chunks, and the array added to each example, float64; 0.0 if nothing was added.
     """
     offset = np.asarray(offset, np.float64)[None]
     apart = (offset - offset.reshape(-1, *offset.shape[features])[0])[0]
@@ -152,12 +154,15 @@ def _comparable(chunks: _Chunks, offset, features: slice) -> tuple:
 
 
 def _inverse(deviation):
-    """1 / deviation, within float32's normal numbers; 1 where there is no deviation."""
+    """Return 1 / deviation, within float32's normal numbers; 1 if the deviation is 0."""
     return 1 / np.where(deviation > 0, deviation, 1.0).clip(_LEAST_SCALE, 1 / _LEAST_SCALE)
 
 
 def _principal(chunks: _Chunks, components: int = 0) -> tuple:
-    """Mean, scale, variances (K,) and eigenvectors (D, K) of the covariance; 0 stands for all."""
+    """Return the mean, scale, and variances (K,) and eigenvectors (D, K) of the covariance.
+
+    `components` = 0 keeps all.
+    """
     chunks, shape = _peek(chunks)
     features = int(np.prod(shape))
     if components > features:
@@ -178,9 +183,11 @@ def _principal(chunks: _Chunks, components: int = 0) -> tuple:
 
 
 def _taken_apart(covariance: np.ndarray) -> tuple:
-    """The scale that makes the mean variance 1; then the variances, largest first, along the
-    eigenvectors, which are the columns, each with its largest entry positive.
-    """  # noqa: D205
+    """Return the scale that makes the mean variance 1, the variances, and the eigenvectors.
+
+    Variances are scaled, the largest first. Eigenvectors are columns; the largest entry of each is
+    positive.
+    """
     scale = _inverse(np.sqrt(max(np.trace(covariance), 0) / len(covariance)))
     variances, directions = np.linalg.eigh(covariance * scale**2)
     variances, directions = variances[::-1].clip(0), directions[:, ::-1]
@@ -189,7 +196,10 @@ def _taken_apart(covariance: np.ndarray) -> tuple:
 
 
 def _check_enough(count: int, wanted: int) -> None:
-    """Where all examples have variance 0, whitening would blow up what others have there."""
+    """Refuse data with no more examples than components.
+
+    Whitening would amplify directions in which train has no variance.
+    """
     if count <= wanted:
         raise UserError(
             f"config.preprocessing: {count} examples are too few for {wanted} principal components "
@@ -199,7 +209,7 @@ def _check_enough(count: int, wanted: int) -> None:
 
 
 def _peek(chunks: _Chunks) -> tuple[_Chunks, tuple[int, ...]]:
-    """The shape of one example, before all are read."""
+    """Return the chunks and the shape of one example, reading only the first chunk."""
     chunks = iter(chunks)
     first = next(chunks)
     return itertools.chain([first], chunks), first.shape[1:]

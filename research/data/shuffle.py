@@ -1,8 +1,8 @@
-"""The order of the examples: a pure function of (seed, step), with nothing to store or restore.
+"""Order the examples by a pure function of (seed, step), with nothing to store or restore.
 
-Training reads an endless row of epochs, each a fresh permutation of the training examples; step k
-takes positions k * batch_size ... (k + 1) * batch_size - 1 of that row, so a batch may close one
-epoch and open the next, and no example is ever dropped.
+Training reads an endless sequence of epochs, each a new permutation of the training examples. Step
+k takes positions k * batch_size ... (k + 1) * batch_size - 1 of that sequence. So a batch may end
+one epoch and begin the next, and no example is dropped.
 """
 
 import functools
@@ -21,52 +21,53 @@ _UNROLL = 8  # rounds in each turn of the loop on CPU; divides their number
 def batch_indices(
     seed, step, batch_size: int, examples: int | jax.Array, most: int | None = None
 ) -> jax.Array:
-    """Which examples the batch of a step holds.
+    """Return the indices of the examples in the batch of a step.
 
     Args:
       seed: uint32 scalar, may be traced.
       step: integer scalar, may be traced; `(step + 1) * batch_size <= MAX_POSITIONS`.
       batch_size: number of indices to return.
-      examples: number of training examples; may be traced where `most` is given.
-      most: a bound of `examples`, which does not change what is returned.
+      examples: number of training examples; may be traced if `most` is given.
+      most: an upper bound of `examples`; it does not change the result.
 
     Returns:
-      int32 (batch_size,), each in [0, examples). Over any epoch each example comes once.
+      int32 (batch_size,), each in [0, examples). Each example occurs once in an epoch.
     """
     positions, n = _positions(step, batch_size), jnp.asarray(examples, jnp.uint32)
     return permute(positions % n, positions // n, seed, examples, most).astype(jnp.int32)
 
 
 def batch_epochs(step, batch_size: int, examples: int | jax.Array) -> jax.Array:
-    """In which epoch each example of that batch is, from 0: int32 (batch_size,)."""
+    """Return the epoch, from 0, of each example in the batch of a step: int32 (batch_size,)."""
     return (_positions(step, batch_size) // jnp.asarray(examples, jnp.uint32)).astype(jnp.int32)
 
 
 def coins(seed, indices) -> jax.Array:
-    """0 or 1 for each example, as a fair coin falls; the same all through a run.
+    """Draw 0 or 1 with equal probability for each example, constant through a run.
 
     Args:
       seed: uint32 scalar, may be traced.
-      indices: int (B,), of training examples.
+      indices: int (B,), indices of training examples.
     """
     key = _mix(jnp.asarray(seed, jnp.uint32) ^ jnp.uint32(0x7F4A7C15))
     return (_mix(_mix(key + jnp.asarray(indices, jnp.uint32)) ^ key) >> 31).astype(jnp.int32)
 
 
 def permute(index, epoch, seed, examples: int | jax.Array, most: int | None = None) -> jax.Array:
-    """Applies the permutation of 0 ... examples - 1 that belongs to (seed, epoch), elementwise.
+    """Apply the permutation of 0 ... examples - 1 of (seed, epoch), elementwise.
 
-    The swap-or-not shuffle (Hoang, Morris and Rogaway, CRYPTO 2012, Figure 1): round r pairs each
-    x with K_r - x (mod n) and swaps the pair or not by a hash of its larger member. It works for
-    any n, without a table and without rejection. Their bound asks for a multiple of log2(n)
-    rounds; 4 * log2(n), at least 32, passes the tests of uniformity here.
+    This is the swap-or-not shuffle (Hoang, Morris and Rogaway, CRYPTO 2012, Figure 1). Round r
+    pairs each x with K_r - x (mod n); a hash of the pair's larger member decides whether to swap.
+    The shuffle works for any n, without a table and without rejection. The bound in the paper needs
+    a multiple of log2(n) rounds; 4 * log2(n), at least 32, passes this project's uniformity tests.
 
     Args:
       index: uint32 array of positions in the epoch, each < examples.
       epoch: uint32 array, broadcastable to index.
       seed: uint32 scalar.
-      examples: size of the permuted set; may be traced where `most`, a bound of it, is given.
-      most: decides how many rounds are in the program; how many count, `examples` does.
+      examples: size of the permuted set; may be traced if `most` is given.
+      most: an upper bound of `examples`. It decides the number of rounds in the program; `examples`
+        decides how many of them take effect.
     """
     rounds = _rounds(most or examples)
     counted = _traced_rounds(examples) if most else rounds
@@ -86,9 +87,9 @@ def permute(index, epoch, seed, examples: int | jax.Array, most: int | None = No
     def all_rounds(x, unroll):
         return lax.fori_loop(0, rounds, one_round, x, unroll=unroll)
 
-    # On CPU a loop is as fast, compiles in a fifth of the time, and ends in memory: unrolled, XLA
-    # fuses all rounds into whatever gathers by them, and computes them for each pixel. Accelerators
-    # would launch kernels for each turn of a loop; there the barrier ends the fusion.
+    # On CPU a loop is as fast, compiles in a fifth of the time, and stores its result in memory.
+    # XLA fuses unrolled rounds into the gather that uses them, and computes them for each pixel.
+    # Accelerators would launch kernels for each turn of a loop; there the barrier ends the fusion.
     return lax.platform_dependent(
         jnp.asarray(index, jnp.uint32),
         cpu=functools.partial(all_rounds, unroll=_UNROLL),
@@ -101,27 +102,27 @@ def _rounds(examples: int) -> int:
 
 
 def _traced_rounds(examples: jax.Array) -> jax.Array:
-    """`_rounds`, in whole numbers: one turn of the loop for each power of 4 below `examples`."""
+    """Compute `_rounds` in integers: one turn of the loop for each power of 4 below `examples`."""
     powers = np.uint32(4) ** np.arange(16, dtype=np.uint32)
     turns = (jnp.asarray(examples, jnp.uint32) > powers).sum(dtype=jnp.int32)
     return jnp.maximum(32, _UNROLL * turns)
 
 
 def _positions(step, batch_size: int):
-    """Where in the row of epochs a batch lies: uint32 (batch_size,)."""
+    """Return the positions of a batch in the sequence of epochs: uint32 (batch_size,)."""
     start = jnp.asarray(step, jnp.uint32) * jnp.uint32(batch_size)
     return start + jnp.arange(batch_size, dtype=jnp.uint32)
 
 
 def _mix(x):
-    """A bijective hash of uint32 (the xor-shift-multiply finaliser "lowbias32" by Wellons)."""
+    """Hash uint32 bijectively (the xor-shift-multiply finaliser "lowbias32" by Wellons)."""
     x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
     return x ^ (x >> 16)
 
 
 def _scale(x, n):
-    """floor(x * n / 2**32) in uint32 arithmetic, for 16-bit halves of x and n."""
+    """Return floor(x * n / 2**32) in uint32 arithmetic, from 16-bit halves of x and n."""
     low, high = x & 0xFFFF, x >> 16
     n_low, n_high = n & 0xFFFF, n >> 16
     middle = (low * n_low >> 16) + (high * n_low & 0xFFFF) + (low * n_high & 0xFFFF)

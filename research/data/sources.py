@@ -1,4 +1,4 @@
-"""Where examples come from: every source gives the same plain arrays."""
+"""Load data sets: every source gives the same plain arrays."""
 
 import dataclasses
 import functools
@@ -13,7 +13,7 @@ from research.data.splits import train_validation, why_nothing
 from research.errors import UserError, listed
 
 _LARGEST = np.float64(np.finfo(np.float32).max)
-_TEST_SHARE = 0.2  # where the user's data have no test split of their own
+_TEST_SHARE = 0.2  # cut off for testing if the user's data have no test split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,52 +22,58 @@ class Arrays:
 
     inputs: np.ndarray
     labels: np.ndarray
-    numbers: np.ndarray | None = None  # what examples are called in errors; None: 0, 1, ...
+    numbers: np.ndarray | None = None  # row numbers in the user's data, for errors; None: 0, 1, ...
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one input."""
+        """Return the shape of one input."""
         return self.inputs.shape[1:]
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the inputs."""
+        """Return the dtype of the inputs."""
         return self.inputs.dtype
 
     @functools.cached_property
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the least and the largest value of each number of an example; NaN where one is."""
+        """Return the minimum and maximum of each feature over all examples.
+
+        A feature has NaN if any of its values is NaN.
+        """
         return self.inputs.min(0), self.inputs.max(0)
 
     def number(self, row: int) -> int:
-        """Return what an example is called in errors."""
+        """Return the number by which error messages name an example."""
         return int(row if self.numbers is None else self.numbers[row])
 
     def subset(self, indices: np.ndarray) -> "Arrays":
-        """The examples of these numbers, in this order."""
+        """Return the examples in these rows, in this order."""
         numbers = indices if self.numbers is None else self.numbers[indices]
         return Arrays(self.inputs[indices], self.labels[indices], numbers)
 
     load = subset
 
     def relabelled(self, labels: np.ndarray, classes: int) -> "Arrays":
-        """Return the same inputs, label i replaced by labels[i], one of so many `classes`."""
+        """Return the same inputs with label i replaced by labels[i].
+
+        `classes` is the new number of classes.
+        """
         return dataclasses.replace(self, labels=labels[self.labels])
 
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """One split on disk: images that are read and decoded when they are asked for."""
+    """One split on disk: images that are read and decoded on demand."""
 
     read: Callable[[int], tuple[np.ndarray, int]]  # number -> image (H, W, C), label
     indices: np.ndarray  # the numbers of this split's examples, int64 (N,)
     shape: tuple[int, ...]  # of every image
     classes: int
-    what: str  # names the split in errors
-    all_labels: Callable[[], np.ndarray]  # by number, int32: without a look at any image
+    what: str  # name of the split in error messages
+    all_labels: Callable[[], np.ndarray]  # by number, int32; reads no image
     dtype: np.dtype = np.dtype(np.uint8)  # of every image: uint8 or float32
     # Names, relative to the data set, and sizes in bytes of the files that `read` reads.
     files: Callable[[], Sequence[tuple[str, int]]] = tuple
@@ -77,12 +83,12 @@ class Records:
 
     @property
     def nbytes(self) -> int:
-        """What the images take in memory."""
+        """Return the size of the images in memory, in bytes."""
         return len(self) * int(np.prod(self.shape)) * self.dtype.itemsize
 
     @property
     def labels(self) -> np.ndarray:
-        """Of this split's examples: int32 (N,)."""
+        """Return the labels of this split, int32 (N,)."""
         return self.all_labels()[self.indices]
 
     def number(self, row: int) -> int:
@@ -90,11 +96,14 @@ class Records:
         return int(self.indices[row])
 
     def subset(self, indices: np.ndarray) -> "Records":
-        """As a split of its own."""
+        """Return these examples as a split of its own."""
         return dataclasses.replace(self, indices=self.indices[indices])
 
     def relabelled(self, labels: np.ndarray, classes: int) -> "Records":
-        """Return the same images, label i replaced by labels[i], one of so many `classes`."""
+        """Return the same images with label i replaced by labels[i].
+
+        `classes` is the new number of classes.
+        """
 
         def read(number: int) -> tuple[np.ndarray, int]:
             image, label = self.read(number)
@@ -106,7 +115,7 @@ class Records:
         return dataclasses.replace(self, read=read, classes=classes, all_labels=all_labels)
 
     def load(self, indices: np.ndarray) -> Arrays:
-        """Reads the examples of these numbers into memory.
+        """Read the examples at these indices into memory.
 
         Raises:
           UserError: a damaged file, an image of another size or depth, or a label out of range.
@@ -138,16 +147,15 @@ class Dataset:
 
     Attributes:
       name: of the data set.
-      train: the training split; None where data are loaded whole, and have none.
-      test: the test split; likewise.
+      train: the training split; None if data are loaded whole and have no training split.
+      test: the test split; None if data are loaded whole and have no test split.
       class_names: by label.
-      validation: the official validation split; None: validation is cut from train elsewhere.
-      messages: one line for each thing that a user should know about how the data were read, such
-        as files that were ignored.
-      fingerprint: gives that of the official splits as they were read (data/identity.py).
-      ignored: what was not read, counted, such as '3 files'; '': nothing.
-      offset: what was subtracted from all inputs, float64 of one example's shape or of its last
-        axis; None: nothing (data/offsets.py).
+      validation: the official validation split; None: `setup.cut` cuts validation from train.
+      messages: lines that tell the user how the data were read, such as which files were ignored.
+      fingerprint: returns the fingerprint of the official splits as read (data/identity.py).
+      ignored: how much was not read, such as '3 files'; '' if everything was read.
+      offset: the array subtracted from all inputs, float64, with the shape of one example or of
+        its last axis (data/offsets.py). None if nothing was subtracted.
     """
 
     name: str
@@ -161,12 +169,12 @@ class Dataset:
     offset: np.ndarray | None = None
 
     def splits(self) -> dict[str, Arrays | Records]:
-        """Return the official splits by name: train, test, and validation where there is one."""
+        """Return the official splits by name: train, test, and validation if there is one."""
         found = {"train": self.train, "validation": self.validation, "test": self.test}
         return {name: split for name, split in found.items() if split is not None}
 
     def relabelled(self, class_names: Sequence[str]) -> "Dataset":
-        """Return the data set with the labels that its classes have in another list of names.
+        """Return the data set with each label replaced by the place of its class in `class_names`.
 
         Raises:
           UserError: a class that is not in the list.
@@ -194,23 +202,24 @@ class Dataset:
 
 
 def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
-    """Loads the data set of `config.data`, checked, with inputs of any integer or float dtype.
+    """Load and check the data set of `config.data`.
 
-    `in_float32` converts them.
+    Inputs keep their integer or float dtype; `in_float32` converts them.
 
     `data.name` is a toy set of research/data/toys.py, 'npz' or 'folder' (with `data.path`),
     'digits', or any image classification set of TFDS, such as 'mnist' or 'cifar10:3.0.2'.
 
     Args:
       data: `config.data`; `~` in its path is expanded.
-      whole: whether to load what is there to be tested: no test split is cut off, data without
-        official splits are all in `test`, and no split has to be there.
-      channels: of the images of a folder; 0: 3 where a training image is coloured, else 1.
+      whole: load all labelled data for testing. Cut nothing off, put data without official splits
+        into `test`, and accept data without a train split.
+      channels: number of channels of the images of a folder; 0: 3 if a training image is coloured,
+        else 1.
 
     Raises:
       UserError: an unknown name, a missing or unprepared set, damaged files, bad labels or inputs.
     """
-    # Each source is imported when it is asked for: TFDS alone takes a second.
+    # Import only the source that is needed: TFDS alone takes a second.
     from research.data import identity, toys
     from research.names import public_functions
 
@@ -263,14 +272,14 @@ def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
 
     Args:
       dataset: checked by `check_arrays`; inputs of any integer or float dtype.
-      statistics: those of preprocessing in a checkpoint, whose offset is subtracted from the
-        inputs; None chooses one where the data need it.
+      statistics: the preprocessing statistics of a checkpoint, whose offset is subtracted from the
+        inputs. None: choose an offset if the data need one.
 
     Returns:
       The data set, with its offset, and a message about the offset and about each loss of digits.
     """
     splits = dataset.splits()
-    first = next(iter(splits.values()))  # train, but of data that are loaded whole
+    first = next(iter(splits.values()))  # train, unless data are loaded whole
     if not isinstance(first, Arrays) or all(of.dtype == np.uint8 for of in splits.values()):
         return dataset
     offset = offsets.of(statistics, first.shape)
@@ -287,7 +296,7 @@ def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
 
 
 def is_prepared(name: str) -> bool:
-    """Return whether a name of `config.data.name` is that of a TFDS set, in a folder of such."""
+    """Return whether this value of `config.data.name` names a prepared TFDS data set."""
     from research.data import toys
     from research.names import public_functions
 
@@ -295,7 +304,7 @@ def is_prepared(name: str) -> bool:
 
 
 def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:
-    """A data set of `Records` read into memory, where it fits into `data.memory_mb`."""
+    """Return a data set of `Records` as `Arrays` if it fits into `data.memory_mb`."""
     splits = dataset.splits()
     if sum(split.nbytes for split in splits.values()) > data.memory_mb * 2**20:
         return dataset
@@ -304,12 +313,12 @@ def fitted_to_memory(data: ConfigDict, dataset: Dataset) -> Dataset:
 
 
 def cut_test(both: Arrays | Records, seed: int, what: str) -> tuple:
-    """Cut a fifth of each class off for testing, where data have no test split of their own.
+    """Cut off a fifth of each class as the test split of data that have none.
 
     Args:
       both: all examples.
       seed: decides which examples are cut off.
-      what: names the data in errors.
+      what: name of the data in error messages.
 
     Returns:
       The train and the test split.
@@ -327,12 +336,12 @@ def cut_test(both: Arrays | Records, seed: int, what: str) -> tuple:
 
 
 def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
-    """Refuses what would train to nonsense.
+    """Refuse arrays that cannot be trained on.
 
     Args:
-      arrays: what to check.
+      arrays: the split to check.
       classes: labels are 0 ... classes - 1.
-      what: names the arrays in errors.
+      what: name of the arrays in error messages.
 
     Raises:
       UserError: no examples, unequal lengths, labels outside 0 ... classes - 1, or inputs that are
@@ -346,7 +355,7 @@ def check_arrays(arrays: Arrays, classes: int, what: str) -> None:
     check_labels(arrays, classes, what)
     if inputs.dtype.kind == "f":
         low, high = arrays.extremes
-        if not (low >= -_LARGEST).all() or not (high <= _LARGEST).all():  # NaN is neither
+        if not (low >= -_LARGEST).all() or not (high <= _LARGEST).all():  # NaN fails both
             bad = ~(np.abs(inputs) <= _LARGEST)
             rows = np.flatnonzero(bad.reshape(len(bad), -1).any(1))
             place = np.unravel_index(bad[rows[0]].argmax(), bad.shape[1:])
@@ -373,14 +382,14 @@ def check_labels(split: Arrays | Records, classes: int, what: str) -> None:
 
 
 def grey_hint(shape: tuple[int, ...]) -> str:
-    """Return what to add to the refusal of inputs of this shape where images are needed."""
+    """Return a hint for the error that inputs of this shape are no images; '' if none applies."""
     if len(shape) != 2:
         return ""
     return "; config.data.image_axes = 'NHW' reads the inputs of an .npz as grey images"
 
 
 def feature_name(place: tuple[int, ...]) -> str:
-    """Return '3' or '(0, 2, 1)': the place of a number in an example."""
+    """Return the index of a feature in an example as text: '3' or '(0, 2, 1)'."""
     return str(int(place[0])) if len(place) == 1 else str(tuple(map(int, place)))
 
 

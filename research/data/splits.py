@@ -1,4 +1,4 @@
-"""Splits: index sets cut class by class, pure functions of the labels and a seed."""
+"""Cut splits class by class: index sets that are pure functions of the labels and a seed."""
 
 import heapq
 from fractions import Fraction
@@ -11,17 +11,18 @@ from research.errors import UserError
 def train_validation(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut a share of all examples off for validation, from each class in proportion to its size.
 
-    round(share * N) examples are cut off, halves to even. Each class gives the whole examples of
-    its share; those with the largest remainders give one more (Hamilton's method), ties by lot.
+    The number of validation examples is round(share * N), with halves to even. Each class gives the
+    whole part of its share; classes with the largest remainders give one more (Hamilton's method).
+    Lots decide ties.
 
     Args:
       labels: int (N,).
-      share: 0 <= share < 1, taken as the decimal number it prints as: 0.29 of 100 is 29. Every
-        class keeps at least one example for training, whatever the share.
+      share: 0 <= share < 1, read as the decimal number that it prints as: 0.29 of 100 is 29. Every
+        class keeps at least one example for training.
       seed: decides which examples are cut off.
 
     Returns:
-      Train and validation indices, sorted, int64: disjoint, together all.
+      Train and validation indices, sorted, int64; the two are disjoint and cover all examples.
     """
     classes = _shuffled_classes(labels, seed)
     counts = _counts(classes, share, seed)
@@ -37,7 +38,7 @@ def _counts(classes: list[np.ndarray], share: float, seed: int) -> list[int]:
     counts = [int(number) for number in wanted]
     left = min(round(sum(wanted)), sum(map(len, classes)) - len(classes)) - sum(counts)
     lots = np.random.default_rng((seed, 1)).permutation(len(classes)).tolist()
-    # The class that lacks the most of its share is the first to give one more.
+    # The class with the largest remainder gives one more example first.
     queue = [(counts[c] - wanted[c], lots[c], c) for c in range(len(classes))]
     heapq.heapify(queue)
     while left > 0:
@@ -50,7 +51,7 @@ def _counts(classes: list[np.ndarray], share: float, seed: int) -> list[int]:
 
 
 def why_nothing(labels: np.ndarray, share: float) -> str:
-    """Return, in words, why `train_validation` cuts nothing off."""
+    """Return the reason, as text, why `train_validation` cuts nothing off."""
     if len(np.unique(labels)) == len(labels):
         return f"each of the {len(labels)} classes has a single example, which stays in train"
     return f"a share of {share} of {len(labels)} examples rounds to none"
@@ -61,12 +62,12 @@ def k_fold(labels: np.ndarray, k: int, seed: int) -> list[tuple[np.ndarray, np.n
 
     Args:
       labels: int (N,).
-      k: 2 ... N folds; N is leave-one-out, any other k at most the size of the smallest class.
+      k: number of folds, from 2 to the size of the smallest class, or N for leave-one-out.
       seed: decides which example falls into which fold.
 
     Returns:
-      k pairs of sorted train and validation indices; in each, the classes' shares are those of the
-      whole to within one example.
+      k pairs of sorted train and validation indices. Each class's share in a fold is its share of
+      the whole to within one example.
 
     Raises:
       UserError: k out of range, or larger than the smallest class.
@@ -81,7 +82,7 @@ def k_fold(labels: np.ndarray, k: int, seed: int) -> list[tuple[np.ndarray, np.n
             f"{k} folds: the smallest class has {smallest} examples "
             f"(allowed: 2 to {smallest}, or {len(labels)} for leave-one-out)"
         )
-    # Dealt out like cards, on from class to class, so that folds differ by one example at most.
+    # Deal examples like cards, class after class, so that folds differ by at most one example.
     dealt = np.concatenate(classes)
     fold_of = np.empty(len(labels), np.int64)
     fold_of[dealt] = np.arange(len(labels)) % k

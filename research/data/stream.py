@@ -1,8 +1,8 @@
-"""Splits too large for memory, read from disk by Grain: in threads, ahead of the training.
+"""Stream splits too large for memory from disk, with Grain's threads, ahead of the training.
 
-Which examples a batch holds is the same function of (seed, step) as for data in memory, and splits
-are cut by the same labels, so a run does not depend on where its data lie. So there is nothing to
-keep in a checkpoint either: a stream begins at any step, for any number of processes.
+The examples of a batch are the same function of (seed, step) as for data in memory, and the same
+labels decide how splits are cut. So a run does not depend on where its data lie, and a checkpoint
+has nothing to store. A stream can begin at any step, for any number of processes.
 """
 
 import os
@@ -19,14 +19,14 @@ from research.errors import UserError
 class TrainingBatches:
     """An endless iterator over batches {'inputs': (B, ...), 'labels': int32 (B,)}.
 
-    And of its examples 'indices' and 'epochs', both int32 (B,). Inputs are uint8 or float32, as the
-    records are. A `UserError` of a damaged image comes from `next`.
+    A batch also holds the 'indices' and 'epochs' of its examples, both int32 (B,). Inputs have the
+    dtype of the records, uint8 or float32. `next` raises the `UserError` of a damaged image.
 
     Args:
       records: the training split.
-      batch_size: examples of a batch, of all processes together.
-      seed: of the order.
-      rows: of a batch, those that this process reads.
+      batch_size: number of examples of a batch, over all processes.
+      seed: it decides the order.
+      rows: the rows of a batch that this process reads.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class TrainingBatches:
     ):
         try:
             self._host = jax.local_devices(backend="cpu")[0]
-        except RuntimeError:  # jax was told to use accelerators alone
+        except RuntimeError:  # jax is set to use accelerators only
             self._host = jax.local_devices()[0]
 
         @jax.jit
@@ -50,7 +50,7 @@ class TrainingBatches:
         self.seek(0)
 
     def seek(self, step: int) -> None:
-        """Goes to the batch of a step."""
+        """Continue with the batch of this step."""
         self._ahead = iter(ahead(lambda number: self._batch(step + number), self._steps - step))
 
     def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
@@ -68,7 +68,7 @@ class TrainingBatches:
 
 
 def chunks(split: Arrays | Records, size: int) -> Iterator[Arrays]:
-    """All examples in order, `size` at a time; the last chunk may be smaller."""
+    """Yield all examples in order, `size` at a time; the last chunk may be smaller."""
     if isinstance(split, Arrays):
         for start in range(0, len(split), size):
             stop = start + size
@@ -82,7 +82,7 @@ def chunks(split: Arrays | Records, size: int) -> Iterator[Arrays]:
 
 
 class _Function:
-    """What Grain takes for a source: a function of 0 ... length - 1."""
+    """A source for Grain, made of a function of 0 ... length - 1."""
 
     def __init__(self, function, length: int):
         self._function, self._length = function, length
@@ -97,7 +97,7 @@ class _Function:
 def ahead(function: Callable, length: int) -> Iterable:
     """Return a Grain data set of the function's values at 0 ... length - 1, in order.
 
-    It calls the function some numbers ahead of what was asked for, in threads.
+    Threads call the function for some numbers ahead of the one that is needed.
 
     Raises:
       UserError: Grain is not installed.

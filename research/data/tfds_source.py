@@ -1,8 +1,8 @@
-"""Any image classification set of TensorFlow Datasets, without TensorFlow.
+"""Load any image classification set of TensorFlow Datasets (TFDS), without TensorFlow.
 
-A prepared set is a folder DATA_DIR/NAME/VERSION. Its images are decoded once and kept as one array
-in a cache file, so that later starts neither decode nor import TFDS. Of a set that is streamed, the
-labels are kept.
+A prepared set is a folder DATA_DIR/NAME/VERSION. The first start decodes its images and keeps the
+arrays in a cache file, so that later starts neither decode nor import TFDS. For a streamed set the
+cache holds only the labels.
 """
 
 import contextlib
@@ -22,16 +22,16 @@ from research.data.sources import Arrays, Dataset, Records, fitted_to_memory
 from research.errors import UserError
 
 _EMBEDDED = "digits"
-_SPLITS = ("train", "validation", "test")  # others are not read
-_CHUNK = 1024  # records at a time, of whose labels alone are read
+_SPLITS = ("train", "validation", "test")  # other splits are not read
+_CHUNK = 1024  # records at a time when only labels are read
 
 
 def load(data: ConfigDict, whole: bool = False) -> Dataset:
-    """Reads a set by its TFDS name ('mnist', 'cifar10:3.0.2'); prepares the embedded 'digits'.
+    """Read a set by its TFDS name ('mnist', 'cifar10:3.0.2'); prepare the embedded 'digits'.
 
     Raises:
-      UserError: not prepared (where it was looked for, how to prepare it), no image or no label
-        among its features, or a damaged image.
+      UserError: the set is not prepared, has no image or no label among its features, or holds a
+        damaged image. The message for a missing set says how to prepare it.
     """
     name, _, version = data.name.partition(":")
     if not re.fullmatch(r"\w+(/[\w.\-]+)?", name):
@@ -41,7 +41,7 @@ def load(data: ConfigDict, whole: bool = False) -> Dataset:
 
 
 def _data_dirs(data: ConfigDict) -> list[Path]:
-    """Where prepared sets may lie; digits, which anyone can write, also in the default place."""
+    """Return the folders to search for prepared sets; for digits also the default folder."""
     default = Path(os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
     if not data.data_dir:
         return [default]
@@ -52,11 +52,11 @@ def _data_dirs(data: ConfigDict) -> list[Path]:
 
 
 def _find(name: str, version: str, roots: list[Path]) -> Path | None:
-    """The newest prepared version of a set."""
+    """Return the folder of the newest prepared version of a set; None if there is none."""
     found = []
     for root in roots:
         for info in (root / name).glob(f"{version or '*'}/dataset_info.json"):
-            if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name):  # not what a kill left behind
+            if re.fullmatch(r"\d+\.\d+\.\d+", info.parent.name):  # no remains of a kill
                 numbers = tuple(int(number) for number in info.parent.name.split("."))
                 found.append((numbers, info.parent))
     return max(found)[1] if found else None
@@ -81,7 +81,7 @@ def _prepare(data: ConfigDict, name: str, version: str) -> Path:
             )
             builder.download_and_prepare()
             return Path(builder.data_dir)
-        # Whatever a download, an unknown name or a missing parser raises.
+        # A download, an unknown name or a missing parser may raise anything.
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"config.data.name = {data.name!r}: {reason}") from None
@@ -110,7 +110,7 @@ def _writable(root: Path) -> bool:
 
 
 def _cached(folder: Path, name: str, data: ConfigDict, whole: bool) -> Dataset:
-    """Read the decoded arrays; decode them first where there is no valid cache."""
+    """Read the decoded arrays; decode them first if there is no valid cache."""
     cache = _cache(folder, name, images.options(data))
     path = cache.with_name(f"{cache.name}.npy")
     if path.exists() and path.stat().st_size <= data.memory_mb * 2**20:
@@ -139,7 +139,7 @@ def _cached(folder: Path, name: str, data: ConfigDict, whole: bool) -> Dataset:
 
 
 def _cache(folder: Path, name: str, options: dict) -> Path:
-    """Return where to keep what was read of a set: its files begin or end with this name."""
+    """Return the path of a set's cache; names of cache files begin or end with its name."""
     files = sorted(file for file in folder.iterdir() if file.is_file())
     state = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     read = (options["image_size"], options["background"])
@@ -150,7 +150,7 @@ def _cache(folder: Path, name: str, options: dict) -> Path:
 
 
 def _open(folder: Path, name: str, options: dict, cache: Path, whole: bool = False) -> Dataset:
-    """Return the splits of a prepared set as records, of which nothing but the first is read."""
+    """Return the splits of a prepared set as records; read only the first image of each."""
     import tensorflow_datasets as tfds
 
     try:
@@ -189,7 +189,7 @@ def _open(folder: Path, name: str, options: dict, cache: Path, whole: bool = Fal
 
 
 def _keys(features, name: str) -> tuple[str, str]:
-    """The names of the image and of the label among a set's features."""
+    """Return the names of the image and of the label among a set's features."""
     kinds = {key: type(feature).__name__ for key, feature in features.items()}
     images = [
         key
@@ -223,7 +223,7 @@ def _records(
     what = f"{builder.info.name} {split}"
     feature = builder.info.features[image_key]
     encoded = type(feature).__name__ == "Image"
-    # Images are decoded here, from raw bytes: with errors that name them.
+    # Decode images here, from raw bytes, so that errors name them.
     decoders = {image_key: tfds.decode.SkipDecoding()} if encoded else None
     try:
         source = builder.as_data_source(split=split, decoders=decoders)
@@ -270,7 +270,7 @@ def _records(
 
 
 def _labels(label: Callable[[int], int], count: int) -> np.ndarray:
-    """Read the labels of all records, and decode no image: int32 (N,)."""
+    """Read the labels of all records without decoding images: int32 (N,)."""
     from research.data import stream
 
     def chunk(number: int) -> np.ndarray:

@@ -1,14 +1,14 @@
-"""Two-dimensional toy sets, for pictures: (examples, noise, seed) -> points and labels.
+"""Draw two-dimensional toy sets, for pictures: (examples, noise, seed) -> points and labels.
 
-Points are float32 (N, 2) of order 1, labels int32 (N,), in random order; `noise` is the standard
-deviation of what is added to each coordinate.
+Points are float32 (N, 2) of order 1, labels int32 (N,), in random order. `noise` is the standard
+deviation of the normal noise that is added to each coordinate.
 """
 
 import numpy as np
 
 
 def blobs(examples: int, noise: float, seed: int):
-    """Three round clouds on a circle."""
+    """Draw three round clouds on a circle."""
     random = np.random.default_rng(seed)
     labels = _labels(examples, 3, random)
     angle = 2 * np.pi * labels / 3
@@ -16,7 +16,7 @@ def blobs(examples: int, noise: float, seed: int):
 
 
 def moons(examples: int, noise: float, seed: int):
-    """Two half circles that interlock."""
+    """Draw two half circles that interlock."""
     random = np.random.default_rng(seed)
     labels = _labels(examples, 2, random)
     angle = np.pi * random.random(examples)
@@ -26,7 +26,7 @@ def moons(examples: int, noise: float, seed: int):
 
 
 def spirals(examples: int, noise: float, seed: int):
-    """Three arms that wind once around the origin."""
+    """Draw three arms that wind once around the origin."""
     random = np.random.default_rng(seed)
     labels = _labels(examples, 3, random)
     radius = 0.1 + 0.9 * random.random(examples)
@@ -35,7 +35,7 @@ def spirals(examples: int, noise: float, seed: int):
 
 
 def rings(examples: int, noise: float, seed: int):
-    """A disc inside a ring."""
+    """Draw a disc inside a ring."""
     random = np.random.default_rng(seed)
     labels = _labels(examples, 2, random)
     angle = 2 * np.pi * random.random(examples)

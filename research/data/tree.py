@@ -1,4 +1,4 @@
-"""What lies in a folder of images: splits, classes, images, and what is passed over."""
+"""List a folder of images: its splits, classes and images, and the files that are not read."""
 
 import functools
 import os
@@ -19,7 +19,7 @@ _SPLITS = {
         "test": "test(ing)?",
     }.items()
 }
-# What systems and editors leave behind.
+# Files that systems and editors leave behind.
 _LITTER = re.compile(
     r"\..*|__MACOSX|__pycache__|(eh)?thumbs\.db|desktop\.ini|icon\r|@eaDir|\$RECYCLE\.BIN"
     r"|lost\+found|System Volume Information",
@@ -31,7 +31,7 @@ class Tree:
     """A folder PATH/SPLIT/CLASS/ or PATH/CLASS/ of images.
 
     Attributes:
-      unread: what was passed over so far, by reason.
+      unread: paths that were not read so far, by reason.
       nested: images that lie in subfolders of their class.
     """
 
@@ -39,10 +39,10 @@ class Tree:
         self.unread: dict[str, list[Path]] = defaultdict(list)
         self.nested: list[Path] = []
         self._path = path
-        self._inner = functools.cache(self._listed)  # so that nothing is counted twice
+        self._inner = functools.cache(self._listed)  # cached, so that no path is counted twice
 
     def split_folders(self, whole: bool = False) -> dict[str, Path]:
-        """Return the folder of each split: of 'train' alone where PATH holds the classes.
+        """Return the folder of each split; {'train': PATH} if PATH holds the class folders.
 
         Raises:
           UserError: train or test is missing, unless `whole`, or there are two folders for one
@@ -94,10 +94,10 @@ class Tree:
                 raise UserError(f"{folder}: class {inner.name!r} is not in {train}{hint}")
 
     def images(self, folder: Path) -> list[Path]:
-        """Return the images of a class folder, sorted by name, those of its subfolders last.
+        """Return the images of a class folder, sorted by name, followed by those of its subfolders.
 
         Raises:
-          UserError: it holds the folders of splits.
+          UserError: the class folder holds folders of splits.
         """
         if not folder.is_dir():
             return []
@@ -116,7 +116,7 @@ class Tree:
             (found if is_image(file) else self.unread[NO_IMAGE]).append(file)
         for inner in folders:
             target = inner.resolve()
-            if target in above:  # a link in a circle
+            if target in above:  # a link back to a folder above
                 self.unread["links to a folder above"].append(inner)
                 continue
             nested = self._images(inner, (*above, target))
@@ -138,7 +138,7 @@ class Tree:
             self.unread[kind].append(file)
 
     def _listed(self, folder: Path) -> tuple[list[Path], list[Path]]:
-        """Return the folders and the files in a folder, sorted; pass over the rest."""
+        """Return the folders and the files in a folder, sorted; note all else as unread."""
         folders, files = [], []
         try:
             with os.scandir(folder) as entries:
@@ -158,7 +158,7 @@ class Tree:
         return folders, files
 
     def _several_in(self, folder: Path) -> str:
-        """Return a hint, where a folder holds a single one, and that holds several."""
+        """Return a hint if the folder holds one folder that itself holds several; else ''."""
         deeper = folder
         for _ in range(9):  # links may lead in a circle
             inner = self._inner(deeper)[0]
@@ -176,5 +176,5 @@ def _split_of(folder: Path) -> str | None:
 
 
 def is_image(file: Path) -> bool:
-    """Return whether a file says that it is an image, by its suffix or else by its content."""
+    """Return whether a file is an image, by its suffix or else by its content."""
     return file.suffix.lower() in SUFFIXES or read_header(file) is not None

@@ -50,7 +50,7 @@ def crelu(x):
 def leaky_relu(x, *, leaky_slope):
     """x where positive, else leaky_slope * x (Maas et al., 2013).
 
-    The slope at 0 itself is 1; theirs is leaky_slope, 0.99 less.
+    The slope at 0 itself is 1; in the paper it is leaky_slope, 0.99 less.
     """
     return jax.nn.leaky_relu(x, jnp.asarray(leaky_slope, x.dtype))
 
@@ -58,7 +58,7 @@ def leaky_relu(x, *, leaky_slope):
 def prelu(x, *, prelu_slope):
     """x where positive, else a * x with a learned for each channel (He et al., 2015, eq. 1).
 
-    The slope at 0 itself is 1; theirs is a, 0.75 less at the start.
+    The slope at 0 itself is 1; in the paper it is a, 0.75 less at the start.
     """
     return _PReLU((x.shape[-1],), prelu_slope)(x)
 
@@ -71,7 +71,7 @@ def prelu_shared(x, *, prelu_slope):
 def elu(x, *, elu_alpha):
     """x where positive, else elu_alpha * (exp(x) - 1) (Clevert et al., 2016).
 
-    The slope at 0 is elu_alpha, as there.
+    The slope at 0 is elu_alpha, as in the paper.
     """
     return jax.nn.elu(x, jnp.asarray(elu_alpha, x.dtype))
 
@@ -80,7 +80,7 @@ def selu(x):
     """1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1 (Klambauer et al., 2017, eq. 2).
 
     Made for `lecun_normal` weights, no normaliser and `alpha_dropout`. The slope at 0 is
-    1.758, as there.
+    1.758, as in the paper.
     """
     return jax.nn.selu(x)
 
@@ -129,7 +129,7 @@ def hard_sigmoid(x):
 
 
 def hard_tanh(x):
-    """min(max(x, -1), 1) (Collobert, 2004); the slope at -1 and at 1 is 1, as there."""
+    """min(max(x, -1), 1) (Collobert, 2004); the slope at -1 and at 1 is 1, as in the paper."""
     return jax.nn.hard_tanh(x)
 
 

@@ -5,9 +5,9 @@ in which each layer's outputs are mended before the next one sees them. `apply` 
 (variables, inputs, *, mutable), in evaluation mode. The head is left alone, so that the loss starts
 at log(classes).
 
-A layer, or a unit, whose outputs are constant is left alone. They are where their deviation is
-within the rounding of the outputs themselves, a few float32 eps of the largest one; so inputs and
-weights may have any scale.
+A layer, or a unit, whose outputs are constant is left alone. Outputs count as constant if their
+standard deviation is at most a few float32 eps of the largest output. So inputs and weights may
+have any scale.
 """
 
 import jax.numpy as jnp

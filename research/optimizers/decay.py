@@ -9,15 +9,17 @@ from research.optimizers.masks import by_pattern, is_kernel
 def decayed(weight_decay, decay_multipliers=()) -> optax.GradientTransformation:
     """Adds weight_decay * parameter (Loshchilov and Hutter, 2019); may be traced.
 
-    What is added is multiplied by the learning rate afterwards; theirs, lambda, by the schedule
-    alone: it is learning_rate * weight_decay, a thousandth of weight_decay at a rate of 0.001.
+    The learning rate multiplies this term afterwards. In the paper only the schedule multiplies the
+    decay, lambda. So lambda is learning_rate * weight_decay, a thousandth of weight_decay at a rate
+    of 0.001.
 
-    No state, unlike optax's own with a mask, so that it may be switched on in a resumed run.
+    The transformation has no state, unlike optax's with a mask, so that a resumed run may switch it
+    on.
 
     Args:
       weight_decay: float, may be traced.
-      decay_multipliers: (pattern, number) pairs that it is multiplied by, and that must cover every
-        parameter; (): 1 for kernels and 0 for all else.
+      decay_multipliers: (pattern, number) pairs; the number multiplies the decay of matching
+        parameters. Patterns must cover every parameter; (): 1 for kernels and 0 for all else.
     """
 
     def update(updates, params):

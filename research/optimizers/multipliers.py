@@ -68,9 +68,10 @@ def frozen_statistics(
 ) -> dict[str, Any]:
     """Return which normalisers keep their running statistics in the next step.
 
-    Those do which a pattern of `transfer.freeze` matches ('BatchNorm_0/mean'), and those whose
-    layer does not change: all parameters of the normaliser and of the affine map before it, which
-    has the same number (Dense_0 or Conv_0 for BatchNorm_0), are frozen or have the multiplier 0.
+    A normaliser keeps its statistics if a pattern of `transfer.freeze` matches them
+    ('BatchNorm_0/mean'). It also keeps them if all parameters of the normaliser and of its layer
+    are frozen or have multiplier 0. Its layer is the affine map with the same number: Dense_0 or
+    Conv_0 for BatchNorm_0.
 
     Args:
       config: static choices.

@@ -1,8 +1,8 @@
-"""The average of the weights that the train state carries, and the network that it is.
+"""Update the averaged weights in the train state, and evaluate the network that they form.
 
-`TrainState.averages` is {'count', 'params', 'batch_stats'}: how many weights are in it, and their
-average and that of the running statistics, by a function of `optimizers/averaging.py`. It is {}
-where none is kept, and then there is no code for it in the program.
+`TrainState.averages` is {'count', 'params', 'batch_stats'}: the number of averaged weights, their
+average, and the average of the running statistics, by a function of `optimizers/averaging.py`. It
+is {} if the run keeps no average; then the program has no code for averages.
 """
 
 import jax
@@ -15,18 +15,21 @@ from research.optimizers import averaging
 
 
 def kept(config: ConfigDict) -> bool:
-    """Whether a run keeps an average."""
+    """Return whether a run keeps an average."""
     return config.averaging.name != "none"
 
 
 def recalibrated(config: ConfigDict) -> bool:
-    """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
+    """Return whether batch-norm statistics are recomputed for averaged weights.
+
+    They are not if `freeze_batch_stats` is set, or `recalibration_examples` is 0.
+    """
     wanted = kept(config) and config.averaging.recalibration_examples
     return bool(wanted) and not config.model.freeze_batch_stats
 
 
 def none_yet(config: ConfigDict, params, batch_stats) -> dict:
-    """The average before the first update, which replaces it whole."""
+    """Return the average before the first update; that update replaces it completely."""
     if not kept(config):
         return {}
     zeros = jax.tree.map(jnp.zeros_like, {"params": params, "batch_stats": batch_stats})
@@ -34,7 +37,7 @@ def none_yet(config: ConfigDict, params, batch_stats) -> dict:
 
 
 def updated(config: ConfigDict, state, params, batch_stats) -> dict:
-    """The average after the update that takes `state` to these params and batch_stats."""
+    """Return the average after the update from `state` to these params and batch_stats."""
     if not kept(config):
         return {}
     share_of = resolve("config.averaging.name", config.averaging.name, averaging)
@@ -42,7 +45,7 @@ def updated(config: ConfigDict, state, params, batch_stats) -> dict:
     count = state.averages["count"]
     share = share_of(count, state.step + 1)
 
-    def averaged(old, new):  # exact where the share is 0 or 1
+    def averaged(old, new):  # exact if the share is 0 or 1
         return ((1 - share) * old + share * new).astype(new.dtype)
 
     return {
@@ -53,10 +56,10 @@ def updated(config: ConfigDict, state, params, batch_stats) -> dict:
 
 
 def of_several(state) -> bool:
-    """Whether the average is one: of a single set of weights it is those weights."""
+    """Return whether the average is over more than one set of weights."""
     return bool((processes.on_host(state.averages["count"]) > 1).all())
 
 
 def averaged(state):
-    """The state with its average in place of its weights, to be evaluated."""
+    """Return the state with its average in place of its weights, for evaluation."""
     return state.replace(params=state.averages["params"], batch_stats=state.averages["batch_stats"])

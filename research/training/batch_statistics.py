@@ -1,7 +1,7 @@
-"""How many values batch norm takes the mean and variance of a channel over.
+"""Count the values over which batch norm computes the mean and variance of a channel.
 
-Of one value the variance is 0, so every activation becomes the normaliser's bias; of two, the
-normalised values are -1 and 1, whatever they were.
+The variance of one value is 0, so every activation becomes the normaliser's bias. Two values are
+always normalised to -1 and 1.
 """
 
 import math
@@ -15,29 +15,29 @@ from research.models.batch_norm import BatchNorm
 from research.optimizers.multipliers import frozen_statistics
 from research.training import averages, hyperparameters
 
-_ENOUGH = 3  # values: with so many examples there is nothing to look for
+_ENOUGH = 3  # values; a batch of so many examples needs no check
 
 
 class _Batch(NamedTuple):
     """Examples that batch norm normalises together."""
 
     examples: int
-    keys: str  # of the config, that say how many
-    frozen_too: bool = False  # also in layers whose running statistics are frozen for good
+    keys: str  # keys of the config that set the number of examples
+    frozen_too: bool = False  # whether layers with running statistics frozen for good count too
 
 
 def check(run) -> None:
-    """Refuses a `Setup` that would normalise single values.
+    """Refuse a `Setup` that would normalise single values.
 
     Raises:
-      UserError: it names the layer, and the keys that leave it one value.
+      UserError: a layer has one value; the message names the layer and the keys that cause this.
     """
     for batch in _batches(run):
         _demand_two(run, batch)
 
 
 def check_recalibration(run, key: str) -> None:
-    """Refuses a `Setup` whose statistics would be taken over single values, as `key` asks.
+    """Refuse a recalibration, which `key` requests, over single values.
 
     Raises:
       UserError: as for `check`.
@@ -47,7 +47,7 @@ def check_recalibration(run, key: str) -> None:
 
 
 def warnings(run) -> list[str]:
-    """Return a line for each way in which a `Setup` would normalise pairs of values."""
+    """Return a warning for each way in which a `Setup` would normalise pairs of values."""
     found = ((batch, *_fewest_values(run, batch)) for batch in _batches(run))
     return [
         f"{batch.keys}: config.model.normalization = 'batch_norm' takes the variance of two values "
@@ -106,7 +106,7 @@ def _demand_two(run, batch: _Batch) -> None:
 
 
 def _fewest_values(run, batch: _Batch) -> tuple[float, str]:
-    """The fewest values per channel that a layer has of a batch, and the layer's path."""
+    """Return the fewest values per channel that a layer has in a batch, and the layer's path."""
     if batch.examples >= _ENOUGH:
         return batch.examples, ""
     of_example: dict[str, int] = {}

@@ -1,4 +1,7 @@
-"""Why a run diverged, as far as what can be measured tells; where nothing does, that is said."""
+"""Find the likely cause of a divergence from measurements.
+
+The cause is 'not known' if no measurement explains the divergence.
+"""
 
 import math
 from collections.abc import Iterable
@@ -17,17 +20,17 @@ from research.training.recalibration import train_and_eval_loss
 from research.training.setup import Setup
 from research.training.state import TrainState
 
-_SAMPLE = 512  # training examples that are looked at
-_LARGE = 10.0  # times what is usual: a first loss of log(classes), inputs like others
+_SAMPLE = 512  # training examples that are measured
+_LARGE = 10.0  # times the usual value: log(classes) for the first loss, other inputs for inputs
 _UNKNOWN = "not known"
-_GROWN = 10.0  # times the weights, or the usual loss, of before
+_GROWN = 10.0  # times the weights at the start, or the usual loss
 
 
 class Start(NamedTuple):
-    """What is known of the state before the first step."""
+    """Measurements of the state before the first step."""
 
     size: float  # root of the sum of all squared parameters
-    loss: float  # of the first batch
+    loss: float  # loss of the first batch
 
 
 def size_of(state: TrainState) -> float:
@@ -39,14 +42,14 @@ def size_of(state: TrainState) -> float:
 def likely_cause(
     run: Setup, error: Diverged, found: culprit.Found, start: Start, learning_rate: float
 ) -> str:
-    """Return what most likely made a run diverge: what was measured, and the key to change.
+    """Return the most likely cause of a divergence: a measurement, and the key to change.
 
     Args:
-      run: what was trained.
-      error: how the loop ended.
-      found: where numbers were not finite first.
-      start: what training began with.
-      learning_rate: what it was trained with.
+      run: the diverged run.
+      error: the exception that ended the loop.
+      found: the place of the first non-finite numbers.
+      start: measurements of the initial state.
+      learning_rate: the learning rate of the run.
     """
     config, usual = run.config, math.log(max(run.classes, 2))
     rate = f"config.optimizer.learning_rate = {learning_rate:g} is too high"
@@ -77,7 +80,7 @@ def likely_cause(
             f"is {shrinking:.3g}: weights do not shrink by that, they turn their sign and grow "
             "(allowed: less than 2)"
         )
-    penalised = config.loss.l1 or config.loss.l2  # which count in that loss
+    penalised = config.loss.l1 or config.loss.l2  # penalties add to that loss
     if not start.loss <= (_LARGE * usual if not penalised else math.inf):
         return (
             f"before any update {first}: initial weights are too large for this network (config."
@@ -101,7 +104,7 @@ def likely_cause(
 def _of_validation(
     run: Setup, found: culprit.Found, validation: "_Inputs", sample: "_Inputs", scheme: str
 ) -> str:
-    """Of a validation loss that is not finite, when the training loss was."""
+    """Return the likely cause of a non-finite validation loss after a finite training loss."""
     if validation.bad:
         bad = f"{validation.bad} of {validation.count} validation inputs"
         return f"{bad} are not finite after {scheme}"
@@ -128,21 +131,21 @@ def _of_validation(
 
 
 def _finite(losses: Iterable[tuple[int, float]]) -> list[float]:
-    """Without those of steps that were left out."""
+    """Return the losses without those of skipped steps."""
     return [loss for _, loss in losses if math.isfinite(loss)]
 
 
 class _Inputs(NamedTuple):
-    """What inputs are like after preprocessing."""
+    """Measurements of preprocessed inputs."""
 
     count: int
-    bad: int  # of them with a number that is not finite
-    size: float  # root mean square of the median one of the others
-    largest: float  # magnitude in them
+    bad: int  # number of inputs that are not finite
+    size: float  # root mean square of the median finite input
+    largest: float  # largest magnitude in the finite inputs
 
     @classmethod
     def of(cls, statistics, raw: Iterable[np.ndarray]) -> "_Inputs":
-        """Of raw parts (B, ...), by the statistics of preprocessing."""
+        """Measure parts (B, ...) of raw inputs, preprocessed with these statistics."""
         count, bad, squares, largest = 0, 0, [], 0.0
         for part in raw:
             inputs = np.asarray(preprocess(statistics, jnp.asarray(part)), np.float64)

@@ -63,7 +63,7 @@ def check_pairs(config: ConfigDict) -> None:
 
 
 def warnings(config: ConfigDict) -> list[str]:
-    """What may be meant, but is more likely a slip: a line for each."""
+    """Return a warning for each setting that is probably a mistake."""
     model = config.model
     found = []
     if model.activation == "selu" and model.normalization != "none":

@@ -1,12 +1,12 @@
-"""Whether a run that has ended was long enough, by its validation loss."""
+"""Decide by its validation loss whether a finished run was long enough."""
 
 import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-_LEAST = 2  # evaluations in each half: fewer say nothing
-_SHARE = 0.01  # of the loss of guessing: less is not worth another run
+_LEAST = 2  # evaluations in each half; fewer are not judged
+_SHARE = 0.01  # of the loss of guessing; a smaller fall is not worth another run
 
 
 def still_falling(
@@ -14,17 +14,16 @@ def still_falling(
 ) -> tuple[float, float] | None:
     """Return how far the validation loss fell over the second half of a run, if it fell much.
 
-    It fell from the least loss of the first half to the mean loss of the last tenth of the run, so
-    that noise does not count. A fall counts from a hundredth of log(classes), the loss of guessing,
-    on.
+    The fall is from the least loss of the first half to the mean loss of the last tenth of the run,
+    so that noise does not count. Ignore falls of at most 1 % of log(classes), the loss of guessing.
 
     Args:
-      records: of `metrics.jsonl`, in order of steps.
-      split: whose records count.
+      records: records of `metrics.jsonl`, in order of steps.
+      split: name of the split whose records count.
       classes: number of classes.
 
     Returns:
-      Both losses; None where it did not fall so far, or there are fewer than four evaluations.
+      Both losses; None if the loss did not fall so far, or there are fewer than four evaluations.
     """
     losses = [record.get("loss") for record in records if record["split"] == split]
     losses = [loss for loss in losses if loss is not None]  # as a damaged line has it
@@ -36,7 +35,7 @@ def still_falling(
 
 
 def told(before: float, end: float) -> str:
-    """Return the line for the screen."""
+    """Return the line that reports the fall."""
     return (
         f"the validation loss still fell, from {before:.3g} in the first half of the training to "
         f"{end:.3g} at its end: a longer config.duration, or a higher "

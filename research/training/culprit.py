@@ -1,4 +1,4 @@
-"""Where a run diverged: the step and the layer, found by training again from a good state."""
+"""Find the step and the layer of a divergence by training again from a good state."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,12 +22,12 @@ UPDATE = "its update"
 
 
 class Found(NamedTuple):
-    """Where numbers were not finite first."""
+    """The place of the first non-finite numbers."""
 
     step: int
-    layer: str  # with what of it, as 'Dense_1: its output'; '' where there is none
-    before: TrainState  # of that step; after it, where it is the validation loss
-    losses: tuple[tuple[int, float], ...]  # steps up to it, and the mean loss since the one before
+    layer: str  # layer and part, such as 'Dense_1: its output'; '' if unknown
+    before: TrainState  # state before that step; after it, if the validation loss is non-finite
+    losses: tuple[tuple[int, float], ...]  # steps, each with the mean loss since the previous one
 
 
 def find(
@@ -37,22 +37,22 @@ def find(
     advance: Callable,
     interrupted: Callable[[], bool],
 ) -> Found:
-    """The step whose numbers were not finite first, and the layer they came from.
+    """Find the first step with non-finite numbers, and the layer that produced them.
 
-    The steps of the dispatch in question are made one by one.
+    Repeat the steps of the last dispatch one by one.
 
     Args:
-      run: what was trained.
-      error: how the loop ended.
-      state: of the last checkpoint, or the first one; its buffers are donated.
+      run: the diverged run.
+      error: the exception that ended the loop.
+      state: the state of the last checkpoint, or the initial state; its buffers are donated.
       advance: as in `loop.fit`.
-      interrupted: True ends the search.
+      interrupted: returns True to end the search.
 
     Returns:
-      The first of these steps, the first layer in it, and what came before.
+      The first such step, the first such layer in it, and the state and losses before it.
     """
     step, check, losses = int(state.step), jax.jit(healthy), []
-    while step < error.since:  # in parts, so that a signal is heard
+    while step < error.since:  # in parts, so that a signal can interrupt
         if interrupted():
             return Found(error.step, "", state, tuple(losses))
         steps = min(error.since - step, max(error.step - error.since, 1))
@@ -78,7 +78,7 @@ def find(
 
 
 def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
-    """The members of an ensemble, or the one network, with what to call them."""
+    """Yield each member of an ensemble, or the one network, with a prefix that names it."""
     count = run.config.ensemble.members
     if count == 1:
         yield "", state
@@ -88,18 +88,18 @@ def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
 
 
 def mean_loss(metrics: dict) -> float:
-    """Of an example, of the sums that `advance` returns; NaN where all steps were left out."""
+    """Return the mean loss of an example from sums of `advance`; NaN if it skipped all steps."""
     return float(metrics["loss"]) / (int(metrics["count"]) or math.nan)
 
 
 def inputs_of_step(run: Setup, state: TrainState) -> Iterator[np.ndarray]:
-    """The raw inputs of the step after a state, for each member of an ensemble."""
+    """Yield the raw inputs of the step after a state, for each member of an ensemble."""
     for _, member in _each(run, state):
         yield run.train.load(rows_of_step(run, member)).inputs
 
 
 def rows_of_step(run: Setup, state: TrainState) -> np.ndarray:
-    """The numbers of the training examples in the step after the state of one network."""
+    """Return the indices of the training examples in the step after one network's state."""
     size, seed = run.config.batch_size, state.hyperparameters["seed"]
     return np.asarray(batch_indices(seed, state.step, size, len(run.train)))
 
@@ -115,7 +115,7 @@ def _of_step(run: Setup, state: TrainState) -> str:
     batch |= {"indices": indices, "epochs": epochs}
     config = run.layout.static(run.config).copy_and_resolve_references()
     config.on_divergence = "stop"
-    for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread it over all
+    for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread NaN to all
         config.optimizer[key] = 0.0
     step = make_train_step(config, run.classes)
     layer, order, (after, metrics) = _first_layer(step, state, batch)
@@ -124,7 +124,7 @@ def _of_step(run: Setup, state: TrainState) -> str:
     if not np.isfinite(metrics["loss"]):
         return "the loss itself"
     bad = _not_finite(after.params)
-    # Going backward the layer nearest to the loss comes first.
+    # The backward pass starts at the layer nearest to the loss.
     bad.sort(key=lambda path: order.get(path.rpartition("/")[0], -1))
     if bad:
         stays, _ = jax.jit(step)(_without_rate(state), batch)
@@ -134,11 +134,11 @@ def _of_step(run: Setup, state: TrainState) -> str:
 
 
 def _first_layer(function: Callable, state: TrainState, argument) -> tuple[str, dict, object]:
-    """Runs `function(state, argument)` with an eye on the outputs of all layers.
+    """Run `function(state, argument)` and check the outputs of all layers.
 
     Returns:
-      The first layer whose output is not finite ('' where there is none), the layers' paths with
-      their places in the order of calls, and what the function returned.
+      The first layer whose output is not finite ('' if there is none), the position of each layer's
+      path in the order of calls, and the result of the function.
     """
     order: dict[str, int] = {}
     bad: set[str] = set()
@@ -152,7 +152,7 @@ def _first_layer(function: Callable, state: TrainState, argument) -> tuple[str, 
         if context.method_name == "__call__":
             path = "/".join(context.module.path)
             order.setdefault(path, len(order))
-            order[""] = len(order)  # the whole comes last
+            order[""] = len(order)  # the model itself comes last
             jax.debug.callback(lambda finite: note(path, finite), all_finite(outputs))
         return outputs
 
@@ -167,7 +167,7 @@ def _first_layer(function: Callable, state: TrainState, argument) -> tuple[str, 
 
 
 def validation_inputs(run: Setup) -> Iterator[np.ndarray]:
-    """The raw inputs of the validation split, in parts."""
+    """Yield the raw inputs of the validation split, in parts."""
     size = run.config.compute.evaluation_batch_size
     for start in range(0, len(run.validation), size):
         indices = np.arange(start, min(start + size, len(run.validation)))
@@ -175,7 +175,10 @@ def validation_inputs(run: Setup) -> Iterator[np.ndarray]:
 
 
 def _without_rate(state: TrainState) -> TrainState:
-    """With a learning rate of 0: what is finite of an update does nothing then."""
+    """Set the learning rate to 0.
+
+    A non-finite result then comes from the gradient, not from the update.
+    """
     numbers = state.hyperparameters
     optimizer = numbers["optimizer"]
     optimizer = {**optimizer, "learning_rate": 0 * optimizer["learning_rate"]}

@@ -1,4 +1,4 @@
-"""Durations that lie beyond the end of the training: what they stand for does not come about."""
+"""Warn of durations longer than the training: their effect never happens."""
 
 import math
 from collections.abc import Iterator
@@ -12,14 +12,14 @@ from research.training import hyperparameters
 
 
 def warnings(config: ConfigDict, examples: int) -> list[str]:
-    """Return a line for each duration that is not over by the end.
+    """Return a warning for each duration that does not end within the training.
 
-    `log_every`, `evaluate_every` and `checkpoint.every` are left out: what they ask for is done at
-    the end too.
+    `log_every`, `evaluate_every` and `checkpoint.every` cause no warning: a run also logs,
+    evaluates and saves at its end.
 
     Args:
       config: the whole config.
-      examples: number of training examples, which an epoch is counted by.
+      examples: number of training examples, the length of an epoch.
     """
     total = hyperparameters.total_steps(config, examples)
     numbers = hyperparameters.from_config(config, examples)
@@ -50,7 +50,7 @@ def _schedule(config, numbers, total: int, in_all: str) -> Iterator[str]:
                 "rate does not drop there"
             )
     if schedule.name == "plateau":
-        windows = 1 + max(1, math.ceil(schedule.patience))  # the first has nothing to fall below
+        windows = 1 + max(1, math.ceil(schedule.patience))  # the first one has no predecessor
         if windows * max(1.0, float(numbers["window"])) > total:
             yield (
                 f"config.schedule.patience = {schedule.patience:g} windows of config.schedule."
@@ -95,7 +95,7 @@ def _early_stopping(config, examples: int, total: int, in_all: str) -> Iterator[
         return
     every, saving = (max(1.0, interval) for interval in intervals)
     last = max(_last_before(total, every), _last_before(total, max(every, saving)))
-    if last - round(every) <= patience - 1:  # by `early_stopping.verdict`, from the first on
+    if last - round(every) <= patience - 1:  # as `early_stopping.verdict` decides
         yield (
             f"config.early_stopping.patience = {config.early_stopping.patience!r} does not pass "
             f"within {in_all}, evaluated each config.evaluate_every = {config.evaluate_every!r}: "
@@ -104,7 +104,7 @@ def _early_stopping(config, examples: int, total: int, in_all: str) -> Iterator[
 
 
 def _last_before(total: int, every: float) -> int:
-    """The last rounded multiple of an interval before the end."""
+    """Return the last rounded multiple of an interval before the end."""
     count = math.ceil(total / every)
     while round(count * every) >= total:
         count -= 1

@@ -1,4 +1,4 @@
-"""Evaluation of a trained state: metrics over a split, and material for pictures of its errors."""
+"""Evaluate a trained state: metrics over a split, and arrays for pictures of its errors."""
 
 import functools
 from collections.abc import Iterator, Sequence
@@ -26,15 +26,16 @@ from research.training.setup import Setup
 _MISTAKES = 24
 _FILTERS = 64
 _GRID = 160  # points along each side of a plane
-_MOST_CLASSES = 200  # whose confusion matrix is drawn
-_CONFUSED = 30  # pairs of classes that are told where there are more
-_LOGITS = 2**22  # numbers at a time, of all networks: 32 MB in float64
+_MOST_CLASSES = 200  # with more classes no confusion matrix is drawn
+_CONFUSED = 30  # pairs of classes that are listed instead
+_LOGITS = 2**22  # numbers at a time, over all networks: 32 MB in float64
 
 
 def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
-    """A function state -> sums over a split, on the device; every example counts exactly once.
+    """Return a function state -> sums over a split, on the device.
 
-    Compiled here, for states like the one given; for data on disk when they are first read.
+    Every example counts exactly once. For data in memory the function is compiled here, for states
+    like the given one. For data on disk it is compiled at its first call.
     """
     _check_not_empty(split)
     run = jax.jit(executors.evaluator(ensembles.make_eval_step(config, classes)))
@@ -53,10 +54,11 @@ def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
 
 
 def validation_evaluator(run: Setup, state):
-    """A function state -> sums over the validation split, by the names of `metrics.jsonl`.
+    """Return a function state -> sums over the validation split, by the names of `metrics.jsonl`.
 
     Returns:
-      {'validation': of the weights, 'validation_averaged': of their average, where one is kept}.
+      The function returns {'validation': sums for the weights, 'validation_averaged': sums for
+      their average, if the run keeps one}.
     """
     evaluate = compiled_evaluator(run.config, run.classes, run.validation, state)
     if not averages.kept(run.config):
@@ -69,7 +71,10 @@ def validation_evaluator(run: Setup, state):
 
 
 def _compiled_average(run: Setup, state):
-    """state -> its average, with batch norm's statistics from a sample of the training split."""
+    """Return a function state -> its averaged weights.
+
+    Batch norm's statistics come from a sample of the training split.
+    """
     if not recalibrated(run, state):
         return averages.averaged
     wanted = min(run.config.averaging.recalibration_examples, len(run.train))
@@ -86,7 +91,7 @@ def _compiled_average(run: Setup, state):
 
 
 def whole_average(run: Setup, state):
-    """The average of the weights as it is tested: batch norm's statistics from all of train."""
+    """Return the averaged weights for testing, with batch norm's statistics from all of train."""
     average = averages.averaged(state)
     if not recalibrated(run, state):
         return average
@@ -94,12 +99,15 @@ def whole_average(run: Setup, state):
 
 
 def recalibrated(run: Setup, state) -> bool:
-    """Whether averaged weights get statistics of their own: not where training kept fixed ones."""
+    """Return whether batch-norm statistics are recomputed for averaged weights.
+
+    They are not if `freeze_batch_stats` is set.
+    """
     return bool(state.batch_stats) and averages.recalibrated(run.config)
 
 
 def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
-    """{'loss', 'accuracy', 'examples'} of a state over a split."""
+    """Return {'loss', 'accuracy', 'examples'} of a state over a split."""
     sums = jax.device_get(compiled_evaluator(config, classes, split, state)(state))
     if int(sums["count"]) != len(split):
         raise AssertionError(f"{int(sums['count'])} examples counted of {len(split)}")
@@ -109,7 +117,7 @@ def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, 
 def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.ndarray, np.ndarray]:
     """Return the probabilities, float (N, classes), and the labels, int (N,), of a whole split.
 
-    Of several members the mean of their probabilities.
+    The probabilities of an ensemble are the mean over its members.
     """
     logits, labels = predict_each(config, classes, state, split)
     return softmax(logits, axis=-1).mean(0), labels
@@ -127,11 +135,11 @@ def predicted(
     """Yield the predictions of all networks for a split, in parts that fit into memory.
 
     Args:
-      config: of the run.
+      config: config of the run.
       classes: number of classes.
-      states: of the same run.
-      split: what to predict.
-      size: examples of a part; 0: as many as fit.
+      states: states of the same run.
+      split: the split to predict.
+      size: number of examples of a part; 0: as many as fit.
 
     Yields:
       Logits, float (networks, n, classes), and labels, int (n,), of the next n examples.
@@ -153,7 +161,7 @@ def predicted(
 
 
 def part_size(config, split: Arrays | Records, numbers: int) -> int:
-    """Return how many examples to predict at a time, each with so many logits."""
+    """Return how many examples to predict at a time; each has `numbers` logits."""
     batch = config.compute.evaluation_batch_size
     if isinstance(split, Records):  # inputs take memory too
         return batch
@@ -161,20 +169,20 @@ def part_size(config, split: Arrays | Records, numbers: int) -> int:
 
 
 def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
-    """The end of a run: the test split, looked at once, and `evaluation.npz` for the report.
+    """Test a finished run once, and write `evaluation.npz` for the report.
 
     Args:
-      run: what was trained.
-      state: the last one.
-      workdir: where the pictures go.
-      snapshots: states before it, for its predictions to be averaged with theirs.
+      run: the trained run.
+      state: the last state.
+      workdir: the folder for `evaluation.npz`.
+      snapshots: earlier states, whose predictions are averaged with those of the last one.
 
     Returns:
-      'test_accuracy', 'test_loss', 'test_ece', and of `scores.balance` 'test_balanced_accuracy'
-      and 'test_majority_share'; 'test_recall', by class name, of at most 200 classes that occur;
-      'parameter_count' and 'parameters_sha256'; of an ensemble also 'members', 'members_mean' and
-      'members_spread' (`scores.compared`); where an average of several weights is kept
-      'averaged_test_accuracy', '..._loss' and '..._ece' of the last one.
+      'test_accuracy', 'test_loss', 'test_ece', and from `scores.balance` 'test_balanced_accuracy'
+      and 'test_majority_share'; 'test_recall', by class name, for classes that occur, if there are
+      at most 200 classes; 'parameter_count' and 'parameters_sha256'. An ensemble also has
+      'members', 'members_mean' and 'members_spread' (`scores.compared`). If the last state holds an
+      average of several weights, its 'averaged_test_accuracy', '..._loss' and '..._ece'.
     """
     states = [*snapshots, state]
     parts = predicted(run.config, run.classes, states, run.test)
@@ -213,16 +221,16 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
 
 
 def pictures(found: Scores, split: Arrays | Records, class_names, state) -> dict:
-    """What a report draws, as plain arrays for `evaluation.npz`.
+    """Return the arrays that a report draws, for `evaluation.npz`.
 
     Returns:
-      'class_names'; 'class_examples' and 'class_hits', int (C,); of up to 200 classes 'confusion',
-      int (C, C), rows are true classes, of more 'confused', the most frequent mistakes, int (K, 3):
-      true class, predicted class, count; 'reliability_counts', '_confidences' and '_accuracies' of
-      `calibration.reliability`; the most confident mistakes ('mistake_images', '_labels',
-      '_predictions', '_confidences'; images only where inputs are); 'filters' float (F, h, w, c)
-      where the first layer's weights are an image each; those of a dense layer as they act on the
-      pixels, before any whitening.
+      'class_names'; 'class_examples' and 'class_hits', int (C,). For up to 200 classes 'confusion',
+      int (C, C), whose rows are true classes. For more classes 'confused', int (K, 3): the true
+      class, predicted class and count of the most frequent mistakes. 'reliability_counts',
+      '_confidences' and '_accuracies' from `calibration.reliability`. The most confident mistakes:
+      'mistake_labels', '_predictions', '_confidences', and '_images' if inputs are images.
+      'filters', float (F, h, w, c), if the weights of each unit of the first layer form an image.
+      Filters of a dense layer act on the pixels before any whitening.
     """
     classes = len(class_names)
     wrong = np.flatnonzero(~found.hits)
@@ -251,13 +259,13 @@ def pictures(found: Scores, split: Arrays | Records, class_names, state) -> dict
 
 
 def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
-    """For data in two dimensions: which class wins at each point of a grid, and the test points."""
+    """Return the predicted class at each point of a grid, and the test points, for 2-D data."""
     points = run.test.inputs
     low, high = points.min(0), points.max(0)
     margin = 0.1 * (high - low)
     x, y = np.linspace(low - margin, high + margin, _GRID, dtype=np.float32).T
     grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    offset = offsets.of(run.statistics, run.test.shape)  # for the axes are the user's
+    offset = offsets.of(run.statistics, run.test.shape)  # axes are in the user's units
     offset = np.zeros(2, np.float32) if offset is None else offset
     unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
     found = (predict(run.config, run.classes, state, unlabelled)[0] for state in states)
@@ -272,7 +280,7 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
 
 
 def _as_bytes(images: np.ndarray) -> np.ndarray:
-    """Return images to be looked at, uint8: floats are scaled from the range of them all."""
+    """Return images for display, uint8; floats are scaled from their common range."""
     if images.dtype == np.uint8:
         return images
     low, high = float(images.min()), float(images.max())
@@ -305,7 +313,7 @@ def _first_filters(state, shape) -> np.ndarray | None:
 
 
 def _on_pixels(statistics, kernel: np.ndarray, shape) -> np.ndarray:
-    """(K, F) -> (F, *shape): the matrix of whitening times the kernel, A (B x) = (A B) x."""
+    """Return the whitening matrix times the kernel: (K, F) -> (F, *shape), A (B x) = (A B) x."""
     seen, back = jax.vjp(
         functools.partial(turned, statistics), np.zeros((kernel.shape[1], *shape), np.float32)
     )

@@ -1,4 +1,4 @@
-"""What the checkpoints of a run know of its data: their fingerprint, and the preprocessing."""
+"""Read what a run's checkpoints store about its data: fingerprint and preprocessing."""
 
 import contextlib
 import json
@@ -12,27 +12,27 @@ from research.training.checkpoints import Checkpoints
 
 
 def fitted_before(workdir: Path, config: ConfigDict) -> dict | None:
-    """Return the preprocessing in a run folder, so that data need not be read to fit it.
+    """Return the preprocessing in a run folder, so that it need not be fitted again.
 
-    Its offset is subtracted from the data, too. Other data than those that it was fitted to are
-    refused, or reported, by their fingerprint.
+    The data get the offset of this preprocessing too. Callers compare fingerprints to refuse or
+    report data that differ from those it was fitted to.
 
     Args:
       workdir: the run folder.
-      config: of the run, as it is now.
+      config: the current config of the run.
 
     Returns:
-      That of the newest whole checkpoint with the same `config.data` and `config.preprocessing`,
-      but for where the data lie: they may move, and keep the offset that weights were trained
-      with. None where there is none.
+      The preprocessing of the newest readable checkpoint with the same `config.data` and
+      `config.preprocessing`; None if there is none. Only the location of the data may differ: data
+      that moved keep the offset that weights were trained with.
     """
     if not (Path(workdir) / "checkpoints").is_dir():
         return None
     with Checkpoints(workdir, read_only=True) as checkpoints:
         for step in reversed(checkpoints.steps()):
-            with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
+            with contextlib.suppress(Exception):  # skip damaged ones; `restore` reports them
                 text = json.dumps(checkpoints.metadata(step)["config"])
-                theirs = configuration.from_json(text, str(workdir))  # with keys newer than it
+                theirs = configuration.from_json(text, str(workdir))  # adds newer keys
                 changed = configuration.differences(config, theirs)
                 if not any(
                     key.startswith(("data.", "preprocessing."))
@@ -48,6 +48,6 @@ def known_data(workdir: Path) -> dict:
     if (Path(workdir) / "checkpoints").is_dir():
         with Checkpoints(workdir, read_only=True) as checkpoints:
             for step in reversed(checkpoints.steps()):
-                with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
+                with contextlib.suppress(Exception):  # skip damaged ones; `restore` reports them
                     return identity.of_metadata(checkpoints.metadata(step))
     return {}

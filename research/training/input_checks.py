@@ -1,7 +1,7 @@
-"""Inputs that do not go with their preprocessing or augmentation: refused, or warned of in a line.
+"""Refuse inputs that do not fit their preprocessing or augmentation, or warn of them.
 
-Bytes are passed over: they cannot be wild, and differ by a factor of 255 at most. So are images on
-disk, which are bytes or have 16 bits.
+The checks skip bytes, which have no outliers and differ by a factor of at most 255. They also skip
+images on disk, which are bytes or have 16 bits.
 """
 
 import inspect
@@ -13,15 +13,15 @@ from research.data import offsets, preprocessing
 from research.data.sources import Arrays, Records, feature_name
 from research.errors import UserError
 
-# Beyond it a square, as normalisers, norms and gradients take them, overflows float32.
+# Squares of larger numbers overflow float32; normalisers, norms and gradients compute squares.
 _MOST = 2.0**64
 _LARGEST = float(np.finfo(np.float32).max)
-_FULL_PRECISION = 2.0**-103  # 23 bits above what devices take for 0
+_FULL_PRECISION = 2.0**-103  # 23 bits above what devices flush to 0
 LARGE_INPUTS = 10.0  # root mean square of what the network sees; 1 is usual
 _FAR = 1000  # times as far from the mean as any training example
-_VANISHING = 1e-3  # of the largest value: what varies less is lost beside it
-_BULK = 1e-4  # of the deviation: where half of the values lie closer together, the others dwarf it
-_SAMPLE = 2**19  # numbers that quartiles are taken of
+_VANISHING = 1e-3  # of the largest value; a feature that varies less is lost beside it
+_BULK = 1e-4  # of the deviation; if half of the values lie closer together, the others dwarf them
+_SAMPLE = 2**19  # numbers in the sample for quartiles
 
 
 def check_values(
@@ -30,11 +30,11 @@ def check_values(
     held_out: dict[str, Arrays | Records],
     statistics: dict,
 ) -> None:
-    """Refuse values that preprocessing turns into what float32 cannot be trained or tested on.
+    """Refuse values that are too large for float32 after preprocessing.
 
     Raises:
-      UserError: a value beyond 2^64 once preprocessed, or whose distance to the shift overflows;
-        the line names the split, the example, the feature and the value.
+      UserError: a preprocessed value beyond 2^64, or a value whose distance to the shift
+        overflows. The message names the split, the example, the feature and the value.
     """
     for name, split in {"train": train, **held_out}.items():
         if not _checked(split):
@@ -56,7 +56,7 @@ def warnings(
     held_out: dict[str, Arrays | Records],
     statistics: dict,
 ) -> list[str]:
-    """Return a line for each way in which inputs are likely to be lost or destroyed."""
+    """Return a warning for each way in which inputs are likely to be lost or destroyed."""
     found = _covering(config, train)
     if _checked(train):
         found += _unscaled(config, train, statistics)
@@ -83,7 +83,7 @@ def _unscaled(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]:
 
 
 def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
-    """Warn of augmentation that leaves less than half of an image, or of its signal."""
+    """Warn of augmentation that leaves at most half of an image, or of its signal."""
     settings, shape = config.augmentation, train.shape
     found = []
     if "cutout" in settings.names:
@@ -104,7 +104,7 @@ def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
             )
     if "noise" in settings.names:
         noise = settings.noise
-        if isinstance(train, Arrays) and train.dtype == np.uint8:  # a share of 255, always
+        if isinstance(train, Arrays) and train.dtype == np.uint8:  # noise is a share of 255
             noise *= 255 / max(int(train.inputs.max()) - int(train.inputs.min()), 1)
         if noise >= 0.5:
             found.append(
@@ -122,24 +122,24 @@ def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
 
 
 def _vanishing(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]:
-    """Warn of features that vary by next to nothing beside others that have the same scale.
+    """Warn of features that hardly vary compared with others of the same scale.
 
-    Judged by ranges, channel by channel in images: a pixel at the border, which is almost always
-    black, has a small deviation, and so it should.
+    The test compares ranges, and in images the ranges of whole channels: pixels at the border are
+    almost always black, so their small deviation is no problem.
     """
     low, high = (np.asarray(values, np.float64) for values in train.extremes)
     distance, scale = _distance(train, statistics)
     images = low.ndim == 3
     if images:
         low, high, distance = low.min((0, 1)), high.max((0, 1)), distance.max((0, 1))
-    if scale.ndim >= low.ndim:  # each feature has its own
+    if scale.ndim >= low.ndim:  # each feature has its own scale
         return []
     span = (high - low) * scale
-    # What rounding alone can make of a constant.
+    # Rounding alone can make a constant vary by this much.
     varies = high - low > 4 * np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))
     reach = (distance * scale).max()
     function = getattr(preprocessing, config.preprocessing.name)
-    if "epsilon" in inspect.signature(function).parameters:  # what whitening makes of a variance
+    if "epsilon" in inspect.signature(function).parameters:  # whitening adds epsilon
         span, reach = (
             of / np.sqrt(np.square(of) + config.preprocessing.epsilon) for of in (span, reach)
         )
@@ -158,14 +158,14 @@ def _vanishing(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]
 
 
 def _dwarfed(train: Arrays, statistics: dict) -> list[str]:
-    """Warn of features most of whose values a few others leave no room for."""
+    """Warn of features with outliers so large that half of the values are lost beside them."""
     rows = np.linspace(0, len(train) - 1, min(len(train), 512, 4 + _SAMPLE // train.inputs[0].size))
     sample = np.sort(train.inputs[rows.astype(int)], axis=0)
     quarter = len(rows) // 4
     middle = sample[len(rows) - 1 - quarter].astype(np.float64) - sample[quarter]
     low, high = (np.asarray(values, np.float64) for values in train.extremes)
     span = high - low
-    # A quarter of the values, and the range: of n values one alone makes sqrt(n) deviations of it.
+    # Compare the middle half with the range: one outlier of n makes a range of sqrt(n) deviations.
     lost = (middle > 4 * np.finfo(np.float32).eps * np.abs(sample[quarter])) & (
         middle < _BULK * span / np.sqrt(len(train))
     )
@@ -180,7 +180,7 @@ def _dwarfed(train: Arrays, statistics: dict) -> list[str]:
 
 
 def _tiny(train: Arrays) -> list[str]:
-    """Warn of features whose differences are near, or below, what devices take for 0."""
+    """Warn of features whose range is so small that devices keep few or no digits of it."""
     low, high = (np.asarray(values, np.float64) for values in train.extremes)
     tiny = (high > low) & (high - low < _FULL_PRECISION)
     if not tiny.any():
@@ -193,7 +193,7 @@ def _tiny(train: Arrays) -> list[str]:
 
 
 def _far(train: Arrays, held_out: dict, statistics: dict) -> list[str]:
-    """Warn of values of other splits unlike any of the training split."""
+    """Warn of values in other splits far beyond all values of the training split."""
     distance, scale = _distance(train, statistics)
     most = max((distance * scale).max(), 1.0)
     found = []
@@ -214,7 +214,7 @@ def _checked(split: Arrays | Records) -> bool:
 
 
 def _distance(split: Arrays, statistics: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Return how far each number of an example lies from its shift at most, and its scale."""
+    """Return the largest distance of each feature from its shift, and its scale."""
     shift, scale = (np.float64(statistics[name]) for name in ("shift", "scale"))
     low, high = split.extremes
     return np.maximum(np.abs(low - shift), np.abs(high - shift)), scale

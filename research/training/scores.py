@@ -1,7 +1,7 @@
-"""What predictions are worth: a few numbers for each example, and the figures made of them.
+"""Score predictions: a few numbers for each example, and figures computed from them.
 
-Logits (networks, N, classes) of many classes do not fit into memory. They come in parts, and of
-each part only `Scores` are kept.
+Logits (networks, N, classes) of many classes do not fit into memory. They come in parts, and only
+`Scores` are kept of each part.
 """
 
 import dataclasses
@@ -31,7 +31,7 @@ class Scores:
 
     @property
     def hits(self) -> np.ndarray:
-        """Whether each prediction is right, bool (N,)."""
+        """Return whether each prediction is right, bool (N,)."""
         return self.predicted == self.labels
 
 
@@ -51,10 +51,10 @@ def scored(logits: np.ndarray, labels: np.ndarray) -> Scores:
 def scored_in_parts(
     parts: Iterable[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[list[Scores], Scores]:
-    """Return the scores of each network alone, and those of their averaged probabilities.
+    """Return the scores of each network alone, and of the averaged probabilities.
 
     Args:
-      parts: logits (networks, n, classes) and labels (n,) of some examples each.
+      parts: pairs of logits (networks, n, classes) and labels (n,).
     """
     found = [
         ([scored(one[None], labels) for one in logits], scored(logits, labels))
@@ -79,7 +79,7 @@ def figures(scores: Scores) -> dict[str, float]:
 
 
 def by_class(scores: Scores, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many examples each class has, and how many of them are right: int64 (classes,)."""
+    """Return the numbers of examples and of right predictions by true class: int64 (classes,)."""
     return (
         np.bincount(scores.labels, minlength=classes),
         np.bincount(scores.labels[scores.hits], minlength=classes),
@@ -87,7 +87,7 @@ def by_class(scores: Scores, classes: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def balance(scores: Scores, classes: int) -> dict[str, float]:
-    """Return what tells a good accuracy from one that unequal classes give for nothing.
+    """Return figures that show whether unequal class sizes alone explain the accuracy.
 
     Returns:
       'balanced_accuracy', the mean of the recalls of the classes that occur (Brodersen et al.,
@@ -121,12 +121,13 @@ def compared(each: Sequence[Scores], together: Scores, names: Sequence[dict]) ->
 
     Args:
       each: the scores of each member alone.
-      together: those of their averaged probabilities.
-      names: what tells the members apart, as [{'seed': 0}, ...].
+      together: the scores of the averaged probabilities.
+      names: what distinguishes the members, such as [{'seed': 0}, ...].
 
     Returns:
-      'test_accuracy', 'test_loss' and 'test_ece' of the ensemble; 'members', the same of each one
-      alone; 'members_mean' and 'members_spread', their mean and standard deviation (n - 1).
+      'test_accuracy', 'test_loss' and 'test_ece' of the ensemble; 'members', the same figures of
+      each member; 'members_mean' and 'members_spread', the mean and standard deviation (n - 1) of
+      these figures.
     """
     alone = [of_test(figures(scores)) for scores in each]
     columns = {key: [found[key] for found in alone] for key in alone[0]}
@@ -139,5 +140,5 @@ def compared(each: Sequence[Scores], together: Scores, names: Sequence[dict]) ->
 
 
 def of_test(found: dict) -> dict:
-    """Return the figures under the names that `summary.json` has for them."""
+    """Return the figures under their names in `summary.json`."""
     return {f"test_{name}": value for name, value in found.items()}

@@ -1,4 +1,4 @@
-"""From a config to the things a run is made of: data in splits, and the shape of the state."""
+"""Build the parts of a run from its config: data in splits, and the shape of the state."""
 
 import dataclasses
 import functools
@@ -29,37 +29,37 @@ from research.training.layout import Layout
 from research.training.plan import Plan
 from research.training.state import TrainState, init_state
 
-_PROBE = 512  # examples that weights are fitted to, where they are
-_CHUNK = 2**22  # numbers in float64 at a time that preprocessing is fitted to: 32 MB
+_PROBE = 512  # number of examples that initial weights are fitted to
+_CHUNK = 2**22  # numbers in a chunk for fitting preprocessing: 32 MB in float64
 
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """What a config stands for, before any training."""
+    """A run before any training: its config, data and preprocessing."""
 
     config: ConfigDict
     train: Arrays | Records
     validation: Arrays | Records
     test: Arrays | Records
     class_names: tuple[str, ...]
-    statistics: dict  # of preprocessing, fitted on `train` alone
-    messages: tuple[str, ...] = ()  # what a user should know about the data, a line each
-    name: str = ""  # of the data set
+    statistics: dict  # of preprocessing, fitted only on `train`
+    messages: tuple[str, ...] = ()  # lines that a user should know about the data
+    name: str = ""  # name of the data set
     ignored: str = ""  # as in `Dataset`
     fingerprint: Callable[[], dict] = dict  # of the data: research/data/identity.py
 
     @property
     def classes(self) -> int:
-        """The number of classes."""
+        """Return the number of classes."""
         return len(self.class_names)
 
     @property
     def layout(self) -> Layout:
-        """Where its arrays lie."""
+        """Return the layout of the arrays on devices."""
         return Layout.from_config(self.config)
 
     def init(self) -> TrainState:
-        """The state before the first step; works under `jax.eval_shape`."""
+        """Return the state before the first step; works under `jax.eval_shape`."""
         numbers = hyperparameters.from_config(self.config, len(self.train))
 
         def init(numbers, statistics, inputs):
@@ -75,11 +75,11 @@ class Setup:
         return placed(numbers, self.statistics, examples)
 
     def probe(self) -> np.ndarray:
-        """Raw inputs that initial weights are fitted to; one, for its shape, where they are not."""
+        """Return raw inputs to fit initial weights to; a single one if weights are not fitted."""
         return self.spread(1 if self.config.model.fit_weights == "none" else _PROBE)
 
     def spread(self, count: int) -> np.ndarray:
-        """Raw inputs of at most so many training examples, from all over the split."""
+        """Return raw inputs of at most `count` training examples, evenly spaced over the split."""
         return _spread(self.train, count)
 
     def description(self) -> list[str]:
@@ -95,7 +95,7 @@ class Setup:
         return lines
 
     def warnings(self) -> list[str]:
-        """Return a line for each choice that is more likely a slip than meant."""
+        """Return a warning for each setting that is probably a mistake."""
         return [
             *checks.warnings(self.config),
             *input_checks.warnings(self.config, self.train, self._held_out, self.statistics),
@@ -108,7 +108,7 @@ class Setup:
         return {"validation": self.validation, "test": self.test}
 
     def plan(self) -> Plan:
-        """When what happens."""
+        """Return the steps at which the run logs, evaluates and saves."""
         examples = len(self.train)
         numbers = hyperparameters.from_config(self.config, examples)
         every = [
@@ -131,14 +131,14 @@ def from_config(
     dataset: Dataset | None = None,
     check: Callable[[dict], None] | None = None,
 ) -> Setup:
-    """Checks the config, loads its data, cuts the validation split, fits the preprocessing.
+    """Check the config, load its data, cut the validation split, and fit the preprocessing.
 
     Args:
       config: the whole config.
-      workdir: a run folder, whose checkpoints may hold the preprocessing of the same data: it is
-        not fitted again then.
-      dataset: the data, where they are loaded already.
-      check: gets the fingerprint of the data before anything is made of them; may refuse them.
+      workdir: a run folder; if its checkpoints hold the preprocessing of the same data,
+        preprocessing is not fitted again.
+      dataset: the data, if they are loaded already.
+      check: receives the fingerprint of the data before they are used, and may refuse them.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
@@ -169,14 +169,14 @@ def fingerprint(config: ConfigDict) -> dict:
 
 
 def sized(config: ConfigDict, examples: int) -> tuple[ConfigDict, str]:
-    """Return the config with numbers for what follows the data, and a line that tells them.
+    """Replace an automatic batch size and duration by numbers, and tell them in a line.
 
     Args:
       config: the whole config.
       examples: number of training examples.
 
     Returns:
-      The config, and the line; '' where nothing follows the data.
+      The config, and the line; '' if nothing was automatic.
     """
     keys = automatic_keys(config)
     if not keys:
@@ -188,9 +188,12 @@ def sized(config: ConfigDict, examples: int) -> tuple[ConfigDict, str]:
 
 
 def cut(config: ConfigDict, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the numbers of the examples of its train that train and validation are, as
-    `from_split` takes them.
-    """  # noqa: D205
+    """Return indices into the official train split, as arguments of `from_split`.
+
+    Returns:
+      The indices of the examples used for training, and of those used for validation (None: the
+      official validation split).
+    """
     if dataset.validation is not None:
         return np.arange(len(dataset.train)), None
     labels = dataset.train.labels
@@ -198,11 +201,11 @@ def cut(config: ConfigDict, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
 
 
 def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
-    """Checks the config, and loads its data, unless they are given.
+    """Check the config, and load its data unless they are given.
 
     Args:
       config: the whole config.
-      dataset: what it loads, if that is known.
+      dataset: the data of the config, if they are loaded already.
 
     Raises:
       UserError: anything in the config, or in the data, that cannot be trained on.
@@ -228,10 +231,14 @@ def from_split(
     validation: np.ndarray | None,
     statistics: dict | None = None,
 ) -> Setup:
-    """`from_config`, of loaded data and the numbers of the examples in each part of its train.
+    """Return the `Setup` of loaded data, cut by indices into the official train split.
 
-    `validation` = None stands for the data set's official validation split; `statistics` are what
-    preprocessing was fitted to before, if it was.
+    Args:
+      config: the whole config.
+      dataset: the data.
+      training: indices of the examples used for training.
+      validation: indices of those used for validation; None: the official validation split.
+      statistics: preprocessing statistics of an earlier fit; None: fit them.
     """
     known = _fingerprinted(dataset, training, validation)
     train = dataset.train.subset(training)
@@ -271,19 +278,19 @@ def untrained(
     known: dict,
     statistics: dict,
 ) -> Setup:
-    """Return what a trained network needs to be tested on examples of another data set.
+    """Return the `Setup` for testing a trained network on examples of another data set.
 
     Its training split is a stand-in, with the number and the shape of the examples.
 
     Args:
-      config: the run's.
+      config: config of the run.
       split: the examples.
-      class_names: the run's.
-      known: the fingerprint of the run's data; {} where there is none.
-      statistics: of preprocessing, from the run's checkpoint.
+      class_names: class names of the run.
+      known: the fingerprint of the run's data; {} if there is none.
+      statistics: preprocessing statistics from the run's checkpoint.
 
     Raises:
-      UserError: the examples have another shape than those of the run.
+      UserError: the shape of the examples differs from that of the run's examples.
     """
     shape = tuple(known["train"]["shape"]) if "train" in known else split.shape
     if shape != split.shape:
@@ -299,7 +306,7 @@ def untrained(
 def _fingerprinted(
     dataset: Dataset, training: np.ndarray, validation: np.ndarray | None
 ) -> Callable[[], dict]:
-    """Return a function that gives the data set's fingerprint with the cut of its train."""
+    """Return a function that returns the data set's fingerprint with the cut of its train split."""
 
     @functools.cache
     def fingerprint() -> dict:
@@ -312,10 +319,10 @@ def _fingerprinted(
 
 
 def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | None) -> dict:
-    """The statistics of preprocessing, over all of the training split, in one pass.
+    """Return the statistics of preprocessing over the whole training split, in one pass.
 
-    With them go the `offset` of the inputs, where there is one, and of images that are not uint8
-    'low' and 'high', (C,): the range of each channel, which augmentation asks for.
+    Also store the offset, if any, and for images that are not uint8 the range of each channel
+    ('low' and 'high', (C,)), which augmentation needs.
     """
     scheme = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
     size = max(1, _CHUNK // math.prod(train.shape))
@@ -334,7 +341,7 @@ def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | No
     if offset is not None:
         statistics["offset"] = offsets.parts(offset)
     if ranged:
-        for _ in chunks:  # that the scheme did not read
+        for _ in chunks:  # chunks that the scheme did not read
             pass
         lows, highs = zip(*extremes, strict=True)
         statistics |= {"low": np.min(lows, axis=0), "high": np.max(highs, axis=0)}
@@ -342,21 +349,21 @@ def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | No
 
 
 def _given(statistics: dict, train: Arrays | Records) -> tuple[int, ...]:
-    """The shape of what preprocessing gives for an example."""
+    """Return the shape of a preprocessed example."""
     one = jax.ShapeDtypeStruct((1, *train.shape), train.dtype)
     return jax.eval_shape(preprocess, statistics, one).shape[1:]
 
 
 def _takes(statistics: dict, train: Arrays | Records) -> bool:
-    """Whether statistics of an earlier fit are for inputs of this shape."""
+    """Return whether statistics of an earlier fit are for inputs of this shape."""
     try:
         _given(statistics, train)
         return np.broadcast_shapes(statistics["shift"].shape, train.shape) == train.shape
-    except (TypeError, ValueError):  # of shapes
+    except (TypeError, ValueError):  # shapes do not match
         return False
 
 
 def _spread(train: Arrays | Records, count: int) -> np.ndarray:
-    """Inputs of at most so many examples, from all over the split."""
+    """Return inputs of at most `count` examples, evenly spaced over the split."""
     indices = np.linspace(0, len(train) - 1, min(len(train), count), dtype=int)
     return train.load(indices).inputs

@@ -1,4 +1,4 @@
-"""Coarse to fine: the rounds of a search, and the box that each looks at."""
+"""Search from coarse to fine: the rounds of a search, and the box of each round."""
 
 import dataclasses
 import math
@@ -11,38 +11,38 @@ from research.tuning.history import best
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Trial, pieces_of
 
-_BORDER = 0.05  # of a box's width, from its border: what lies there lies on the border
-_NARROWEST = 1e-5  # of an axis: single precision has few values in less
+_BORDER = 0.05  # share of a box's width; a value this close to the end lies on the border
+_NARROWEST = 1e-5  # width on the scale of an axis; less holds few single-precision values
 
 
 @dataclasses.dataclass(frozen=True)
 class Round:
-    """One round: where it looked, and what it found."""
+    """One round: the box that it searched, and its results."""
 
     number: int  # from 0
-    space: Space  # with axes as narrow as its box; choices stay whole
-    share: float  # of the duration, that its trials train for
+    space: Space  # its axes have the limits of the box; choices keep all values
+    share: float  # of the duration, for which its trials train
     trials: Sequence[Trial]  # so far
-    before: Sequence[Trial]  # of earlier rounds that train as long: they are not repeated
-    left: float  # how many more trials belong to it; may be infinite in the last
+    before: Sequence[Trial]  # of earlier rounds that train as long; no trial repeats them
+    left: float  # number of trials still to come; may be infinite in the last round
     last: bool
     best: Trial | None  # so far
-    borders: dict[str, str]  # key -> 'lower' or 'upper': where the best lies on a border
-    edges: tuple[str, ...]  # of those keys: where the space itself ends there
+    borders: dict[str, str]  # key -> 'lower' or 'upper', if the best trial lies on a border
+    edges: tuple[str, ...]  # those of these keys whose border is an end of the space
 
     @property
     def box(self) -> dict[str, tuple[float, float]]:
-        """Lowest and highest value by key, of all axes but choices."""
+        """Return the lowest and highest value by key, for all axes except choices."""
         axes = (axis for axis in self.space.axes if axis.kind != "choice")
         return {axis.key: (axis.low, axis.high) for axis in axes}
 
     @property
     def over(self) -> bool:
-        """Whether its last trial has ended."""
+        """Return whether the last trial of the round has ended."""
         return not self.left and all(trial.end != RUNNING for trial in self.trials)
 
     def warnings(self) -> list[str]:
-        """A line for each border that the best lies on."""
+        """Return a line for each border on which the best trial lies."""
         lines = []
         for key, side in self.borders.items():
             low, high = self.box[key]
@@ -71,11 +71,12 @@ def rounds_of(
     shrink: float,
     pieces: int,
 ) -> list[Round]:
-    """The rounds that a search has begun, in order.
+    """Return the rounds that a search has begun, in order.
 
-    A box has `shrink` times the width of the one before, on the scale of each axis, and the best
-    trial of that round in its middle; it is moved where the space ends, and may reach past the
-    border of the box before, when the best lies there. The box stays where no trial has a score.
+    A box has `shrink` times the width of the previous box, on the scale of each axis. Its centre is
+    the best trial of the previous round. It is shifted to stay inside the space, and may reach past
+    the border of the previous box if the best trial lies there. The box does not change if no trial
+    has a score.
 
     Args:
       space: the whole space.
@@ -123,7 +124,7 @@ def rounds_of(
 
 
 def narrowed(box: Space, space: Space, winner: Trial | None, shrink: float) -> Space:
-    """The next box: `shrink` times as wide, around the values of a trial, inside the space.
+    """Return the next box: `shrink` times as wide, around a trial's values, inside the space.
 
     No axis gets narrower than single precision can resolve.
     """
@@ -147,15 +148,15 @@ def _narrowed(axis: Axis, whole: Axis, value: float, shrink: float) -> Axis:
         return dataclasses.replace(axis, low=low, high=low + count - 1)
     width = max((whole.encode(axis.high) - whole.encode(axis.low)) * shrink, _NARROWEST)
     low = min(max(whole.encode(value) - width / 2, 0.0), 1 - width)
-    high = 1.0 if low == 1 - width else low + width  # the end itself, whatever rounding does
+    high = 1.0 if low == 1 - width else low + width  # exactly the end, without rounding
     box = dataclasses.replace(axis, low=whole.decode(low), high=whole.decode(high))
     return box if trained(box.low) < trained(box.high) else axis
 
 
 def borders(space: Space, trial: Trial) -> dict[str, str]:
-    """Return the axes on whose 'lower' or 'upper' end a trial lies: within a twentieth of it.
+    """Return the axes with a trial on their 'lower' or 'upper' end, within 5 % of the width.
 
-    Choices have no ends, nor do axes of one or two whole numbers.
+    Choices have no ends. Axes of one or two whole numbers have none either.
     """
     found = {}
     for axis in space.axes:
@@ -169,7 +170,7 @@ def borders(space: Space, trial: Trial) -> dict[str, str]:
 
 
 def beyond(axis: Axis, side: str) -> str:
-    """Return what may lie beyond the 'lower' or 'upper' end of an axis of a search."""
+    """Return a phrase about values beyond the 'lower' or 'upper' end of an axis."""
     limits = TRACED.get(axis.key) or LIMITS.get(axis.key) or (-math.inf, math.inf)
     end = axis.low if side == "lower" else axis.high
     if end == limits[side == "upper"]:
@@ -178,6 +179,6 @@ def beyond(axis: Axis, side: str) -> str:
 
 
 def tried_elsewhere(space: Space, key: str, side: str, trials: Sequence[Trial]) -> bool:
-    """Return whether a trial lies off this end of an axis, so that the end was compared."""
+    """Return whether any trial lies away from this end of an axis, for a comparison."""
     there = (trial for trial in trials if key in trial.values)
     return any(borders(space, trial).get(key) != side for trial in there)

@@ -1,8 +1,7 @@
 """Keep a sampler from proposing the same training twice.
 
-The same values train to the same score, so a repeat costs a trial and tells nothing. Samplers
-repeat points where all axes are whole numbers or choices, and where a choice has a value on which
-no other axis depends.
+The same values train to the same score, so a repeat wastes a trial. Samplers repeat points if all
+axes are whole numbers or choices, or if a choice has a value on which no other axis depends.
 """
 
 import functools
@@ -17,17 +16,17 @@ from research.tuning.orders import untried
 from research.tuning.spaces import Space
 from research.tuning.trials import Proposal, Trial, identity
 
-_NEAR = 256  # untried points that are compared with a repeat
-_LISTED = 2**20  # values: an axis with more is too long to put in order
+_NEAR = 256  # number of untried points that are compared with a repeat
+_LISTED = 2**20  # values; an axis with more is too long to order
 
 
 class EachOnce:
-    """A sampler without repeats; it proposes nothing once all points were tried.
+    """A sampler without repeats; it proposes nothing after all points were tried.
 
-    It replaces a repeat by a point that was not tried and is near to the repeat.
+    It replaces a repeat by an untried point near to the repeat.
 
     Args:
-      method: of research/tuning/samplers.py, bound to its numbers.
+      method: a sampler of research/tuning/samplers.py, bound to its numbers.
     """
 
     def __init__(self, method: functools.partial):
@@ -39,7 +38,7 @@ class EachOnce:
         return space if grid_points is None else _gridded(space, grid_points)
 
     def left(self, space: Space, tried: Sequence[Trial]) -> float:
-        """Return the number of points that were not tried; infinite where an axis is continuous."""
+        """Return the number of untried points; infinite if an axis is continuous."""
         searched = self._searched(space)
         if math.isinf(searched.points):
             return math.inf
@@ -66,7 +65,7 @@ class EachOnce:
     ) -> list[Proposal]:
         """Propose at most `count` points that neither `trials` nor `others` tried.
 
-        The method is told of `trials` alone.
+        The method sees only `trials`.
         """
         searched = self._searched(space)
         if any(not axis.count and not axis.when for axis in searched.axes):
@@ -91,7 +90,7 @@ _gridded = functools.lru_cache(maxsize=16)(Space.gridded)
 def _near(
     space: Space, values: dict[str, Any], known: set[frozenset], seed: int, number: int
 ) -> dict[str, Any]:
-    """Return the nearest of some points that are not known; the values themselves if none is."""
+    """Return the nearest of some unknown points; the values themselves if there is none."""
     points: Iterator[dict[str, Any]]
     if all(0 < axis.count <= _LISTED for axis in space.axes):
         points = untried(space, known, seed)

@@ -1,7 +1,7 @@
-"""Cross-validation: one resident copy of the data, and a table of which rows each split is.
+"""Cross-validate with one copy of the data on the device, and a table of each split's rows.
 
-Preprocessing is fitted anew to the training rows of each split, so that nothing of a validation
-split is known while its lane trains. A lane's numbers are those of a run alone on its rows.
+Preprocessing is fitted anew to the training rows of each split, so that no information of a
+validation split reaches its lane. A lane's numbers equal those of a single run on its rows.
 """
 
 import dataclasses
@@ -27,18 +27,18 @@ _OF_EACH = ("rows", "examples", "validation", "statistics", "probe")
 
 @dataclasses.dataclass(frozen=True)
 class Folds:
-    """F splits of a data set into train and validation, as a compiled program reads them."""
+    """F splits of a data set into train and validation, in the form that a program reads."""
 
-    run: Setup  # of the first split
-    sizes: tuple[int, ...]  # training examples of each
+    run: Setup  # the run of the first split
+    sizes: tuple[int, ...]  # number of training examples of each split
     validation_sizes: tuple[int, ...]
-    # Of one split: 'inputs' and 'labels' of training, 'validation' {'inputs', 'labels', 'mask'} in
-    # batches, 'statistics' of preprocessing, and 'probe', inputs that weights may be fitted to.
-    # Of several: 'inputs' and 'labels' of all examples, and with an axis of F: 'rows' (F, n) and
-    # 'examples' (F,) of training, 'validation' {'rows', 'mask'}, 'statistics', 'probe'.
+    # One split has 'inputs' and 'labels' of training, 'validation' {'inputs', 'labels', 'mask'} in
+    # batches, 'statistics' of preprocessing, and 'probe', inputs for fitting initial weights.
+    # Several splits share 'inputs' and 'labels' of all examples. With an axis of F they have 'rows'
+    # (F, n) and 'examples' (F,) of training, 'validation' {'rows', 'mask'}, 'statistics', 'probe'.
     arrays: dict
-    dataset: Dataset  # that they are cut from
-    fingerprint: Callable[[], dict]  # of the data, as `fingerprint` below
+    dataset: Dataset  # the data set that is cut
+    fingerprint: Callable[[], dict]  # returns `fingerprint` of the data
 
     def __len__(self) -> int:
         return len(self.sizes)
@@ -57,7 +57,7 @@ class Folds:
         return lines
 
     def own(self, arrays: dict, split) -> dict:
-        """What one split has of the arrays; its number may be traced."""
+        """Return the arrays of one split; its number may be traced."""
         if len(self) == 1:
             return arrays
         return {
@@ -66,7 +66,7 @@ class Folds:
         }
 
     def fitted(self, preprocessing: ConfigDict, split: int) -> dict | None:
-        """The statistics of a split, where preprocessing is that of this section."""
+        """Return the statistics of a split; None if its preprocessing differs from this section."""
         same = self.run.config.preprocessing == preprocessing
         return self.own(self.arrays, split)["statistics"] if same else None
 
@@ -74,18 +74,18 @@ class Folds:
 def cut(
     config: ConfigDict, labels: np.ndarray, folds: int, repeats: int, stratified: bool = True
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Training and validation rows of each split: all folds of the first repeat, then the next.
+    """Return the training and validation rows of each split, repeat by repeat.
 
     Args:
-      config: `data.split_seed` is that of the first repeat, the next have the numbers after it;
-        `data.validation` is the share that is held out where `folds` is 1.
+      config: `data.split_seed` is the seed of the first repeat; each next repeat adds 1.
+        `data.validation` is the share for validation if `folds` is 1.
       labels: int (N,).
-      folds: 1: a share is held out once; N: leave-one-out; else k-fold cross-validation.
-      repeats: how often the data are cut anew.
-      stratified: whether classes are dealt out evenly.
+      folds: 1: hold out a share once; N: leave-one-out; else k-fold cross-validation.
+      repeats: number of times that the data are cut anew.
+      stratified: whether all folds have the same shares of classes.
 
     Raises:
-      UserError: nothing to validate on, or more folds than can be.
+      UserError: no validation examples, or too many folds for the data.
     """
     if folds == 1 and not config.data.validation:
         raise UserError(
@@ -116,11 +116,11 @@ def cut(
 def fingerprint(
     config: ConfigDict, folds: int = 1, repeats: int = 1, stratified: bool = True
 ) -> dict:
-    """Return the fingerprint of the data of a config and of how they are cut, fitting nothing.
+    """Return the fingerprint of a config's data and of their cut, without fitting anything.
 
     Returns:
-      That of the official splits (research/data/identity.py), and 'cut', a checksum of the rows of
-      train and validation in all splits.
+      The fingerprint of the official splits (research/data/identity.py), and 'cut', a checksum of
+      the rows of train and validation in all splits.
 
     Raises:
       UserError: as for `load`.
@@ -144,9 +144,9 @@ def _in_memory(config: ConfigDict, dataset: Dataset) -> Dataset:
 
 
 def sized(config: ConfigDict) -> tuple[ConfigDict, str]:
-    """Return the config of a search with numbers for what follows the data, and a line on them.
+    """Replace automatic batch sizes and durations of a search by numbers; tell them in a line.
 
-    The smallest of the training splits counts. Data are loaded only where something follows them.
+    The smallest training split decides them. Data are loaded only if a value is automatic.
     """
     if not automatic_keys(config):
         return config, ""
@@ -163,13 +163,13 @@ def load(
     stratified: bool = True,
     earlier: Folds | None = None,
 ) -> Folds:
-    """Loads the data of a config, cuts them, and fits preprocessing to each split.
+    """Load the data of a config, cut them, and fit preprocessing to each split.
 
     Args:
       config: the whole config.
       folds, repeats, stratified: as for `cut`.
-      earlier: of another config with the same `data`, cut alike: what it loaded is not loaded
-        again, nor is the same preprocessing fitted again.
+      earlier: folds of another config with the same `data` and the same cuts. They supply the data,
+        and the statistics if preprocessing is the same.
 
     Raises:
       UserError: as for `setup.from_config`; data that come from disk.
@@ -209,8 +209,8 @@ def _parts(
 ) -> tuple[Dataset, list]:
     """Return the data set without an official validation split, and `cut` of its train.
 
-    The examples of an official validation split are then behind those of train. They are validated
-    on where `folds` is 1; cross-validation takes both splits together.
+    The examples of an official validation split follow those of train. They are the validation
+    split if `folds` is 1; cross-validation cuts both splits together.
     """
     if dataset.validation is None:
         return dataset, cut(config, dataset.train.labels, folds, repeats, stratified)
@@ -238,7 +238,7 @@ def _one(run: Setup) -> dict:
 def _several(config: ConfigDict, train: Arrays, parts) -> dict:
     training, validation = zip(*parts, strict=True)
     size, table = config.compute.evaluation_batch_size, _table(validation)
-    # What fills a row of the table up counts as little as what fills a batch up.
+    # Padding of a row of the table is masked like padding of a batch.
     counted = np.arange(table.shape[1]) < np.array([[len(rows)] for rows in validation])
     batches = [padded_batches(*of, size) for of in zip(table, counted, strict=True)]
     return {
@@ -257,12 +257,12 @@ def _arrays(split: Arrays) -> dict:
 
 
 def _table(rows) -> np.ndarray:
-    """Rows of unequal lengths, filled up with their own first: int32 (F, n)."""
+    """Stack rows of unequal lengths; pad each with its first entry: int32 (F, n)."""
     longest = max(map(len, rows))
     filled = [np.concatenate([of, np.repeat(of[:1], longest - len(of))]) for of in rows]
     return np.stack(filled).astype(np.int32)
 
 
 def _together(trees: list):
-    """With an axis of their number, where there are several."""
+    """Stack several trees along a new first axis; return a single tree unchanged."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *of: np.stack(of), *trees)

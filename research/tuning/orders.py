@@ -13,14 +13,14 @@ from research.tuning.history import seed_of
 from research.tuning.spaces import Space
 from research.tuning.trials import identity
 
-_SHIFTS = 32  # candidates for the next run of `_product`
+_SHIFTS = 32  # number of candidates for the next run of `_product`
 
 
 def untried(space: Space, tried: set[frozenset], seed: int) -> Iterator[dict[str, Any]]:
-    """Yield the points of a finite space that were not tried, in the order of `ordered`.
+    """Yield the untried points of a finite space, in the order of `ordered`.
 
     Args:
-      space: all its axes are whole numbers or choices.
+      space: a space whose axes are all whole numbers or choices.
       tried: the identities of the points to leave out.
       seed: it decides the order.
     """
@@ -37,7 +37,7 @@ def untried(space: Space, tried: set[frozenset], seed: int) -> Iterator[dict[str
 
 @functools.lru_cache(maxsize=16)
 def _listed(space: Space, seed: int) -> tuple[list, Iterator]:
-    """Return the points that were asked for so far, with their identities, and the other points."""
+    """Return a list for the points read so far, with identities, and an iterator of the others."""
     return [], ordered(space, seed)
 
 
@@ -45,9 +45,9 @@ def ordered(space: Space, seed: int) -> Iterator[dict[str, Any]]:
     """Yield every point of a finite space once, in an order that the seed decides.
 
     Among the first n points, for every n, the counts of the values of an axis differ by at most
-    one; the counts of pairs of values are close; values of an axis that follow each other lie
-    apart. Axes with conditions make branches: the branches take turns until each is exhausted, and
-    the counts of the other axes may then differ by more.
+    one, and the counts of pairs of values are close. Successive values of an axis lie apart. Axes
+    with conditions make branches, which take turns until each is exhausted. The counts of the other
+    axes may then differ by more.
     """
     draws = random.Random(seed_of(seed, 0))
     values = {axis.key: _apart(axis.spread(axis.count), draws) for axis in space.axes}
@@ -56,7 +56,7 @@ def ordered(space: Space, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def _branches(axes: Sequence[Axis], values: dict[str, list], turn: int, seed: int) -> Iterator:
-    """Yield the points of axes; branches are the values of the first axis that others depend on."""
+    """Yield the points of axes; each value of the first axis with dependants is a branch."""
     roots = {axis.when[0] for axis in axes if axis.when}
     root = next((axis for axis in axes if axis.key in roots), None)
     if root is None:
@@ -73,7 +73,7 @@ def _branches(axes: Sequence[Axis], values: dict[str, list], turn: int, seed: in
 
 
 def _given(axes: Sequence[Axis], root: Axis, value: Any) -> list[Axis]:
-    """Return the axes that exist where a choice has this value, without their condition on it."""
+    """Return the axes that exist if a choice has this value, without their condition on it."""
     there: list[Axis] = []
     for axis in axes:
         if axis.when[:1] == (root.key,):
@@ -87,8 +87,8 @@ def _given(axes: Sequence[Axis], root: Axis, value: Any) -> list[Axis]:
 def _apart(values: list, draws: random.Random) -> list:
     """Return the values in an order in which neighbours lie apart.
 
-    The values of the lower and of the upper half take turns, and so within each half: a van der
-    Corput sequence, scrambled by drawing which half comes first (Owen, 1995).
+    The values of the lower and the upper half take turns, recursively within each half. This is a
+    van der Corput sequence, scrambled by drawing which half comes first (Owen, 1995).
     """
     if len(values) < 2:
         return values
@@ -105,12 +105,13 @@ def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[
     A run starts at a point s and adds 1 to all coordinates, each modulo its size: point i of the
     run is (s_j + i) mod sizes[j]. It returns to s after lcm(sizes) points, and passes the values of
     each coordinate in turn. The runs from all s with s_j < gcd(lcm(sizes[:j]), sizes[j]) share no
-    point and cover all points. For two coordinates a run is one of gcd classes, by the difference
-    of the two; of a few candidates the next run is the one whose classes were used least.
+    point and cover all points. For each pair of coordinates a run has one of gcd classes: the
+    difference of the two modulo the gcd of their sizes. Of a few candidates the next run is the one
+    whose classes were used least.
 
     Args:
-      sizes: at least 1 each.
-      turn: where in its cycle each run starts.
+      sizes: number of values of each coordinate, at least 1.
+      turn: position in its cycle at which each run starts.
       draws: the source of the order of the runs.
     """
     radices, period = [], 1

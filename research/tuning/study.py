@@ -89,7 +89,7 @@ class Study:
 
     @property
     def total(self) -> int:
-        """How many trials there are to be; a copy that replaces another is none more."""
+        """Return the planned number of trials, plus one for each copy that replaced a trial."""
         return self._ledger.trials + sum(t.proposal.parent is not None for t in self.trials)
 
     @property
