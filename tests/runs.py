@@ -72,6 +72,8 @@ def saved_run(workdir: Path, config, step: int = 5, metadata: dict | None = None
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(configuration.to_json(config))
     state = run.init().replace(step=jnp.int32(step))
+    if state.averages:  # of several weights, as if they had been alike
+        state = state.replace(averages={**state.averages, "count": jnp.int32(step)})
     with Checkpoints(workdir) as checkpoints:
         kept = identity.to_metadata(run.fingerprint()) if metadata is None else metadata
         checkpoints.save(step, run.config, copied(state), kept)

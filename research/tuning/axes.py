@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.config import check_config, flatten, tuples
+from research.config import AUTOMATIC, check_config, flatten, tuples
 from research.errors import UserError, unknown_name
 
 # Their 0 in the config means "off"; as a traced number it would cut everything down to 0.
@@ -194,6 +194,11 @@ def check_values(axis: Axis, config: ConfigDict) -> None:
                 "choice of numbers)"
             )
     for value in axis.values or (axis.low, axis.high):
+        if axis.key in AUTOMATIC and value == AUTOMATIC[axis.key]:
+            raise UserError(
+                f"{origin}: {axis.key} = {value!r} follows the data, and is no value to be tried "
+                "(allowed: numbers above it)"
+            )
         trial = config.copy_and_resolve_references()
         try:
             trial.update_from_flattened_dict({axis.key: value})

@@ -6,7 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import AUTOMATIC, check_config, check_values, default_config, flatten, to_json
+from research.config import check_config, check_values, default_config, flatten, to_json
 from research.errors import UserError
 from research.names import resolve
 from research.tuning.spaces import Space
@@ -119,13 +119,6 @@ def check_search(config: ConfigDict) -> Space:
     methods.from_config(config.search)
     check_config(training(config))
     space = Space.from_config(config)
-    for axis in space.axes:
-        least = min(axis.values) if axis.kind == "choice" and axis.key in AUTOMATIC else axis.low
-        if axis.key in AUTOMATIC and least == AUTOMATIC[axis.key]:
-            raise UserError(
-                f"config.search.space: {axis.key} = {least!r} follows the data, and is no value to "
-                "be tried (allowed: numbers)"
-            )
     programs = space.programs()
     if programs > config.search.max_programs:
         static = [key for key in space.keys if not space.is_traced(key)]

@@ -10,7 +10,7 @@ from absl import flags
 from ml_collections import config_flags
 from searches import NAME, RATE, SMOOTHING, searched
 
-from research.config import check_config, default_config, differences
+from research.config import check_config, differences
 from research.tuning import results
 from research.tuning.config import training
 from research.tuning.spaces import Space, choice, linear, log
