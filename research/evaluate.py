@@ -131,13 +131,26 @@ def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
     from research.data import identity
     from research.training import setup
 
-    dataset = setup.loaded(config)
+    try:
+        dataset = setup.loaded(config)
+    except UserError as error:
+        raise UserError(
+            f"{error} (--path or --data_dir: where the data of {workdir} are)"
+        ) from None
     dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
     run = setup.from_config(config, workdir, dataset)
-    if changed := identity.differences(known, run.fingerprint()):
-        print(f"the data of {workdir} are not those it was trained on: {'; '.join(changed)}")
-    steps = _steps(workdir, run, checkpoints)
     name = _SPLIT.value or "test"
+    if changed := identity.differences(known, run.fingerprint()):
+        told = f"the data of {workdir} are not those it was trained on: {'; '.join(changed)}"
+        # The official test split may be as it was. Other splits are cut from what has changed.
+        touched = known if name != "test" else {"test": known.get("test")}
+        if identity.differences(touched, run.fingerprint()):
+            raise UserError(
+                f"{told}; so the {name} split may hold examples it was trained on (allowed: the "
+                "same data, or --path=FILE_OR_FOLDER, which tests all that is there)"
+            )
+        print(told)
+    steps = _steps(workdir, run, checkpoints)
     return _Tested(run, _restored(checkpoints, run, steps), getattr(run, name), name, lambda: run)
 
 
@@ -168,6 +181,11 @@ def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tes
     statistics = checkpoints.weights(steps[0])["preprocessing"]
     split = sources.in_float32(dataset, statistics).splits()[name]
     run = setup.untrained(config, split, class_names, known, statistics)
+    others = {of: len(other) for of, other in dataset.splits().items() if of != name}
+    if others and not _SPLIT.value:
+        told = ", ".join(f"{count} {of}" for of, count in others.items())
+        print(f"{where} also holds examples that are not tested: {told} (--split chooses)")
+    _tell_range(config, statistics, split, where)
 
     def trained():
         try:
@@ -181,6 +199,24 @@ def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tes
 
     told = f"{'all' if len(dataset.splits()) == 1 else name} of {where}"
     return _Tested(run, _restored(checkpoints, run, steps), split, told, trained)
+
+
+def _tell_range(config, statistics: dict, split, where: str) -> None:
+    """Report inputs that are far from what the run was trained on, once preprocessed."""
+    import numpy as np
+
+    from research.data.feed import preprocess
+
+    if config.preprocessing.name == "none":
+        return
+    rows = np.linspace(0, len(split) - 1, min(len(split), 256), dtype=int)
+    seen = np.asarray(preprocess(statistics, split.load(rows).inputs), np.float64)
+    size, deviation = np.sqrt(np.square(seen).mean()), np.sqrt(seen.var(0).mean())
+    if size > 10 or (len(rows) >= 10 and deviation < 0.1):  # fewer may be alike by chance
+        print(
+            f"inputs of {where}, preprocessed as the run's, have a root mean square of {size:.3g} "
+            f"and a standard deviation of {deviation:.3g} (usual: 1): of the same unit and range?"
+        )
 
 
 def _located(config):

@@ -221,15 +221,40 @@ def test_other_classes_in_the_place_of_the_run_s_are_refused_with_both_lists(pic
     assert "zebra (its classes: cat, dog, zebra; allowed, the run's: ape, cat, dog)" in line
 
 
-def test_other_content_in_the_place_of_the_run_s_is_told(tmp_path):
+def test_other_content_in_the_place_of_the_run_s_is_refused(tmp_path):
+    """Rows it was trained on may be test rows now; but an official test split may be as it was."""
     np.savez(tmp_path / "data.npz", **arrays(75))
     saved_run(tmp_path / "run", small(tmp_path / "data.npz"))
     assert "are not those" not in here("evaluate", tmp_path / "run").stdout
     other = arrays(75)
     other["inputs"] += 1
     np.savez(tmp_path / "data.npz", **other)
-    told = here("evaluate", tmp_path / "run").stdout
-    assert "the data of" in told and "; test has other inputs" in told
+    line = one_line(here("evaluate", tmp_path / "run"))
+    assert "; test has other inputs; so the test split may hold examples it was" in line
+    done = here("evaluate", tmp_path / "run", f"--path={tmp_path / 'data.npz'}")
+    assert "75 examples" in done.stdout
+    train, test = arrays(30), arrays(15, seed=1)
+    parts = {"x_test": test["inputs"], "y_test": test["labels"], "y_train": train["labels"]}
+    np.savez(tmp_path / "parts.npz", x_train=train["inputs"], **parts)
+    saved_run(tmp_path / "other", small(tmp_path / "parts.npz"))
+    np.savez(tmp_path / "parts.npz", x_train=train["inputs"] + 1, **parts)
+    told = here("evaluate", tmp_path / "other").stdout
+    assert "trained on: train has other inputs" in told and "15 examples" in told
+    line = one_line(here("evaluate", tmp_path / "other", "--split=validation"))
+    assert "so the validation split may hold" in line
+
+
+def test_inputs_of_another_unit_are_told(tmp_path):
+    np.savez(tmp_path / "data.npz", **arrays(75))
+    saved_run(tmp_path / "run", small(tmp_path / "data.npz"))
+    new = arrays(30, seed=1)
+    for change in (lambda x: x + 1.7e9, lambda x: x / 100):
+        np.savez(tmp_path / "new.npz", **{**new, "inputs": change(new["inputs"])})
+        done = here("evaluate", tmp_path / "run", f"--path={tmp_path / 'new.npz'}")
+        assert "of the same unit and range?" in done.stdout
+    np.savez(tmp_path / "new.npz", **new)
+    done = here("evaluate", tmp_path / "run", f"--path={tmp_path / 'new.npz'}")
+    assert "of the same unit" not in done.stdout and "30 examples" in done.stdout
 
 
 def test_runs_on_other_inputs_with_the_same_labels_are_no_ensemble(tmp_path):

@@ -1,6 +1,5 @@
 """Batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -71,7 +70,7 @@ class BatchNorm(nn.Module):
         if x.shape[0] % size:
             raise UserError(
                 f"config.model.ghost_batch_size = {size} does not divide the batch of "
-                f"{x.shape[0]} (allowed: divisors, such as {math.gcd(size, x.shape[0])})"
+                f"{x.shape[0]} (allowed: divisors of at least 2, such as {x.shape[0]})"
             )
         ghosts = x.reshape(-1, size, *x.shape[1:])
         normalize = partial(batch_norm, scale=scale, bias=bias, epsilon=self.epsilon)

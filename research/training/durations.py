@@ -118,5 +118,6 @@ def _freeze(config, numbers, total: int, in_all: str) -> Iterator[str]:
         if not for_good and until > total - 1:
             yield (
                 f"config.transfer.freeze: {text!r} of {pattern!r} does not end within {in_all}: "
-                "they are never trained (what says so, and saves their gradients: '100 percent')"
+                "they are never trained ('100 percent' freezes them for good, and saves their "
+                "gradients)"
             )

@@ -5,7 +5,6 @@ parameters are cut, by their output features.
 """
 
 import dataclasses
-import math
 
 import jax
 import numpy as np
@@ -164,7 +163,7 @@ class Layout:
                 f"config.model.ghost_batch_size = {ghost} does not divide the {part} examples that "
                 f"are normalised together: {size} in {microbatches} microbatches"
                 + f", on {self.parts} devices" * (config.parallel.mode != "jit")
-                + f" (allowed: divisors, such as {math.gcd(ghost, part)})"
+                + f" (allowed: divisors of at least 2, such as {part})"
             )
 
     def static(self, config: ConfigDict) -> ConfigDict:
