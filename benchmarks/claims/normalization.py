@@ -92,7 +92,7 @@ def running_statistics() -> Claim:
 
 
 def stable_rates() -> Claim:
-    grid = [2.0**power for power in range(-6, 8)]
+    grid = [2.0**power for power in range(-4, 8)]
     steps, rows, gains, largest = 200, [], {}, 0
     for what, changes in (("MLP on MNIST", _MLP), ("CNN on CIFAR-10", _CNN)):
         widest = {}

@@ -17,7 +17,7 @@ from research.training.copies import copied
 TITLE = "Transfer learning"
 _LITTLE, _MUCH = 10, 250  # examples of each class
 _POOL = 5000  # of each class that these are drawn from
-_RATES = (3e-3, 1e-2, 3e-2, 1e-1)
+_RATES = (1e-3, 3e-3, 1e-2)
 _NET = {
     "data.name": "npz",
     "batch_size": 32,
