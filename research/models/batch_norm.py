@@ -1,5 +1,6 @@
 """Batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -68,9 +69,11 @@ class BatchNorm(nn.Module):
         if not size:
             return batch_norm(x, scale, bias, self.epsilon, batch_axis.name())
         if x.shape[0] % size:
+            shared = math.gcd(size, x.shape[0])  # of 1 there is no variance
             raise UserError(
                 f"config.model.ghost_batch_size = {size} does not divide the batch of "
-                f"{x.shape[0]} (allowed: divisors of at least 2, such as {x.shape[0]})"
+                f"{x.shape[0]} (allowed: divisors of at least 2, such as "
+                f"{shared if shared > 1 else x.shape[0]})"
             )
         ghosts = x.reshape(-1, size, *x.shape[1:])
         normalize = partial(batch_norm, scale=scale, bias=bias, epsilon=self.epsilon)

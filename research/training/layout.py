@@ -5,6 +5,7 @@ parameters are cut, by their output features.
 """
 
 import dataclasses
+import math
 
 import jax
 import numpy as np
@@ -159,11 +160,12 @@ class Layout:
         if config.parallel.mode != "jit":  # a device normalises what it holds
             part //= self.parts
         if ghost and part % ghost:
+            shared = math.gcd(ghost, part)  # of 1 there is no variance
             raise UserError(
                 f"config.model.ghost_batch_size = {ghost} does not divide the {part} examples that "
                 f"are normalised together: {size} in {microbatches} microbatches"
                 + f", on {self.parts} devices" * (config.parallel.mode != "jit")
-                + f" (allowed: divisors of at least 2, such as {part})"
+                + f" (allowed: divisors of at least 2, such as {shared if shared > 1 else part})"
             )
 
     def static(self, config: ConfigDict) -> ConfigDict:
