@@ -7,7 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No test judges time: a busy machine is not a fault.
+hypothesis.settings.register_profile("timeless", deadline=None)
+hypothesis.settings.load_profile("timeless")
 
 ROOT = Path(__file__).parent.parent
 REAL_DATA = Path(os.environ.get("ONESTEP_TEST_DATA", ROOT.parent / "shared" / "data")).expanduser()
