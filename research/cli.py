@@ -1,4 +1,4 @@
-"""How every command starts and ends: flags in, exit code out, one line for a mistake."""
+"""Start and end every command: parse its flags, run it, tell a mistake in one line, exit."""
 
 import os
 import signal

@@ -152,7 +152,7 @@ def _result(summary: dict) -> str:
 
 
 def _beside_members(summary: dict) -> str:
-    """What the members of an ensemble are worth, each alone; '' where there is one network."""
+    """Return the figures of the members of an ensemble, each alone; '' for one network."""
     if "members" not in summary:
         return ""
     mean, spread = summary["members_mean"], summary["members_spread"]

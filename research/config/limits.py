@@ -1,4 +1,4 @@
-"""What each key may be: ranges, words and pairs; and which numbers are traced."""
+"""State what each key may be (ranges, words, pairs), and which numbers are traced."""
 
 import math
 

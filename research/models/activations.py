@@ -64,7 +64,7 @@ def prelu(x, *, prelu_slope):
 
 
 def prelu_shared(x, *, prelu_slope):
-    """As `prelu`, one slope for the whole layer ("channel-shared")."""
+    """Apply `prelu` with one slope for the whole layer ("channel-shared")."""
     return _PReLU((), prelu_slope)(x)
 
 

@@ -21,7 +21,7 @@ def none(x, train, scale_init):
 def batch_norm(
     x, train, scale_init, *, batch_norm_decay, ghost_batch_size, freeze_batch_stats, initial_bias
 ):
-    """By the statistics of the batch, and running ones in evaluation (Ioffe and Szegedy, 2015).
+    """Normalise by batch statistics, in evaluation by running ones (Ioffe and Szegedy, 2015).
 
     With `ghost_batch_size` by those of each part of the batch of that size (Hoffer et al., 2017),
     with `freeze_batch_stats` by the running ones, which then stay.
@@ -35,7 +35,7 @@ def batch_norm(
 
 
 def layer_norm(x, train, scale_init, *, initial_bias):
-    """By the mean and variance of all numbers of an example (Ba et al., 2016).
+    """Normalise by the mean and variance of all numbers of an example (Ba et al., 2016).
 
     Raises:
       UserError: an example is one number here.
