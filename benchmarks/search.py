@@ -168,11 +168,11 @@ def prepare_one_by_one(workload: str, mode: str):
     numbers = hyperparameters.from_config(config, len(run.train))
     started = time.perf_counter()
     init = jax.jit(
-        lambda numbers: init_state(config, numbers, run.statistics, run.probe(), run.classes)
+        lambda numbers: init_state(config, numbers, run.statistics, run.probe(), run.task.outputs)
     )
     state = init(numbers)
     program = advance.over_arrays(run, state)
-    evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation, state)
+    evaluate = evaluation.compiled_evaluator(config, run.task, run.validation, state)
     seconds = time.perf_counter() - started
 
     def trials(count):

@@ -58,7 +58,7 @@ def ours(inputs, labels, test_inputs, test_labels, seed: int) -> float:
     run = setup.from_split(config, Dataset("small", train, test, names), *cut)
     state = run.init()
     state, _ = advance.over_arrays(run, state)(state, run.plan().total_steps)
-    return evaluation.evaluate(run.config, run.classes, state, run.test)["accuracy"]
+    return evaluation.evaluate(run.config, run.task, state, run.test)["accuracy"]
 
 
 def measured(inputs: np.ndarray, labels: np.ndarray, splits: int) -> np.ndarray:

@@ -45,7 +45,7 @@ class _Tested:
 
 
 def main(argv: list[str]) -> int:
-    """Print accuracy, log loss and calibration error over a split, for each network and for all."""
+    """Print the figures of the task over a split, for each network and for all together."""
     if len(argv) < 2:
         raise UserError("which run? usage: python -m research.evaluate WORKDIR...")
     if _SPLIT.value not in (None, *_SPLITS):
@@ -79,31 +79,33 @@ def main(argv: list[str]) -> int:
                 anew = _anew(of.trained(), state)
                 beside.append((name, dataclasses.replace(of, states=[anew])))
     sizes = [
-        evaluation.part_size(of.run.config, of.split, of.run.classes * len(names))
+        evaluation.part_size(of.run.config, of.split, of.run.task, len(names))
         for of in runs.values()
     ]
-    each, together = scores.scored_in_parts(_predicted(list(runs.values()), min(sizes)))
+    task, statistics = tested.run.task, tested.run.statistics.get("targets", {})
+    parts = _predicted(list(runs.values()), min(sizes))
+    each, together = scores.scored_in_parts(task, parts, statistics)
     for name, one in zip(names, each, strict=True):
         _tell(name, tested, one)
     for name, of in beside:
-        _tell(name, tested, scores.scored_in_parts(_predicted([of], min(sizes)))[1])
+        parts = _predicted([of], min(sizes))
+        _tell(name, tested, scores.scored_in_parts(task, parts, statistics)[1])
     if len(each) > 1:
         _tell(f"ensemble of {len(each)}", tested, together)
     return 0
 
 
 def _predicted(runs: list[_Tested], size: int):
-    """Yield the logits of all networks of all runs, and the labels, `size` examples at a time."""
+    """Yield the outputs of all networks of all runs, and the labels, `size` examples at a time."""
     import numpy as np
 
     from research.training import evaluation
 
     each = [
-        evaluation.predicted(of.run.config, of.run.classes, of.states, of.split, size)
-        for of in runs
+        evaluation.predicted(of.run.config, of.run.task, of.states, of.split, size) for of in runs
     ]
     for parts in zip(*each, strict=True):
-        yield np.concatenate([logits for logits, _ in parts]), parts[0][1]
+        yield np.concatenate([outputs for outputs, _ in parts]), parts[0][1]
 
 
 def _read(workdir: Path) -> _Tested:
@@ -311,10 +313,10 @@ def _anew(run, state):
             f"{run.config.ensemble.members})"
         )
     batch_statistics.check_recalibration(run, "--recalibrate")
-    anew = recalibration.recalibrate(run.config, run.classes, state, run.train)
+    anew = recalibration.recalibrate(run.config, run.task, state, run.train)
     batch = run.train.load(np.arange(min(max(2, run.config.batch_size), len(run.train))))
-    own, running = recalibration.train_and_eval_loss(run.config, run.classes, state, batch)
-    _, after = recalibration.train_and_eval_loss(run.config, run.classes, anew, batch)
+    own, running = recalibration.train_and_eval_loss(run.config, run.task, state, batch)
+    _, after = recalibration.train_and_eval_loss(run.config, run.task, anew, batch)
     print(
         f"one batch of {len(batch)} from train: loss {own:.6f} by its own statistics, "
         f"{running:.6f} by the running ones ({running - own:+.6f}), "
@@ -349,17 +351,18 @@ def _check_same(one: str, tested: _Tested, another: str, other: _Tested) -> None
         )
 
 
-def _tell(what: str, tested: _Tested, found) -> None:
-    """Print the figures of the predictions for a split, from their `Scores`."""
-    from research.training import scores
+def _tell(what: str, tested: _Tested, found: dict) -> None:
+    """Print the figures of the predictions for a split, from their scores."""
+    from research.reporting.formats import shown, words
 
-    figures = scores.figures(found)
-    balance = scores.balance(found, tested.run.classes)
-    print(
-        f"{what}, {tested.name}: accuracy {figures['accuracy']:.4%}, loss {figures['loss']:.6f}, "
-        f"calibration error {figures['ece']:.4f}, {len(tested.split)} examples; balanced accuracy "
-        f"{balance['balanced_accuracy']:.4%}, most frequent class {balance['majority_share']:.4%}"
+    task = tested.run.task
+    figures = task.figures(found) | task.beside(found)
+    told = ", ".join(
+        f"{words(name)} {shown(name, value)}"
+        for name, value in figures.items()
+        if isinstance(value, float)
     )
+    print(f"{what}, {tested.name}: {told}, {len(tested.split)} examples")
 
 
 if __name__ == "__main__":

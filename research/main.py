@@ -100,7 +100,11 @@ def main(argv: list[str]) -> int:
         stopped_early = step < plan.total_steps and session.enough
         if stopped_early:
             voice.record("stopped early", step)
-            voice.tell(early_stopping.told(config, session.records, step, plan.total_steps))
+            voice.tell(
+                early_stopping.message(
+                    config, session.objective, session.records, step, plan.total_steps
+                )
+            )
         elif step < plan.total_steps:
             voice.record("interrupted", step)
             voice.warn(f"interrupted at step {step}; the same command resumes")
@@ -121,47 +125,57 @@ def main(argv: list[str]) -> int:
             "data": run.fingerprint(),
         }
         processes.alone(lambda: run_folder.finish(workdir, summary))
-    if averages.kept(config) and "averaged_test_accuracy" not in summary:
+    if averages.kept(config) and "averaged_test_loss" not in summary:
         voice.tell(
             f"no weights were averaged by step {summary['tested_step']}: config.averaging.name = "
             f"{config.averaging.name!r}, config.averaging.start = {config.averaging.start!r}, "
             f"config.averaging.every = {config.averaging.every!r}"
         )
     split = early_stopping.deciding_split(config)
-    fall = convergence.still_falling(read_metrics(workdir), split, run.classes)
+    fall = convergence.still_falling(read_metrics(workdir), split, run.task.guessing_loss)
     if fall and not stopped_early:
         voice.tell(convergence.told(*fall))
-    if summary["test_accuracy"] <= summary["test_majority_share"]:
+    if summary.get("test_accuracy", 1.0) <= summary.get("test_majority_share", 0.0):
         voice.warn(
             f"warning: test accuracy {summary['test_accuracy']:.2%} does not beat always answering "
             f"the most frequent class, {summary['test_majority_share']:.2%}"
         )
-    voice.tell(f"{_result(summary)}: {workdir}/report.html")
+    voice.tell(f"{_result(run.task.objective, summary)}: {workdir}/report.html")
     return 0
 
 
-def _result(summary: dict) -> str:
-    """The last line's figures."""
+def _result(objective: str, summary: dict) -> str:
+    """Return the figures of the last line: the objective and the loss."""
+    from research.reporting.formats import shown
+
     averaged = ""
-    if "averaged_test_accuracy" in summary:
-        averaged = f" (averaged weights {summary['averaged_test_accuracy']:.2%})"
+    if f"averaged_test_{objective}" in summary:
+        value = shown(objective, summary[f"averaged_test_{objective}"])
+        averaged = f" (averaged weights {value})"
     return (
-        f"test accuracy {summary['test_accuracy']:.2%}{averaged}, loss {summary['test_loss']:.4f}"
+        f"test {_figure(objective, summary)}{averaged}, {_figure('loss', summary)}"
         f"{_beside_members(summary)}"
     )
 
 
+def _figure(name: str, summary: dict) -> str:
+    from research.reporting.formats import shown, words
+
+    return f"{words(name)} {shown(name, summary[f'test_{name}'])}"
+
+
 def _beside_members(summary: dict) -> str:
     """Return the figures of the members of an ensemble, each alone; '' for one network."""
+    from research.reporting.formats import shown
+
     if "members" not in summary:
         return ""
     mean, spread = summary["members_mean"], summary["members_spread"]
-    return (
-        f", calibration error {summary['test_ece']:.4f} by averaged predictions (each of "
-        f"{len(summary['members'])} alone: accuracy {mean['test_accuracy']:.2%} +- "
-        f"{spread['test_accuracy']:.2%}, loss {mean['test_loss']:.4f}, calibration error "
-        f"{mean['test_ece']:.4f})"
+    names = [key.removeprefix("test_") for key in mean]
+    each = ", ".join(
+        f"{_figure(name, mean)} +- {shown(name, spread[f'test_{name}'])}" for name in names
     )
+    return f" by averaged predictions (each of {len(summary['members'])} alone: {each})"
 
 
 if __name__ == "__main__":

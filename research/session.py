@@ -59,6 +59,7 @@ class Session:
         self._patience = hyperparameters.in_steps(
             run.config, "early_stopping.patience", len(run.train)
         )
+        self.objective = early_stopping.objective(run.config, run.task)
         self.records: list[dict] = []  # of metrics.jsonl
         self.divergence: dict | None = None  # what ended it, as `summary.json` tells it
         self._copies_on_device: bool | None = None  # known once there is something to save
@@ -161,6 +162,7 @@ class Session:
             return loop.fit(
                 self._state,
                 self._plan,
+                self._run.task,
                 advance=self._advance,
                 healthy=self._healthy,
                 evaluate=self._evaluate,
@@ -201,12 +203,18 @@ class Session:
             "window": window,
         }
         record = records and records[early_stopping.deciding_split(config)]
-        metrics = record and {f"validation_{of}": record[of] for of in ("accuracy", "loss")}
+        metrics = record and {
+            f"validation_{name}": value
+            for name, value in record.items()
+            if isinstance(value, float)
+        }
         planned = self._plan.may_return_to(step)
-        self._checkpoints.save(step, config, copied, metadata, metrics, planned)
+        self._checkpoints.save(step, config, copied, metadata, self.objective, metrics, planned)
 
     def _judge(self) -> early_stopping.Verdict:
-        return early_stopping.verdict(self._run.config, self.records, self._patience)
+        return early_stopping.verdict(
+            self._run.config, self.objective, self.records, self._patience
+        )
 
     def _at(self, state: TrainState, step: int | None = None) -> tuple[TrainState, dict, dict]:
         """The run at a step, None: at its last checkpoint; 0, or without one: at its start.

@@ -81,7 +81,7 @@ def train(config) -> tuple[dict[str, np.ndarray], str]:
     kept = copies.fetch()
     for name in wanted if processes.first() else ():
         np.testing.assert_array_equal(kept[name], wanted[name])
-    result = evaluation.evaluate(config, run.classes, state, run.validation)
+    result = evaluation.evaluate(config, run.task, state, run.validation)
     found = weights(state)
     found["training loss"] = np.asarray(first["loss"] + second["loss"])
     found["correct"] = np.asarray(first["correct"] + second["correct"])

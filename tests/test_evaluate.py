@@ -126,7 +126,7 @@ def pictures(tmp_path_factory):
 
 def accuracy(run, inputs, labels) -> float:
     logits, _ = evaluation.predict_each(
-        run.config, run.classes, run.init(), Arrays(inputs, labels.astype(np.int32))
+        run.config, run.task, run.init(), Arrays(inputs, labels.astype(np.int32))
     )
     return (logits[0].argmax(-1) == labels).mean()
 

@@ -71,13 +71,13 @@ class Net:
         self._programs = {}  # by the number of training examples
         self._init = jax.jit(
             lambda numbers, statistics, inputs: init_state(
-                config, numbers, statistics, inputs, self.run.classes
+                config, numbers, statistics, inputs, self.run.task.outputs
             )
         )
         self._evaluate = jax.jit(
-            executors.evaluator(ensembles.make_eval_step(config, self.run.classes))
+            executors.evaluator(ensembles.make_eval_step(config, self.run.task))
         )
-        self._predict = jax.jit(ensembles.make_predict(config, self.run.classes))
+        self._predict = jax.jit(ensembles.make_predict(config, self.run.task))
 
     def drawn(self, number: int, **changes) -> "Net":
         """The same programs over another draw of training examples: `data.split_seed`.
@@ -191,7 +191,7 @@ class Net:
             after.append(layers.activation(x))
             return after[-1]
 
-        model = models.build(config, state.hyperparameters, self.run.classes)
+        model = models.build(config, state.hyperparameters, self.run.task.outputs)
         model = model.clone(layers=dataclasses.replace(layers, activation=recorded))
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         model.apply(variables, preprocess(state.preprocessing, inputs), train=False)

@@ -63,9 +63,9 @@ def running_statistics() -> Claim:
             before, after, by_batch = [], [], []
             for seed in SEEDS:
                 state, _ = net.train(steps, seed=seed, model__batch_norm_decay=decay)
-                settled = recalibrate(net.run.config, net.run.classes, state, net.run.train)
+                settled = recalibrate(net.run.config, net.run.task, state, net.run.train)
                 for gap, one in ((before, state), (after, settled)):
-                    pair = train_and_eval_loss(net.run.config, net.run.classes, one, batch)
+                    pair = train_and_eval_loss(net.run.config, net.run.task, one, batch)
                     gap.append(abs(pair[1] - pair[0]))
                 by_batch.append(pair[0])
             gains[steps, decay] = np.array(before) - np.array(after)

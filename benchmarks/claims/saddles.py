@@ -177,7 +177,7 @@ def curvature_of_a_net() -> Claim:
             "schedule.name": "constant",
         }
     )
-    model = models.build(net.run.config, net.start().hyperparameters, net.run.classes)
+    model = models.build(net.run.config, net.start().hyperparameters, net.run.task.outputs)
 
     def spectrum(state):
         inputs = preprocess(state.preprocessing, net.run.train.inputs)

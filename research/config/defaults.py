@@ -92,7 +92,18 @@ def default_config() -> ConfigDict:
     model.stochastic_depth_rate = 0.0  # resnet: how often the last block is left out; linear before
     # (Huang et al., 2016)
 
+    config.task = task = ConfigDict()
+    task.name = "classification"  # multilabel, regression, next_token: a file of research/tasks/
+    config.metrics = ()  # more metrics, by name: of the task, see research/tasks/metrics.py
+
     config.loss = loss = ConfigDict()
+    loss.name = "auto"  # research/tasks/losses.py; auto: the task's first, such as
+    # softmax_cross_entropy
+    loss.class_weights = ()  # classification: a number for each class, or ('balanced',), which is
+    # N / (C n_c)
+    loss.focal_gamma = 2.0  # focal: how little examples count that are right (Lin et al., 2017)
+    loss.huber_delta = 1.0  # huber: up to this error, in standard deviations, it is squared
+    loss.quantile = 0.5  # quantile: the share of targets that are to lie below the prediction
     loss.label_smoothing = 0.0  # share of the target that goes to all classes alike (Szegedy et
     # al., 2016, section 7)
     loss.l1 = 0.0  # adds l1 * sum(abs(w)) over kernels to the loss; with l2 the elastic net (Zou
@@ -154,7 +165,8 @@ def default_config() -> ConfigDict:
     # from so many training examples, at the end from all; 0: the running ones are averaged too
 
     config.early_stopping = early_stopping = ConfigDict()
-    early_stopping.metric = "accuracy"  # or loss, on validation; decides which checkpoint is best
+    early_stopping.metric = "auto"  # on validation; auto: the task's objective, such as accuracy;
+    # it also decides which checkpoint is best
     early_stopping.patience = "0 epochs"  # stop after so long without a new best (Prechelt,
     # 1998); 0: off
     early_stopping.minimal_improvement = 0.0  # by which a new best must beat the old, or not count

@@ -22,6 +22,9 @@ TRACED: dict[str, tuple[float, float]] = {
     "model.input_dropout_rate": (0, 1),
     "model.dropconnect_rate": (0, 1),
     "model.stochastic_depth_rate": (0, 1),
+    "loss.focal_gamma": (0, math.inf),
+    "loss.huber_delta": (1e-6, math.inf),
+    "loss.quantile": (0, 1),
     "loss.label_smoothing": (0, 1),
     "loss.l1": (0, math.inf),
     "loss.l2": (0, math.inf),
@@ -102,7 +105,6 @@ CHOICES = {
     "data.image_axes": ("auto", "NHWC", "NCHW", "NHW"),
     "compute.dtype": ("float32", "bfloat16"),
     "model.residual": ("plain", "zero_gamma", "fixup"),
-    "early_stopping.metric": ("accuracy", "loss"),
 }
 # What a resumed run may change besides the traced numbers: no finite step comes out otherwise, but
 # for rounding where other devices compute it. (Prepared data sets are the same wherever they lie.)

@@ -18,7 +18,12 @@ def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
 
 
 def preprocess(statistics, inputs: jax.Array) -> jax.Array:
-    """Return (inputs - shift) * scale, then `turned`: float32 (B, ...)."""
+    """Return (inputs - shift) * scale, then `turned`: float32 (B, ...).
+
+    Without a shift, return the inputs as they are, such as token ids.
+    """
+    if "shift" not in statistics:
+        return inputs
     x = (inputs.astype(jnp.float32) - statistics["shift"]) * statistics["scale"]
     return turned(statistics, x)
 
@@ -50,7 +55,10 @@ def inverted(statistics, outputs) -> np.ndarray:
       Float64 (B, ...), with the shape and in the units of the inputs.
     """
     x = np.asarray(outputs, np.float64)
-    statistics = {name: np.asarray(array, np.float64) for name, array in statistics.items()}
+    names = ("shift", "scale", "matrix", "filters")
+    statistics = {
+        name: np.asarray(statistics[name], np.float64) for name in names if name in statistics
+    }
     if "filters" in statistics:
         x = mirrored.deconvolve(statistics["filters"], x)
     if "matrix" in statistics:

@@ -201,7 +201,9 @@ class Dataset:
         return dataclasses.replace(self, class_names=names, fingerprint=known, **changed)
 
 
-def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
+def load(
+    data: ConfigDict, whole: bool = False, channels: int = 0, kind: str = "classes"
+) -> Dataset:
     """Load and check the data set of `config.data`.
 
     Inputs keep their integer or float dtype; `in_float32` converts them.

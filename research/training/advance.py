@@ -12,7 +12,7 @@ from research.training.step import make_train_step
 
 
 def over_arrays(run: Setup, state) -> Callable:
-    """Over data that live on every device: any number of steps is one dispatch."""
+    """Advance over data that live on every device: any number of steps is one dispatch."""
     program, data = resident_program(run, state)
     return lambda state, steps: program(state, data, np.int32(steps))
 
@@ -20,8 +20,7 @@ def over_arrays(run: Setup, state) -> Callable:
 def resident_program(run: Setup, state) -> tuple[Callable, dict]:
     """The compiled `executors.resident` in the config's mode, and the data it runs over."""
     config, layout = run.config, run.layout
-    labels = np.asarray(run.train.labels, np.int32)
-    data = layout.put({"inputs": run.train.inputs, "labels": labels})
+    data = layout.put({"inputs": run.train.inputs, "labels": run.train.labels})
     place = {"place": layout.share} if config.parallel.mode == "jit" else {}
     steps = executors.resident(_train_step(run), config.batch_size, **place)
     steps = ensembles.together(config, steps)
@@ -29,19 +28,22 @@ def resident_program(run: Setup, state) -> tuple[Callable, dict]:
 
 
 def over_batches(run: Setup, state, batches: Iterator) -> Callable:
-    """Over batches that come from disk: each step is a dispatch, none is waited for.
+    """Advance over batches that come from disk: each step is a dispatch, none is waited for.
 
     Each process reads its own rows of a batch (`Layout.local_rows`).
     """
-    size, layout = run.config.batch_size, run.layout
+    size, layout, train_step = run.config.batch_size, run.layout, _train_step(run)
     local = len(layout.local_rows(size))
     like = {
         "inputs": np.zeros((local, *run.train.shape), run.train.dtype),
         **dict.fromkeys(("labels", "indices", "epochs"), np.zeros(local, np.int32)),
     }
-    nothing = jax.device_get(executors.no_metrics())
-    arguments = (state, layout.put(nothing), layout.put_rows(like, size))
-    program = _mode(run)(layout, executors.streamed(_train_step(run)), arguments, (2,), (0, 1))
+    batch = layout.put_rows(like, size)
+    nothing = jax.device_get(
+        jax.jit(executors.no_metrics, static_argnums=0)(train_step, state, batch)
+    )
+    arguments = (state, layout.put(nothing), batch)
+    program = _mode(run)(layout, executors.streamed(train_step), arguments, (2,), (0, 1))
 
     def advance(state, steps: int):
         metrics = layout.put(nothing)
@@ -53,7 +55,7 @@ def over_batches(run: Setup, state, batches: Iterator) -> Callable:
 
 
 def _train_step(run: Setup) -> Callable:
-    return make_train_step(run.layout.static(run.config), run.classes)
+    return make_train_step(run.layout.static(run.config), run.task)
 
 
 def _mode(run: Setup) -> Callable:

@@ -21,7 +21,7 @@ from research.training.setup import Setup
 from research.training.state import TrainState
 
 _SAMPLE = 512  # training examples that are measured
-_LARGE = 10.0  # times the usual value: log(classes) for the first loss, other inputs for inputs
+_LARGE = 10.0  # times the usual value: that of guessing for the first loss, other inputs for inputs
 _UNKNOWN = "not known"
 _GROWN = 10.0  # times the weights at the start, or the usual loss
 
@@ -51,7 +51,7 @@ def likely_cause(
       start: measurements of the initial state.
       learning_rate: the learning rate of the run.
     """
-    config, usual = run.config, math.log(max(run.classes, 2))
+    config, usual = run.config, run.task.guessing_loss
     rate = f"config.optimizer.learning_rate = {learning_rate:g} is too high"
     statistics = found.before.preprocessing
     scheme = f"config.preprocessing.name = {config.preprocessing.name!r}"
@@ -116,8 +116,8 @@ def _of_validation(
         return reach
     if found.before.batch_stats and run.config.ensemble.members == 1:
         batch = run.train.load(culprit.rows_of_step(run, found.before))
-        own, running = train_and_eval_loss(run.config, run.classes, found.before, batch)
-        if math.isfinite(own) and not running <= _GROWN * max(own, math.log(run.classes)):
+        own, running = train_and_eval_loss(run.config, run.task, found.before, batch)
+        if math.isfinite(own) and not running <= _GROWN * max(own, run.task.guessing_loss):
             return (
                 f"running statistics of batch norm that do not fit the weights: a training batch "
                 f"has the loss {own:.4g} by its own statistics and {running:.4g} by the running "

@@ -32,8 +32,10 @@ from research import config as configuration
 from research import safetensors
 from research.errors import UserError
 from research.platform import physical_memory
+from research.training import metrics
 from research.training.copies import Copies, saved_fields, saved_leaves
 from research.training.digest import SEAL, sealed
+from research.training.early_stopping import Objective
 from research.training.state import TrainState
 
 FORMAT = 3
@@ -128,7 +130,8 @@ def read_metadata(folder: Path) -> dict:
             raise ValueError("its metadata have no digest")
         numbers = [metadata.get("wall_seconds", 0), metadata.get("rollbacks", 0)]
         if window := metadata.get("window"):
-            numbers += [window["seconds"], *jax.tree.leaves(window["sums"])]
+            metadata["window"] = window = metrics.as_saved_now(window)
+            numbers += [window["seconds"], *jax.tree.leaves(window["metrics"])]
         if not all(isinstance(n, (int, float)) for n in (*numbers, *metadata["metrics"].values())):
             raise ValueError("its metadata have words where numbers should be")
         return metadata
@@ -161,6 +164,14 @@ def brief(error: Exception) -> str:
 def config_of(metadata: dict, folder: Path) -> ConfigDict:
     """The config that a checkpoint's run had."""
     return configuration.from_json(json.dumps(metadata["config"]), f"{folder}: config")
+
+
+def objective_of(metadata: dict) -> Objective:
+    """Return what decided which checkpoint was the best when this one was saved."""
+    if "objective" in metadata:
+        return Objective(*metadata["objective"])
+    metric = metadata["config"]["early_stopping"]["metric"]  # from before there were other tasks
+    return Objective(metric, metric == "accuracy")
 
 
 def state_of(

@@ -21,6 +21,7 @@ from research import processes
 from research.errors import UserError
 from research.training import checkpoint_files as files
 from research.training.copies import Copies
+from research.training.early_stopping import Objective
 from research.training.retention import Retention
 from research.training.state import TrainState
 
@@ -58,8 +59,8 @@ class Checkpoints:
         for step in self.steps():
             with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
                 metadata = self.metadata(step)
-                config = files.config_of(metadata, self._path(step))
-                self._retention.note(step, metadata["planned"], config, metadata["metrics"])
+                objective = files.objective_of(metadata)
+                self._retention.note(step, metadata["planned"], objective, metadata["metrics"])
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -128,6 +129,7 @@ class Checkpoints:
         config: ConfigDict,
         copies: Copies,
         metadata: dict[str, Any],
+        objective: Objective,
         metrics: dict[str, float] | None = None,
         planned: bool = True,
     ) -> None:
@@ -138,16 +140,22 @@ class Checkpoints:
           config: kept whole in the metadata.
           copies: what to save, `copies.copied`; they are taken over.
           metadata: JSON values to keep along.
-          metrics: {'validation_accuracy', 'validation_loss'} decide which checkpoint is the best.
+          objective: which of the metrics decides which checkpoint is the best.
+          metrics: {'validation_<metric>': value}, if the step was evaluated.
           planned: a rollback may return to it: every run of this config saves there.
         """
         metrics = metrics or {}
         self._wait()
         self._saving = step
-        self._retention.note(self._saving, planned, config, metrics)
+        self._retention.note(self._saving, planned, objective, metrics)
         if processes.first():
-            told = {"config": config.to_dict(), "metrics": metrics, "planned": planned}
-            self._begun = self._thread.submit(self._write, copies, {**metadata, **told})
+            known = {
+                "config": config.to_dict(),
+                "metrics": metrics,
+                "objective": list(objective),
+                "planned": planned,
+            }
+            self._begun = self._thread.submit(self._write, copies, {**metadata, **known})
 
     def _write(self, copies: Copies, metadata: dict) -> None:
         if not self._folder.is_dir():  # Orbax would make it anew

@@ -1,6 +1,5 @@
 """Decide by its validation loss whether a finished run was long enough."""
 
-import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -10,17 +9,17 @@ _SHARE = 0.01  # of the loss of guessing; a smaller fall is not worth another ru
 
 
 def still_falling(
-    records: Sequence[Mapping], split: str, classes: int
+    records: Sequence[Mapping], split: str, guessing_loss: float
 ) -> tuple[float, float] | None:
     """Return how far the validation loss fell over the second half of a run, if it fell much.
 
     The fall is from the least loss of the first half to the mean loss of the last tenth of the run,
-    so that noise does not count. Ignore falls of at most 1 % of log(classes), the loss of guessing.
+    so that noise does not count. Ignore falls of at most 1 % of the loss of guessing.
 
     Args:
       records: records of `metrics.jsonl`, in order of steps.
       split: name of the split whose records count.
-      classes: number of classes.
+      guessing_loss: `Task.guessing_loss`.
 
     Returns:
       Both losses; None if the loss did not fall so far, or there are fewer than four evaluations.
@@ -31,7 +30,7 @@ def still_falling(
     if half < _LEAST:
         return None
     before, end = min(losses[:half]), float(np.mean(losses[-max(1, half // 5) :]))
-    return (before, end) if before - end > _SHARE * math.log(classes) else None
+    return (before, end) if before - end > _SHARE * guessing_loss else None
 
 
 def told(before: float, end: float) -> str:

@@ -14,6 +14,7 @@ from research.optimizers.masks import leaves_by_path
 from research.training import ensembles
 from research.training.divergence import all_finite, healthy
 from research.training.loop import Diverged
+from research.training.metrics import StepMetrics
 from research.training.setup import Setup
 from research.training.state import TrainState
 from research.training.step import make_predict, make_train_step
@@ -63,12 +64,12 @@ def find(
         before = jax.tree.map(jnp.copy, state)
         state, metrics = advance(state, 1)
         step += 1
-        if metrics["skipped"] or not np.isfinite(metrics["loss"]) or not check(state):
+        if metrics.skipped or not np.isfinite(metrics.loss) or not check(state):
             found = ((prefix, _of_step(run, state)) for prefix, state in _each(run, before))
             layer = next((prefix + layer for prefix, layer in found if layer), "")
             return Found(step, layer, before, tuple(losses))
         losses.append((step, mean_loss(metrics)))
-    predict = make_predict(run.config, run.classes)
+    predict = make_predict(run.config, run.task)
     layers = (
         _first_layer(predict, state, inputs)[0]
         for _, state in _each(run, state)
@@ -87,9 +88,10 @@ def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
         yield f"member {number}, ", ensembles.member(state, number)
 
 
-def mean_loss(metrics: dict) -> float:
-    """Return the mean loss of an example from sums of `advance`; NaN if it skipped all steps."""
-    return float(metrics["loss"]) / (int(metrics["count"]) or math.nan)
+def mean_loss(metrics: StepMetrics) -> float:
+    """Return the mean loss of an example from metrics of `advance`; NaN if it skipped all steps."""
+    total, weight = metrics.sums.means["loss"]
+    return float(total) / (float(weight) or math.nan)
 
 
 def inputs_of_step(run: Setup, state: TrainState) -> Iterator[np.ndarray]:
@@ -117,11 +119,11 @@ def _of_step(run: Setup, state: TrainState) -> str:
     config.on_divergence = "stop"
     for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread NaN to all
         config.optimizer[key] = 0.0
-    step = make_train_step(config, run.classes)
+    step = make_train_step(config, run.task)
     layer, order, (after, metrics) = _first_layer(step, state, batch)
     if layer:
         return layer
-    if not np.isfinite(metrics["loss"]):
+    if not np.isfinite(metrics.loss):
         return "the loss itself"
     bad = _not_finite(after.params)
     # The backward pass starts at the layer nearest to the loss.

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
+from research.training.metrics import NEVER, StepMetrics
 from research.training.state import TrainState
+
+_NOT_METRICS = ("split", "epoch", "seconds", "examples_per_second", "learning_rate", "members")
 
 
 def all_finite(tree) -> jax.Array:
@@ -24,7 +27,7 @@ def healthy(state: TrainState) -> jax.Array:
     # What an optimiser notes in single numbers, as how well a line search went, may be infinite.
     single = jnp.ndim(state.hyperparameters["seed"])
     moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim > single]
-    return all_finite((state.params, state.batch_stats, moments))
+    return all_finite((state.params, state.collections, moments))
 
 
 def slowed(state: TrainState, rollbacks: int) -> TrainState:
@@ -36,26 +39,30 @@ def slowed(state: TrainState, rollbacks: int) -> TrainState:
 
 
 def skip_unless_finite(
-    gradients, before: TrainState, after: TrainState, metrics: dict
-) -> tuple[TrainState, dict]:
-    """Leaves a step out, but for its number, where its loss or its gradients are not finite.
+    gradients, before: TrainState, after: TrainState, metrics: StepMetrics
+) -> tuple[TrainState, StepMetrics]:
+    """Leave a step out, but for its number, if its loss or its gradients are not finite.
 
     Returns:
-      The state, and metrics in which such a step counts as 'skipped' and as nothing else.
+      The state, and metrics in which such a step only counts as skipped.
     """
-    finite = all_finite((gradients, metrics["loss"]))
+    finite = all_finite((gradients, metrics.sums.means["loss"][0]))
     kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), after, before)
-    sums = {name: jnp.where(finite, metrics[name], 0) for name in ("loss", "correct", "count")}
-    metrics = {**metrics, **sums, "skipped": (~finite).astype(jnp.int32)}
+    metrics = metrics.replace(
+        sums=jax.tree.map(lambda of_step: jnp.where(finite, of_step, 0), metrics.sums),
+        examples=jnp.where(finite, metrics.examples, 0),
+        skipped=(~finite).astype(jnp.int32),
+        first_nonfinite_step=jnp.int32(NEVER),
+    )
     # What members of an ensemble share must stay shared.
     return kept.replace(step=after.step, preprocessing=after.preprocessing), metrics
 
 
 def last_finite(records: Sequence[dict], step: int) -> dict[str, dict]:
-    """The last of the records of `metrics.jsonl` up to a step whose loss is finite, by split.
+    """Return the last record of `metrics.jsonl` up to a step whose loss is finite, by split.
 
     Returns:
-      {'train': {'step', 'loss', 'accuracy'}, ...}.
+      {'train': {'step': ..., 'loss': ..., other metrics by name}, ...}.
     """
 
     def is_finite(record: dict) -> bool:
@@ -63,7 +70,7 @@ def last_finite(records: Sequence[dict], step: int) -> dict[str, dict]:
         return loss is not None and math.isfinite(loss)
 
     return {
-        record["split"]: {name: record.get(name) for name in ("step", "loss", "accuracy")}
+        record["split"]: {name: record[name] for name in record if name not in _NOT_METRICS}
         for record in records
         if record["step"] <= step and is_finite(record)
     }

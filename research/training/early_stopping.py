@@ -1,6 +1,6 @@
-"""Early stopping, and which checkpoint is the best: by one metric on the validation split.
+"""Decide by one metric on the validation split when to stop, and which checkpoint is the best.
 
-Both are pure functions of the records of `metrics.jsonl`, so that a run that was killed and resumed
+Both are pure functions of the records of `metrics.jsonl`, so a run that was killed and resumed
 stops where it would have stopped (Prechelt, 1998; Goodfellow et al., 2016, algorithm 7.1).
 """
 
@@ -10,20 +10,30 @@ from typing import NamedTuple
 from ml_collections import ConfigDict
 
 from research.errors import UserError
+from research.tasks import Task
 from research.training import averages
 
-_SIGNS = {"accuracy": 1, "loss": -1}
+
+class Objective(NamedTuple):
+    """The metric that decides, and its direction."""
+
+    metric: str
+    higher_is_better: bool
+
+    def score(self, record: Mapping[str, float]) -> float:
+        """Return the metric of a record, with a sign that makes higher better."""
+        return record[self.metric] if self.higher_is_better else -record[self.metric]
 
 
 class Verdict(NamedTuple):
-    """What the validation records so far say."""
+    """The result of judging the validation records so far."""
 
-    new_best: bool  # the last one is better than all before
-    enough: bool  # none of the patience is left
+    new_best: bool  # the last record is better than all before
+    enough: bool  # no patience is left
 
 
 def check(config: ConfigDict, patience: float, validation_examples: int) -> None:
-    """Refuses what cannot be decided by.
+    """Refuse settings that cannot decide.
 
     Raises:
       UserError: patience without a validation split, or with snapshots.
@@ -41,25 +51,33 @@ def check(config: ConfigDict, patience: float, validation_examples: int) -> None
 
 
 def deciding_split(config: ConfigDict) -> str:
-    """Whose records decide: those of the averaged weights where an average is kept."""
+    """Return the split whose records decide: of the averaged weights if an average is kept."""
     return "validation_averaged" if averages.kept(config) else "validation"
 
 
-def score(config: ConfigDict, record: Mapping[str, float]) -> float:
-    """Of {'loss', 'accuracy'}: higher is better."""
-    metric = config.early_stopping.metric
-    return _SIGNS[metric] * record[metric]
+def objective(config: ConfigDict, task: Task) -> Objective:
+    """Return what decides by `config.early_stopping.metric`; 'auto': the task's objective.
+
+    Raises:
+      UserError: the run does not report such a metric, or it has no direction.
+    """
+    asked = config.early_stopping.metric
+    metric = task.objective if asked == "auto" else asked
+    return Objective(metric, task.higher_is_better(metric, "config.early_stopping.metric"))
 
 
-def verdict(config: ConfigDict, records: Sequence[Mapping], patience: float) -> Verdict:
-    """Judges a run by the records of its `metrics.jsonl`.
+def verdict(
+    config: ConfigDict, decides: Objective, records: Sequence[Mapping], patience: float
+) -> Verdict:
+    """Judge a run by the records of its `metrics.jsonl`.
 
     Args:
-      config: of the run.
-      records: all so far, in order.
+      config: config of the run.
+      decides: the metric that decides.
+      records: all records so far, in order.
       patience: in steps, not rounded: it ends at the evaluation that is nearest to it.
     """
-    found = _scores(config, records)
+    found = _scores(config, decides, records)
     if not found:
         return Verdict(new_best=False, enough=False)
     last_step, last = found[-1]
@@ -70,12 +88,19 @@ def verdict(config: ConfigDict, records: Sequence[Mapping], patience: float) -> 
     )
 
 
-def told(config: ConfigDict, records: Sequence[Mapping], step: int, total_steps: int) -> str:
-    """The line for the screen: what was seen, and the keys that made it enough."""
-    settings, found = config.early_stopping, _scores(config, records)
+def message(
+    config: ConfigDict,
+    decides: Objective,
+    records: Sequence[Mapping],
+    step: int,
+    total_steps: int,
+) -> str:
+    """Return the line that says why a run was stopped, with the keys that decided it."""
+    settings, found = config.early_stopping, _scores(config, decides, records)
     improved_at, before = _improved(config, found)
     best = max(value for at, value in found if at >= improved_at)
-    sign, metric = _SIGNS[settings.metric], f"{deciding_split(config)} {settings.metric}"
+    sign = 1 if decides.higher_is_better else -1
+    metric = f"{deciding_split(config)} {decides.metric}"
     patience = f"config.early_stopping.patience = {settings.patience!r}"
     if best > before:
         seen = (
@@ -88,18 +113,19 @@ def told(config: ConfigDict, records: Sequence[Mapping], step: int, total_steps:
     return f"stopped early at step {step} of {total_steps}: {seen} ({patience})"
 
 
-def _scores(config: ConfigDict, records: Sequence[Mapping]) -> list[tuple[int, float]]:
-    """Steps and scores of the records that decide."""
+def _scores(
+    config: ConfigDict, decides: Objective, records: Sequence[Mapping]
+) -> list[tuple[int, float]]:
+    """Return the steps and scores of the records that decide."""
     return [
-        (record["step"], score(config, record))
+        (record["step"], decides.score(record))
         for record in records
-        if record["split"] == deciding_split(config)
-        and record.get(config.early_stopping.metric) is not None
+        if record["split"] == deciding_split(config) and record.get(decides.metric) is not None
     ]
 
 
 def _improved(config: ConfigDict, scores: Sequence[tuple[int, float]]) -> tuple[int, float]:
-    """The step, and the score, of the last improvement that counts; of the first score at least."""
+    """Return the step and the score of the last improvement that counts, else of the first."""
     improved_at, best = scores[0]
     for step, value in scores:
         if value > best + config.early_stopping.minimal_improvement:

@@ -1,4 +1,4 @@
-"""Ensembles: networks whose predicted probabilities are averaged.
+"""Ensembles: networks whose predictions are averaged.
 
 A population trains `ensemble.members` networks that differ in the seed alone, in one program
 (`training/lanes.py`); a snapshot ensemble keeps one network at the ends of its last cycles (Huang
@@ -15,7 +15,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.names import resolve
-from research.training import lanes, loss, step
+from research.tasks import Task
+from research.training import lanes, metrics, step
+from research.training.metrics import StepMetrics, Sums
 from research.training.state import TrainState
 
 # What lies along the axis of the members: all but what they share, so that what depends on the step
@@ -48,24 +50,25 @@ def member(state: TrainState, number: int) -> TrainState:
 
 
 def together(config: ConfigDict, run: Callable) -> Callable:
-    """Lifts `run(state, data, steps) -> (state, metrics)` to all members in one program.
+    """Lift `run(state, data, steps) -> (state, metrics)` to all members in one program.
 
-    One member leaves `run` as it is. The metrics of several are sums over members and examples, so
-    that means are means over both, and 'member_loss', 'member_correct' and 'member_count', each
-    (members,).
+    One member leaves `run` as it is. The metrics of several are summed over members and examples,
+    so that means are means over both; `Sums.members` has those of each.
     """
     if config.ensemble.members == 1:
         return run
     lifted = _lanes(config)(run, (MEMBERS, None, None), (MEMBERS, 0))
 
     def population(state, data, steps):
-        state, metrics = lifted(state, data, steps)
-        return state, {
-            **_named(metrics),
-            **{name: metrics[name].sum() for name in ("loss", "correct", "count", "skipped")},
-            "learning_rate": metrics["learning_rate"].mean(),
-            "first_nonfinite_step": metrics["first_nonfinite_step"].min(),
-        }
+        state, each = lifted(state, data, steps)
+        means = jax.tree.map(lambda leaf: leaf.sum(0, dtype=leaf.dtype), each.sums.means)
+        return state, StepMetrics(
+            sums=Sums(means, each.sums.means),
+            examples=each.examples.sum(),
+            learning_rate=each.learning_rate.mean(),
+            skipped=each.skipped.sum(),
+            first_nonfinite_step=each.first_nonfinite_step.min(),
+        )
 
     return population
 
@@ -77,36 +80,32 @@ def for_each(config: ConfigDict, change: Callable) -> Callable:
     return _lanes(config)(change, (MEMBERS, None), MEMBERS)
 
 
-def make_predict(config: ConfigDict, classes: int) -> Callable:
-    """The pure function `predict(state, inputs) -> logits (members, B, classes)`."""
-    predict = step.make_predict(config, classes)
+def make_predict(config: ConfigDict, task: Task) -> Callable:
+    """Return the pure function `predict(state, inputs) -> outputs (members, B, ...)`."""
+    predict = step.make_predict(config, task)
     if config.ensemble.members == 1:
         return lambda state, inputs: predict(state, inputs)[None]
     return _lanes(config)(predict, (MEMBERS, None), 0)
 
 
-def make_eval_step(config: ConfigDict, classes: int) -> Callable:
-    """`step.make_eval_step`; of several members the ensemble's sums, and each one's beside."""
+def make_eval_step(config: ConfigDict, task: Task) -> Callable:
+    """Return `step.make_eval_step`; for several members `Sums` of the ensemble and of each."""
     if config.ensemble.members == 1:
-        return step.make_eval_step(config, classes)
-    predict = make_predict(config, classes)
+        return step.make_eval_step(config, task)
+    forward = _lanes(config)(step.make_forward(config, task), (MEMBERS, None), 0)
 
-    def eval_step(state: TrainState, batch) -> dict:
-        logits = predict(state, batch["inputs"])
-        targets = jax.nn.one_hot(batch["labels"], classes)
-        each = jax.vmap(lambda logits: loss.sums(logits, targets, batch["mask"]))(logits)
-        return {**loss.sums(averaged(logits), targets, batch["mask"]), **_named(each)}
+    def eval_step(state: TrainState, batch) -> Sums:
+        outputs, sown = forward(state, batch["inputs"])
+        statistics = state.preprocessing
+        targets = task.targets(batch["labels"], statistics.get("targets", {}))
+
+        def of(outputs):
+            return metrics.of_batch(task, outputs, targets, batch["mask"], statistics)
+
+        together = jax.tree.map(lambda leaf: leaf.sum(0, dtype=leaf.dtype), sown)
+        return Sums(of(task.average(outputs)) | together, jax.vmap(of)(outputs) | sown)
 
     return eval_step
-
-
-def averaged(logits: jax.Array) -> jax.Array:
-    """Logs of the mean probabilities: logits (members, B, classes) -> (B, classes).
-
-    log mean_m softmax(z_m) = logsumexp_m(log softmax(z_m)) - log(members).
-    """
-    logs = jax.nn.log_softmax(logits.astype(jnp.float32))
-    return jax.nn.logsumexp(logs, axis=0) - np.log(len(logits))
 
 
 def names_of(state: TrainState) -> list[dict]:
@@ -132,7 +131,3 @@ def cycle_ends(numbers: dict, count: int) -> tuple[int, ...]:
 
 def _lanes(config: ConfigDict) -> Callable:
     return resolve("config.ensemble.lanes", config.ensemble.lanes, lanes)
-
-
-def _named(metrics: dict) -> dict:
-    return {f"member_{name}": metrics[name] for name in ("loss", "correct", "count")}

@@ -1,12 +1,12 @@
 """Evaluate a trained state: metrics over a split, and arrays for pictures of its errors."""
 
 import functools
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from scipy.special import softmax
 
 from research import processes
 from research.atomic import replaced
@@ -14,31 +14,26 @@ from research.data import offsets, stream
 from research.data.feed import padded_batches, turned
 from research.data.sources import Arrays, Records
 from research.errors import UserError
-from research.training import averages, ensembles, executors, scores
-from research.training.calibration import reliability
+from research.tasks import Task
+from research.training import averages, ensembles, executors, metrics, scores
 from research.training.digest import parameters_sha256
 from research.training.layout import Layout
-from research.training.loop import mean
 from research.training.recalibration import make_recalibrate, recalibrate
-from research.training.scores import Scores
 from research.training.setup import Setup
 
-_MISTAKES = 24
 _FILTERS = 64
 _GRID = 160  # points along each side of a plane
-_MOST_CLASSES = 200  # with more classes no confusion matrix is drawn
-_CONFUSED = 30  # pairs of classes that are listed instead
-_LOGITS = 2**22  # numbers at a time, over all networks: 32 MB in float64
+_OUTPUTS = 2**22  # numbers at a time, over all networks: 32 MB in float64
 
 
-def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
+def compiled_evaluator(config, task: Task, split: Arrays | Records, state):
     """Return a function state -> sums over a split, on the device.
 
     Every example counts exactly once. For data in memory the function is compiled here, for states
     like the given one. For data on disk it is compiled at its first call.
     """
     _check_not_empty(split)
-    run = jax.jit(executors.evaluator(ensembles.make_eval_step(config, classes)))
+    run = jax.jit(executors.evaluator(ensembles.make_eval_step(config, task)))
     if isinstance(split, Arrays):
         batches = _batches(config, split)
         program = run.lower(state, batches).compile()
@@ -48,7 +43,7 @@ def compiled_evaluator(config, classes: int, split: Arrays | Records, state):
 
     def from_disk(state):
         parts = (run(state, _batches(config, part)) for part in stream.chunks(split, size))
-        return functools.reduce(executors.add, parts)
+        return functools.reduce(metrics.add, parts)
 
     return from_disk
 
@@ -60,7 +55,7 @@ def validation_evaluator(run: Setup, state):
       The function returns {'validation': sums for the weights, 'validation_averaged': sums for
       their average, if the run keeps one}.
     """
-    evaluate = compiled_evaluator(run.config, run.classes, run.validation, state)
+    evaluate = compiled_evaluator(run.config, run.task, run.validation, state)
     if not averages.kept(run.config):
         return lambda state: {"validation": evaluate(state)}
     average = _compiled_average(run, state)
@@ -81,7 +76,7 @@ def _compiled_average(run: Setup, state):
     size = min(run.config.compute.evaluation_batch_size, wanted)
     inputs = run.spread(wanted // size * size)
     inputs = run.layout.put(inputs.reshape(-1, size, *inputs.shape[1:]))
-    recalibrate = ensembles.for_each(run.config, make_recalibrate(run.config, run.classes))
+    recalibrate = ensembles.for_each(run.config, make_recalibrate(run.config, run.task))
     program = jax.jit(
         lambda state, inputs: recalibrate(averages.averaged(state), inputs),
         out_shardings=run.layout.of_state(state),
@@ -95,7 +90,7 @@ def whole_average(run: Setup, state):
     average = averages.averaged(state)
     if not recalibrated(run, state):
         return average
-    return recalibrate(run.config, run.classes, average, run.train, keep_frozen=True)
+    return recalibrate(run.config, run.task, average, run.train, keep_frozen=True)
 
 
 def recalibrated(run: Setup, state) -> bool:
@@ -106,66 +101,70 @@ def recalibrated(run: Setup, state) -> bool:
     return bool(state.batch_stats) and averages.recalibrated(run.config)
 
 
-def evaluate(config, classes: int, state, split: Arrays | Records) -> dict[str, float]:
-    """Return {'loss', 'accuracy', 'examples'} of a state over a split."""
-    sums = jax.device_get(compiled_evaluator(config, classes, split, state)(state))
-    if int(sums["count"]) != len(split):
-        raise AssertionError(f"{int(sums['count'])} examples counted of {len(split)}")
-    return {**mean(sums), "examples": len(split)}
+def evaluate(config, task: Task, state, split: Arrays | Records) -> dict[str, float]:
+    """Return the metrics of a state over a split by name, and the number of 'examples'."""
+    sums = jax.device_get(compiled_evaluator(config, task, split, state)(state))
+    return {**metrics.values(task, sums), "examples": len(split)}
 
 
-def predict(config, classes: int, state, split: Arrays | Records) -> tuple[np.ndarray, np.ndarray]:
-    """Return the probabilities, float (N, classes), and the labels, int (N,), of a whole split.
-
-    The probabilities of an ensemble are the mean over its members.
-    """
-    logits, labels = predict_each(config, classes, state, split)
-    return softmax(logits, axis=-1).mean(0), labels
+def predict(config, task: Task, state, split: Arrays | Records) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean probabilities, float (N, C), and the labels, int (N,), of a whole split."""
+    outputs, labels = predict_each(config, task, state, split)
+    return task.probabilities(outputs), labels
 
 
-def predict_each(config, classes: int, state, split: Arrays | Records):
-    """Return the logits, float (members, N, classes), and the labels, int (N,), of a split."""
-    logits, labels = zip(*predicted(config, classes, [state], split), strict=True)
-    return np.concatenate(logits, axis=1), np.concatenate(labels)
+def predict_each(config, task: Task, state, split: Arrays | Records):
+    """Return the outputs, float (members, N, ...), and the labels, (N, ...), of a split."""
+    outputs, labels = zip(*predicted(config, task, [state], split), strict=True)
+    return np.concatenate(outputs, axis=1), np.concatenate(labels)
 
 
 def predicted(
-    config, classes: int, states: Sequence, split: Arrays | Records, size: int = 0
+    config, task: Task, states: Sequence, split: Arrays | Records, size: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield the predictions of all networks for a split, in parts that fit into memory.
 
     Args:
       config: config of the run.
-      classes: number of classes.
+      task: task of the run.
       states: states of the same run.
       split: the split to predict.
       size: number of examples of a part; 0: as many as fit.
 
     Yields:
-      Logits, float (networks, n, classes), and labels, int (n,), of the next n examples.
+      Outputs, float (networks, n, ...), in the unit of the user's targets, and labels (n, ...) of
+      the next n examples.
     """
     _check_not_empty(split)
-    function = ensembles.make_predict(config, classes)
+    function = ensembles.make_predict(config, task)
     run = jax.jit(
         lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs),
         out_shardings=Layout.from_config(config).copied,
     )
     networks = sum(len(ensembles.names_of(state)) for state in states)
-    for part in stream.chunks(split, size or part_size(config, split, classes * networks)):
+    for part in stream.chunks(split, size or part_size(config, split, task, networks)):
         inputs, found = _batches(config, part)["inputs"], []
         for state in states:
-            logits = np.asarray(run(state, inputs))  # (K, members, B, classes)
-            logits = logits.swapaxes(0, 1).reshape(logits.shape[1], -1, classes)
-            found.append(logits[:, : len(part)])
+            outputs = np.asarray(run(state, inputs))  # (K, members, B, ...)
+            members, rest = outputs.shape[1], outputs.shape[3:]
+            outputs = outputs.swapaxes(0, 1).reshape(members, -1, *rest)
+            found.append(outputs[:, : len(part)])
         yield np.concatenate(found), part.labels
 
 
-def part_size(config, split: Arrays | Records, numbers: int) -> int:
-    """Return how many examples to predict at a time; each has `numbers` logits."""
+def part_size(config, split: Arrays | Records, task: Task, networks: int) -> int:
+    """Return how many examples to predict at a time, by so many networks."""
     batch = config.compute.evaluation_batch_size
     if isinstance(split, Records):  # inputs take memory too
         return batch
-    return batch * max(1, _LOGITS // (numbers * batch))
+    positions = math.prod(split.labels.shape[1:]) if task.kind == "tokens" else 1
+    return batch * max(1, _OUTPUTS // (task.outputs * positions * networks * batch))
+
+
+def tested(run: Setup, states: Sequence) -> tuple[list[dict], dict]:
+    """Return the scores over the test split of each network, and of their averaged predictions."""
+    parts = predicted(run.config, run.task, states, run.test)
+    return scores.scored_in_parts(run.task, parts, run.statistics.get("targets", {}))
 
 
 def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
@@ -178,19 +177,20 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
       snapshots: earlier states, whose predictions are averaged with those of the last one.
 
     Returns:
-      'test_accuracy', 'test_loss', 'test_ece', and from `scores.balance` 'test_balanced_accuracy'
-      and 'test_majority_share'; 'test_recall', by class name, for classes that occur, if there are
-      at most 200 classes; 'parameter_count' and 'parameters_sha256'. An ensemble also has
-      'members', 'members_mean' and 'members_spread' (`scores.compared`). If the last state holds an
-      average of several weights, its 'averaged_test_accuracy', '..._loss' and '..._ece'.
+      'test_<figure>' for `Task.figures` and `Task.beside`; 'parameter_count' and
+      'parameters_sha256'. An ensemble also has 'members', 'members_mean' and 'members_spread'
+      (`scores.compared`). If the last state holds an average of several weights,
+      'averaged_test_<figure>'.
     """
-    states = [*snapshots, state]
-    parts = predicted(run.config, run.classes, states, run.test)
-    each, together = scores.scored_in_parts(parts)
+    states, task = [*snapshots, state], run.task
+    each, together = tested(run, states)
     names = [name for state in states for name in ensembles.names_of(state)]
     first = state if run.config.ensemble.members == 1 else ensembles.member(state, 0)
-    found = pictures(together, run.test, run.class_names, first)
-    if run.test.shape == (2,):
+    found = task.pictures(together, run.test, lambda rows: run.test.load(rows).inputs)
+    filters = _first_filters(first, run.test.shape)
+    if filters is not None:
+        found["filters"] = filters
+    if run.test.shape == (2,) and task.kind == "classes":
         found |= plane(run, states)
 
     def write():
@@ -199,63 +199,19 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
 
     processes.alone(write)
     if len(each) == 1:
-        test = scores.of_test(scores.figures(together))
+        test = scores.of_test(task.figures(together))
     else:
-        test = scores.compared(each, together, names)
-    test |= scores.of_test(scores.balance(together, run.classes))
-    if run.classes <= _MOST_CLASSES:
-        recalls = zip(run.class_names, found["class_examples"], found["class_hits"], strict=True)
-        test["test_recall"] = {
-            name: float(hits / examples) for name, examples, hits in recalls if examples
-        }
+        test = scores.compared(task, each, together, names)
+    test |= scores.of_test(task.beside(together))
     if averages.kept(run.config) and averages.of_several(state):
-        parts = predicted(run.config, run.classes, [whole_average(run, state)], run.test)
-        _, average = scores.scored_in_parts(parts)
-        figures = scores.of_test(scores.figures(average))
+        _, average = tested(run, [whole_average(run, state)])
+        figures = scores.of_test(task.figures(average))
         test |= {f"averaged_{name}": value for name, value in figures.items()}
     return {
         **test,
         "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "parameters_sha256": parameters_sha256(state),
     }
-
-
-def pictures(found: Scores, split: Arrays | Records, class_names, state) -> dict:
-    """Return the arrays that a report draws, for `evaluation.npz`.
-
-    Returns:
-      'class_names'; 'class_examples' and 'class_hits', int (C,). For up to 200 classes 'confusion',
-      int (C, C), whose rows are true classes. For more classes 'confused', int (K, 3): the true
-      class, predicted class and count of the most frequent mistakes. 'reliability_counts',
-      '_confidences' and '_accuracies' from `calibration.reliability`. The most confident mistakes:
-      'mistake_labels', '_predictions', '_confidences', and '_images' if inputs are images.
-      'filters', float (F, h, w, c), if the weights of each unit of the first layer form an image.
-      Filters of a dense layer act on the pixels before any whitening.
-    """
-    classes = len(class_names)
-    wrong = np.flatnonzero(~found.hits)
-    worst = wrong[np.argsort(-found.confidence[wrong])][:_MISTAKES]
-    examples, hits = scores.by_class(found, classes)
-    drawn = {
-        "class_names": np.array(class_names),
-        "class_examples": examples,
-        "class_hits": hits,
-        "mistake_labels": found.labels[worst],
-        "mistake_predictions": found.predicted[worst],
-        "mistake_confidences": found.confidence[worst],
-    }
-    if classes <= _MOST_CLASSES:
-        drawn["confusion"] = scores.confusion(found, classes)
-    else:
-        drawn["confused"] = scores.most_confused(found, _CONFUSED)
-    if worst.size and split.shape[2:] in ((1,), (3,)):
-        drawn["mistake_images"] = _as_bytes(split.load(worst).inputs)
-    bins = reliability(found.confidence, found.hits)
-    drawn |= {f"reliability_{name}": values for name, values in bins.items()}
-    filters = _first_filters(state, split.shape)
-    if filters is not None:
-        drawn["filters"] = filters
-    return drawn
 
 
 def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
@@ -268,7 +224,7 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
     offset = offsets.of(run.statistics, run.test.shape)  # axes are in the user's units
     offset = np.zeros(2, np.float32) if offset is None else offset
     unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
-    found = (predict(run.config, run.classes, state, unlabelled)[0] for state in states)
+    found = (predict(run.config, run.task, state, unlabelled)[0] for state in states)
     probabilities = np.mean(list(found), axis=0)
     return {
         "plane_x": x + offset[0],
@@ -277,15 +233,6 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
         "plane_points": points + offset,
         "plane_labels": run.test.labels,
     }
-
-
-def _as_bytes(images: np.ndarray) -> np.ndarray:
-    """Return images for display, uint8; floats are scaled from their common range."""
-    if images.dtype == np.uint8:
-        return images
-    low, high = float(images.min()), float(images.max())
-    shares = (images.astype(np.float64) - low) / (high - low or 1.0)
-    return np.round(255 * shares).astype(np.uint8)
 
 
 def _check_not_empty(split: Arrays | Records) -> None:

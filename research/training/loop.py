@@ -10,8 +10,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from research.training import executors
+from research.tasks import Task
+from research.training import metrics
 from research.training.early_stopping import Verdict
+from research.training.metrics import NEVER, StepMetrics, Sums
 from research.training.plan import Plan
 from research.training.state import TrainState
 
@@ -52,9 +54,9 @@ class _Dispatch:
 
     step: int  # after it
     steps: int
-    metrics: Any
+    metrics: StepMetrics
     finite: Any
-    evaluated: dict[str, Any] | None  # sums, by the name of the split
+    evaluated: dict[str, Sums] | None  # by the name of the split
     copies: Any = None  # of the state, where it is to be saved
 
 
@@ -62,58 +64,57 @@ class _Window:
     """The training metrics since the last log point.
 
     Args:
-      told: by an earlier one; those since then, up to the checkpoint that kept it.
+      task: the task.
+      saved: the return value of `saved` of an earlier window, from a checkpoint.
     """
 
-    def __init__(self, told: dict | None = None):
-        self.sums: dict | None = None
+    def __init__(self, task: Task, saved: dict | None = None):
+        self._task = task
+        self.metrics: StepMetrics | None = None
         self._seconds = 0.0
-        if told:
-            self.sums = {name: _number(value) for name, value in told["sums"].items()}
-            self._seconds = told["seconds"]
+        if saved:
+            self.metrics = metrics.from_json(saved["metrics"])
+            self._seconds = saved["seconds"]
 
-    def told(self) -> dict | None:
-        """As JSON values; None where nothing has been added since the last log point."""
-        if not self.sums:
+    def saved(self) -> dict | None:
+        """Return JSON values; None if nothing has been added since the last log point."""
+        if self.metrics is None:
             return None
-        sums = {name: np.asarray(value).tolist() for name, value in self.sums.items()}
-        return {"sums": sums, "seconds": self._seconds}
+        return {"metrics": metrics.to_json(self.metrics), "seconds": self._seconds}
 
-    def add(self, metrics: dict, seconds: float) -> None:
-        """Takes in the sums of a dispatch that took so long."""
-        self.sums = executors.add(self.sums, metrics, np) if self.sums else metrics
+    def add(self, of_dispatch: StepMetrics, seconds: float) -> None:
+        """Take in the metrics of a dispatch that took so long."""
+        self.metrics = (
+            of_dispatch if self.metrics is None else metrics.join(self.metrics, of_dispatch, np)
+        )
         self._seconds += seconds
 
     def close(self, dispatch: _Dispatch) -> dict:
-        """The record of all up to this dispatch; the next window begins.
+        """Return the record of all up to this dispatch; begin the next window.
 
         Raises:
           Diverged: all steps were skipped.
         """
-        sums = self.sums
-        if not np.all(sums.get("member_count", sums["count"])):
+        found = self.metrics
+        _, weights = (found.sums.members or found.sums.means)["loss"]
+        if not np.all(weights):
             what = "gradients of all steps since the last log point are"
             raise Diverged(what, dispatch.step, dispatch.step - dispatch.steps)
-        record = {"step": dispatch.step, "split": "train", **mean(sums)}
-        record["examples_per_second"] = int(sums["count"]) / self._seconds
-        record["learning_rate"] = float(sums["learning_rate"])
-        if sums["skipped"]:
-            record["skipped_steps"] = int(sums["skipped"])
-        self.sums, self._seconds = None, 0.0
+        record = {"step": dispatch.step, "split": "train"}
+        record |= metrics.values(self._task, found.sums)
+        record["examples_per_second"] = int(found.examples) / self._seconds
+        record["learning_rate"] = float(found.learning_rate)
+        if found.skipped:
+            record["skipped_steps"] = int(found.skipped)
+        self.metrics, self._seconds = None, 0.0
         return record
 
 
-def _number(value) -> np.ndarray:
-    """Of JSON, as the device gives it."""
-    array = np.asarray(value)
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.int32)
-
-
-def _demand_finite(dispatch: _Dispatch, metrics: dict, finite: bool) -> None:
+def _demand_finite(dispatch: _Dispatch, found: StepMetrics, finite: bool) -> None:
     since = dispatch.step - dispatch.steps
-    if metrics["first_nonfinite_step"] != executors.NEVER:
-        step = int(metrics["first_nonfinite_step"])
-        raise Diverged(f"the training loss{_of_members(metrics)} is", step, since)
+    if found.first_nonfinite_step != NEVER:
+        step = int(found.first_nonfinite_step)
+        raise Diverged(f"the training loss{_of_members(found.sums)} is", step, since)
     if not finite:
         raise Diverged("gradients or parameters are", dispatch.step, since)
 
@@ -141,10 +142,11 @@ def _dispatcher() -> Executor:
 def fit(
     state: TrainState,
     plan: Plan,
+    task: Task,
     *,
-    advance: Callable[[TrainState, int], tuple[TrainState, dict]],
+    advance: Callable[[TrainState, int], tuple[TrainState, StepMetrics]],
     healthy: Callable[[TrainState], Any],
-    evaluate: Callable[[TrainState], dict] | None,
+    evaluate: Callable[[TrainState], dict[str, Sums]] | None,
     copy: Callable[[TrainState], Any],
     save: Callable[[int, Any, dict | None, dict | None], None],
     write: Callable[[dict], None],
@@ -164,7 +166,8 @@ def fit(
     Args:
       state: where to start; its buffers are donated.
       plan: when to log, evaluate, save and stop.
-      advance: runs some steps in one dispatch; returns sums as `executors.resident` does. Like
+      task: turns sums of metrics into what is reported.
+      advance: runs some steps in one dispatch, as `executors.resident` does. Like
         `healthy` and `evaluate` it is called in another thread, but one of them at a time.
       healthy: whether a state is finite; asked after every dispatch.
       evaluate: sums over the validation split, {'validation': ..., and others}; None where there
@@ -172,7 +175,7 @@ def fit(
       copy: keeps what of a state is saved; it need not wait for the device.
       save: is told (step, copies, validation records of that step, by split, window), once the
         state is known to be finite; starts to save a checkpoint.
-      write: takes a finished record of metrics: {'step', 'split', 'loss', 'accuracy', ...}.
+      write: takes a finished record of metrics: {'step', 'split', 'loss', others by name}.
       progress: is told (step, metrics) after every dispatch.
       interrupted: asked between dispatches; True ends the loop after a checkpoint.
       pace: how many steps to dispatch at once.
@@ -189,36 +192,36 @@ def fit(
         points were skipped for that; nothing was saved since.
     """
     step = int(state.step)
-    window = _Window(window)
+    window = _Window(task, window)
     last = time.perf_counter()
 
     def finish(dispatch: _Dispatch) -> dict | None:
         """Waits for a dispatch and tells of it; returns the validation records, if any."""
         nonlocal last
-        metrics, finite = jax.device_get((dispatch.metrics, dispatch.finite))
+        found, finite = jax.device_get((dispatch.metrics, dispatch.finite))
         now = time.perf_counter()
         seconds, last = now - last, now
         pace.update(dispatch.steps, seconds)
-        _demand_finite(dispatch, metrics, finite)
-        window.add(metrics, seconds)
-        shown = mean(metrics)
-        shown["examples_per_second"] = int(metrics["count"]) / seconds
+        _demand_finite(dispatch, found, finite)
+        window.add(found, seconds)
+        shown = metrics.values(task, found.sums)
+        shown["examples_per_second"] = int(found.examples) / seconds
         if plan.logs_at(dispatch.step):
             write(window.close(dispatch))
         records = None
         if dispatch.evaluated is not None:
-            found = jax.device_get(dispatch.evaluated)
+            sums_of = jax.device_get(dispatch.evaluated)
             last = time.perf_counter()
             records = {
-                split: {"step": dispatch.step, "split": split, **mean(sums)}
-                for split, sums in found.items()
+                split: {"step": dispatch.step, "split": split, **metrics.values(task, sums)}
+                for split, sums in sums_of.items()
             }
             for split, record in records.items():
                 write(record)
-                shown[f"{split}_accuracy"] = record["accuracy"]
+                shown |= {f"{split}_{name}": value for name, value in record.items()}
             for split, record in records.items():
                 if not math.isfinite(record["loss"]):
-                    what = f"the {split} loss{_of_members(found[split])} is"
+                    what = f"the {split} loss{_of_members(sums_of[split])} is"
                     raise Diverged(what, dispatch.step, dispatch.step)
         progress(dispatch.step, shown)
         return records
@@ -228,21 +231,21 @@ def fit(
         nonlocal saved
         records = finish(dispatch)  # first: a state that diverged must not be saved
         new_best, enough = judge() if judge and records else (False, False)
-        if enough and window.sums:
+        if enough and window.metrics is not None:
             write(window.close(dispatch))
         copies = dispatch.copies
         if copies is None and (new_best or enough):
             copies = copy(state)  # still that of the dispatch
         if copies is not None:
-            save(dispatch.step, copies, records, window.told())
+            save(dispatch.step, copies, records, window.saved())
             saved = dispatch.step
         return enough
 
     def dispatched(state: TrainState, step: int, steps: int) -> tuple[TrainState, _Dispatch]:
         """Some steps up to this one, and what is asked of the state they lead to."""
-        state, metrics = advance(state, steps)
+        state, of_steps = advance(state, steps)
         evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
-        return state, _Dispatch(step, steps, metrics, healthy(state), evaluated)
+        return state, _Dispatch(step, steps, of_steps, healthy(state), evaluated)
 
     previous = None
     saved = step
@@ -267,30 +270,14 @@ def fit(
     if previous:
         settle(previous)
     if step < plan.total_steps and saved != step:
-        save(step, copy(state), None, window.told())
+        save(step, copy(state), None, window.saved())
     return state
 
 
-def mean(sums: dict) -> dict[str, float]:
-    """Sums over examples -> {'loss', 'accuracy'} per example; NaN where there was none.
-
-    Of several members also 'members', {'loss': [...], 'accuracy': [...]}.
-    """
-    count = int(sums["count"]) or math.nan
-    found = {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}
-    if "member_count" in sums:
-        losses, correct, counts = (sums[f"member_{name}"] for name in ("loss", "correct", "count"))
-        counts = np.where(counts, counts, np.nan)
-        found["members"] = {
-            "loss": (losses / counts).tolist(),
-            "accuracy": (correct / counts).tolist(),
-        }
-    return found
-
-
-def _of_members(sums: dict) -> str:
-    """' of member 2', counted from 0, where it is those whose loss is not finite; '' where one."""
-    bad = np.flatnonzero(~np.isfinite(sums.get("member_loss", ()))).tolist()
+def _of_members(sums: Sums) -> str:
+    """Return ' of member 2', counted from 0, for members whose loss is not finite; '' for one."""
+    losses, _ = sums.members.get("loss", ((), ()))
+    bad = np.flatnonzero(~np.isfinite(losses)).tolist()
     if not bad:
         return ""
     return f" of member{'s' * (len(bad) > 1)} {', '.join(map(str, bad))}"

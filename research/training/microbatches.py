@@ -6,50 +6,61 @@ import jax
 import jax.numpy as jnp
 
 
-def over_batch(objective: Callable, batch, key, parts: int) -> tuple[Callable, Callable]:
-    """The loss of a batch and its gradient, with the activations of one part at a time in memory.
+def over_batch(
+    objective: Callable, batch, key, parts: int, weighted: bool = False
+) -> tuple[Callable, Callable]:
+    """Return the loss of a batch and its gradient, computed part by part to save memory.
 
-    Means over equal parts average to the mean over the batch, penalties included; sums add up.
-    What differs from the batch at once: each part has a dropout mask of its own, and batch norm
+    Means over equal parts average to the mean over the batch, penalties included; sums add up. This
+    differs from the whole batch at once: each part has a dropout mask of its own, and batch norm
     normalises it by its own statistics and updates the running ones with them, part after part.
 
     Args:
-      objective: (params, batch_stats, batch, key) -> (mean loss, (sums, new batch_stats)).
+      objective: (params, collections, batch, key) -> (mean loss, (`Sums`, new collections)).
       batch: a tree of (B, ...).
       key: for dropout.
       parts: divides B; 1: the batch at once.
+      weighted: parts count by the weights of their losses, which may be unequal.
 
     Returns:
-      `gradient(params, batch_stats) -> (gradients, (sums, batch_stats))` and
-      `value(params, batch_stats) -> mean loss`, which may be differentiated.
+      `gradient(params, collections) -> (gradients, (sums, collections))` and
+      `value(params, collections) -> mean loss`, which may be differentiated.
     """
     if parts == 1:
         gradient = jax.grad(objective, has_aux=True)
         return (
-            lambda params, batch_stats: gradient(params, batch_stats, batch, key),
-            lambda params, batch_stats: objective(params, batch_stats, batch, key)[0],
+            lambda params, collections: gradient(params, collections, batch, key),
+            lambda params, collections: objective(params, collections, batch, key)[0],
         )
     # Every parts-th example, so that devices which share the batch share each part.
     cut = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
     keys = jax.random.split(key, parts)
 
-    def gradient(params, batch_stats):
+    def gradient(params, collections):
         def add(carry, part):
-            total, batch_stats = carry
-            gradients, (sums, batch_stats) = jax.grad(objective, has_aux=True)(
-                params, batch_stats, *part
+            total, collections = carry
+            gradients, (sums, collections) = jax.grad(objective, has_aux=True)(
+                params, collections, *part
             )
-            return (jax.tree.map(jnp.add, total, gradients), batch_stats), sums
+            if weighted:
+                _, weight = sums.means["loss"]
+                gradients = jax.tree.map(lambda gradient: gradient * weight, gradients)
+            return (jax.tree.map(jnp.add, total, gradients), collections), sums
 
         zeros = jax.tree.map(jnp.zeros_like, params)
-        (total, batch_stats), sums = jax.lax.scan(add, (zeros, batch_stats), (cut, keys))
-        gradients = jax.tree.map(lambda gradient: gradient / parts, total)
-        return gradients, (jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), sums), batch_stats)
+        (total, collections), sums = jax.lax.scan(add, (zeros, collections), (cut, keys))
+        sums = jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), sums)
+        count = sums.means["loss"][1] if weighted else parts
+        return jax.tree.map(lambda gradient: gradient / count, total), (sums, collections)
 
-    def value(params, batch_stats):
+    def value(params, collections):
         def add(total, part):
-            return total + jax.checkpoint(objective)(params, batch_stats, *part)[0], None
+            mean, (sums, _) = jax.checkpoint(objective)(params, collections, *part)
+            weight = sums.means["loss"][1] if weighted else 1
+            return (total[0] + mean * weight, total[1] + weight), None
 
-        return jax.lax.scan(add, jnp.float32(0), (cut, keys))[0] / parts
+        zero = jnp.float32(0), jnp.zeros((), jnp.float32)
+        total, count = jax.lax.scan(add, zero, (cut, keys))[0]
+        return total / (count if weighted else parts)
 
     return gradient, value

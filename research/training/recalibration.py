@@ -9,21 +9,23 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from research import models
-from research.data.feed import preprocess
 from research.data.sources import Arrays, Records
 from research.optimizers.multipliers import frozen_statistics
-from research.training import ensembles, loss
+from research.tasks import Task
+from research.training import ensembles, metrics
+from research.training.metrics import Sums
 from research.training.state import TrainState
+from research.training.step import model_inputs
 
 _NOISE = ("dropout_rate", "input_dropout_rate", "dropconnect_rate", "stochastic_depth_rate")
 
 
-def make_recalibrate(config: ConfigDict, classes: int) -> Callable:
+def make_recalibrate(config: ConfigDict, task: Task) -> Callable:
     """The pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...).
 
     Layers that were frozen in the last step keep their running statistics, and go by them.
     """
-    by_itself = _by_itself(config, classes, keep_frozen=True)
+    by_itself = _by_itself(config, task, keep_frozen=True)
 
     def recalibrate(state: TrainState, inputs: jax.Array) -> TrainState:
         if not state.batch_stats:
@@ -36,7 +38,7 @@ def make_recalibrate(config: ConfigDict, classes: int) -> Callable:
 
 def recalibrate(
     config: ConfigDict,
-    classes: int,
+    task: Task,
     state: TrainState,
     split: Arrays | Records,
     keep_frozen: bool = False,
@@ -49,14 +51,14 @@ def recalibrate(
 
     Args:
       config: of the run.
-      classes: number of classes.
+      task: the task.
       state: whose statistics are replaced.
       split: what they are taken over.
       keep_frozen: leaves those of layers that were frozen in the last step.
     """
     if not state.batch_stats:
         return state
-    by_itself = _by_itself(config, classes, keep_frozen)
+    by_itself = _by_itself(config, task, keep_frozen)
 
     def of_batch(state, inputs):
         return state.replace(batch_stats=by_itself(state, inputs)[1])
@@ -77,25 +79,29 @@ def recalibrate(
 
 
 def train_and_eval_loss(
-    config: ConfigDict, classes: int, state: TrainState, batch: Arrays
+    config: ConfigDict, task: Task, state: TrainState, batch: Arrays
 ) -> tuple[float, float]:
     """The mean loss of a batch normalised by its own statistics, and by the running ones.
 
     Without noise, smoothing and penalties, so that nothing but the statistics differs.
     """
-    targets = jax.nn.one_hot(batch.labels, classes)
-    logits, _ = jax.jit(_by_itself(config, classes))(state, batch.inputs)
-    model = models.build(config, state.hyperparameters, classes)
+    statistics = state.preprocessing
+    targets = task.targets(jnp.asarray(batch.labels), statistics.get("targets", {}))
+    logits, _ = jax.jit(_by_itself(config, task))(state, batch.inputs)
+    model = models.build(config, state.hyperparameters, task.outputs)
     by_running = model.apply(
-        {"params": state.params, "batch_stats": state.batch_stats},
-        preprocess(state.preprocessing, jnp.asarray(batch.inputs)).astype(config.compute.dtype),
+        {"params": state.params, **state.collections},
+        model_inputs(config, state, jnp.asarray(batch.inputs)),
         train=False,
     )
-    train, evaluated = (loss.sums(found, targets)["loss"] for found in (logits, by_running))
-    return float(train) / len(batch), float(evaluated) / len(batch)
+    train, evaluated = (
+        Sums(metrics.of_batch(task, outputs, targets, None, statistics)).loss
+        for outputs in (logits, by_running)
+    )
+    return float(train), float(evaluated)
 
 
-def _by_itself(config: ConfigDict, classes: int, keep_frozen: bool = False) -> Callable:
+def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Callable:
     """(state, raw inputs) -> logits and statistics of a batch normalised by itself, no noise."""
     quiet = {name: jnp.zeros((), jnp.float32) for name in (*_NOISE, "batch_norm_decay")}
     config = config.copy_and_resolve_references()
@@ -107,12 +113,12 @@ def _by_itself(config: ConfigDict, classes: int, keep_frozen: bool = False) -> C
         numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
         trees = state.params, state.batch_stats, state.step - 1
         frozen = frozen_statistics(config, numbers, *trees) if keep_frozen else {}
-        logits, updates = models.build(config, numbers, classes, frozen).apply(
-            {"params": state.params, "batch_stats": state.batch_stats},
-            preprocess(state.preprocessing, inputs).astype(config.compute.dtype),
+        logits, updates = models.build(config, numbers, task.outputs, frozen).apply(
+            {"params": state.params, **state.collections},
+            model_inputs(config, state, inputs),
             train=True,
             rngs={"dropout": jax.random.key(0)},  # drops nothing
-            mutable=["batch_stats"],
+            mutable=list(state.collections),
         )
         return logits, updates.get("batch_stats", {})
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ml_collections import ConfigDict
-
-from research.training import early_stopping
+from research.training.early_stopping import Objective
 
 
 class Retention:
@@ -22,11 +20,13 @@ class Retention:
         self._scores: dict[int, float] = {}
         self.planned: set[int] = set()
 
-    def note(self, step: int, planned: bool, config: ConfigDict, metrics: dict[str, float]) -> None:
-        """A checkpoint of this step is there, or about to be."""
+    def note(
+        self, step: int, planned: bool, objective: Objective, metrics: dict[str, float]
+    ) -> None:
+        """Note that a checkpoint of this step is there, or about to be."""
         if metrics:
             record = {name.removeprefix("validation_"): value for name, value in metrics.items()}
-            self._scores[step] = early_stopping.score(config, record)
+            self._scores[step] = objective.score(record)
         if planned:
             self.planned.add(step)
 

@@ -10,12 +10,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from research import tasks
 from research.config import INTERVALS, automatic_keys, check_config, flatten, resolved
 from research.data import description, identity, offsets, preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
 from research.names import bind, resolve
+from research.tasks import Task
 from research.training import (
     batch_statistics,
     checks,
@@ -48,10 +50,10 @@ class Setup:
     ignored: str = ""  # as in `Dataset`
     fingerprint: Callable[[], dict] = dict  # of the data: research/data/identity.py
 
-    @property
-    def classes(self) -> int:
-        """Return the number of classes."""
-        return len(self.class_names)
+    @functools.cached_property
+    def task(self) -> Task:
+        """Return the task, for the outputs that the data name."""
+        return tasks.build(self.config, self.class_names)
 
     @property
     def layout(self) -> Layout:
@@ -64,7 +66,7 @@ class Setup:
 
         def init(numbers, statistics, inputs):
             def alone(numbers):
-                return init_state(self.config, numbers, statistics, inputs, self.classes)
+                return init_state(self.config, numbers, statistics, inputs, self.task.outputs)
 
             return ensembles.initialized(self.config, alone, numbers)
 
@@ -214,7 +216,7 @@ def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
     checks.check_names(config)
     checks.check_pairs(config)
     Layout.from_config(config).static(config)
-    dataset = dataset or sources.load(config.data)
+    dataset = dataset or sources.load(config.data, kind=tasks.kind(config))
     names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
     if names and len(dataset.train.shape) != 3:
         raise UserError(
@@ -250,6 +252,9 @@ def from_split(
     checks.check_ensemble(config, train)
     if statistics is None or not _takes(statistics, train):
         statistics = _fitted(config, train, dataset.offset)
+        targets = tasks.build(config, dataset.class_names).statistics(train.labels)
+        if targets:
+            statistics["targets"] = targets
     if config.augmentation.mixing == "cutmix" and len(_given(statistics, train)) != 3:
         raise UserError(
             "config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "
@@ -324,6 +329,8 @@ def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | No
     Also store the offset, if any, and for images that are not uint8 the range of each channel
     ('low' and 'high', (C,)), which augmentation needs.
     """
+    if tasks.kind(config) == "tokens":
+        return {}
     scheme = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
     size = max(1, _CHUNK // math.prod(train.shape))
     ranged, extremes = train.dtype != np.uint8 and len(train.shape) == 3, []
@@ -356,6 +363,8 @@ def _given(statistics: dict, train: Arrays | Records) -> tuple[int, ...]:
 
 def _takes(statistics: dict, train: Arrays | Records) -> bool:
     """Return whether statistics of an earlier fit are for inputs of this shape."""
+    if "shift" not in statistics:
+        return train.dtype.kind == "i"
     try:
         _given(statistics, train)
         return np.broadcast_shapes(statistics["shift"].shape, train.shape) == train.shape

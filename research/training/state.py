@@ -16,6 +16,9 @@ from research.optimizers.multipliers import check_freeze
 from research.training import averages
 from research.training.randomness import INITIALIZATION, stream_key
 
+# Collections that a state does not carry as `other_collections`.
+_NOT_CARRIED = ("params", "batch_stats", "metrics", "intermediates")
+
 
 @flax.struct.dataclass
 class TrainState:
@@ -23,29 +26,45 @@ class TrainState:
 
     step: jax.Array  # int32 scalar: updates made so far; also the cursor of all randomness
     params: Any
-    batch_stats: Any  # running statistics of batch norm; {} where there are none
+    batch_stats: Any  # running statistics of batch norm; {} if there are none
     opt_state: Any
     averages: Any  # of params and batch_stats: see training/averages.py; {} where none is kept
     preprocessing: Any  # fitted on the training split: data/preprocessing.py
     hyperparameters: Any  # traced scalars: see training/hyperparameters.py
+    other_collections: Any = flax.struct.field(
+        default_factory=dict
+    )  # mutable collections of the model
+    # other than `batch_stats`, by name
+
+    @property
+    def collections(self) -> dict:
+        """Return all mutable collections of the model by name."""
+        return {"batch_stats": self.batch_stats, **self.other_collections}
+
+    def with_collections(self, collections: dict) -> "TrainState":
+        """Return the state with these collections in place of its own."""
+        others = {name: tree for name, tree in collections.items() if name != "batch_stats"}
+        return self.replace(
+            batch_stats=collections.get("batch_stats", {}), other_collections=others
+        )
 
 
 def init_state(
-    config: ConfigDict, hyperparameters, statistics, inputs: jax.Array, classes: int
+    config: ConfigDict, hyperparameters, statistics, inputs: jax.Array, outputs: int
 ) -> TrainState:
-    """The state before the first step: a pure function of the seed, jittable and vmappable.
+    """Return the state before the first step: a pure function of the seed.
 
     Args:
       config: static choices.
       hyperparameters: traced numbers; the seed decides the initial weights.
       statistics: what preprocessing was fitted to.
       inputs: raw training examples (B, ...): for their shape, and for weights fitted to data.
-      classes: number of classes.
+      outputs: number of outputs of the model.
 
     Raises:
       UserError: an unknown name in the config, or a model that cannot take such inputs.
     """
-    model = models.build(config, hyperparameters, classes)
+    model = models.build(config, hyperparameters, outputs)
     inputs = preprocess(statistics, inputs)
     key = stream_key(hyperparameters["seed"], INITIALIZATION)
     variables = model.init(key, inputs[:1], train=False)
@@ -53,6 +72,7 @@ def init_state(
     params = fit(functools.partial(model.apply, train=False), variables, inputs)
     optimizer = optimizers.build(config, hyperparameters, step=0)
     batch_stats = variables.get("batch_stats", {})
+    mutable = {name: variables[name] for name in variables if name not in _NOT_CARRIED}
     check_freeze(config, params, batch_stats)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -62,4 +82,5 @@ def init_state(
         averages=averages.none_yet(config, params, batch_stats),
         preprocessing=jax.tree.map(jnp.asarray, statistics),
         hyperparameters=jax.tree.map(jnp.asarray, hyperparameters),
+        other_collections=mutable,
     )

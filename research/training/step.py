@@ -14,119 +14,160 @@ from research.names import bind, resolve
 from research.optimizers.constraints import max_norm
 from research.optimizers.multipliers import frozen_statistics, never_trained, trained_now
 from research.optimizers.sharpness import sharpness_aware
-from research.training import averages, loss
+from research.tasks import Task
+from research.training import averages, metrics
 from research.training.divergence import skip_unless_finite
+from research.training.metrics import NEVER, StepMetrics, Sums
 from research.training.microbatches import over_batch
+from research.training.penalty import penalty
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState
 
 _MIXING = 2**16  # its number among the augmentations: after all of them
 
 
-def make_train_step(config: ConfigDict, classes: int) -> Callable:
-    """The pure function `train_step(state, batch) -> (state, metrics)` of a config.
+def make_train_step(config: ConfigDict, task: Task) -> Callable:
+    """Return the pure function `train_step(state, batch) -> (state, metrics)` of a config.
 
-    `batch` is {'inputs': (B, ...) raw, 'labels': int (B,)}, and where an augmentation asks for them
-    'indices' and 'epochs', int (B,), of its examples; `metrics` are sums over the batch
-    ({'loss', 'correct', 'count'}), taken before the update, the 'learning_rate' of the update, and
-    'skipped', 1 where `config.on_divergence` left it out.
-    It may be jitted, scanned, vmapped over states and sharded over batches. Inside `shard_map` and
-    `pmap` each device is given the whole batch: all augment it, by the same draws, as what mixes
-    examples must; each takes its part to the model.
+    `batch` is {'inputs': (B, ...) raw, 'labels': (B, ...)}, and if an augmentation asks for them
+    'indices' and 'epochs', int (B,), of its examples. `metrics` are `StepMetrics` from before the
+    update. The function may be jitted, scanned, vmapped over states and sharded over batches.
+    Inside `shard_map` and `pmap` each device gets the whole batch: all augment it, by the same
+    draws, because mixing needs other examples. Each takes its part of the result to the model.
     """
 
-    def train_step(state: TrainState, batch) -> tuple[TrainState, dict]:
+    def train_step(state: TrainState, batch) -> tuple[TrainState, StepMetrics]:
         numbers = state.hyperparameters
         still = frozen_statistics(config, numbers, state.params, state.batch_stats, state.step)
-        model = models.build(config, numbers, classes, still)
+        model = models.build(config, numbers, task.outputs, still)
         inputs = _augment(config, state, batch)
         inputs = preprocess(state.preprocessing, inputs)
-        targets = loss.smoothed_targets(config, numbers, batch["labels"], classes)
+        targets = task.targets(batch["labels"], state.preprocessing.get("targets", {}))
+        targets = task.training_targets(targets, numbers)
         inputs, targets = batch_axis.part(_mix(config, state, inputs, targets))
-        inputs = inputs.astype(config.compute.dtype)
+        inputs = _in_dtype(config, inputs)
 
         fixed = never_trained(config, numbers, state.params)
 
-        def objective(params, batch_stats, batch, key):
+        def objective(params, collections, batch, key):
             inputs, targets = batch
             params = jax.tree.map(
                 lambda param, fixed: jax.lax.stop_gradient(param) if fixed else param,
                 batch_axis.shared(params),
                 fixed,
             )
-            logits, updates = model.apply(
-                {"params": params, "batch_stats": batch_stats},
+            outputs, updates = model.apply(
+                {"params": params, **collections},
                 inputs,
                 train=True,
                 rngs={"dropout": key},
-                mutable=["batch_stats"],
+                mutable=[*collections, "batch_stats", "metrics"],
             )
-            sums = loss.sums(logits, targets)
-            value = sums["loss"] / sums["count"] + loss.penalty(config, numbers, params)
-            sums["loss"] = value * sums["count"]
-            return value, (sums, updates.get("batch_stats", {}))
+            means = metrics.of_batch(task, outputs, targets, None, state.preprocessing, numbers)
+            total, weight = means["loss"]
+            value = total / weight + penalty(config, numbers, params)
+            means["loss"] = (value * weight, weight)
+            means |= metrics.sown(updates.pop("metrics", {}))
+            return value, (Sums(means), {**collections, **updates})
 
         key = stream_key(numbers["seed"], DROPOUT, state.step)
-        gradient, value = over_batch(objective, (inputs, targets), key, config.compute.microbatches)
+        gradient, value = over_batch(
+            objective, (inputs, targets), key, config.compute.microbatches, task.weighted
+        )
         if config.optimizer.sam_radius:
             trained = trained_now(config, numbers, state.params, state.step)
             gradient = sharpness_aware(gradient, numbers["optimizer"]["sam_radius"], trained)
-        gradients, (metrics, batch_stats) = gradient(state.params, state.batch_stats)
+        before = state.collections
+        gradients, (sums, collections) = gradient(state.params, before)
         optimizer = optimizers.build(config, numbers, state.step)
         updates, opt_state = optimizer.update(
             gradients,
             state.opt_state,
             state.params,
-            value=metrics["loss"] / metrics["count"],
+            value=sums.loss,
             grad=gradients,
-            value_fn=lambda params: value(params, state.batch_stats),
+            value_fn=lambda params: value(params, before),
         )
-        metrics["learning_rate"] = optimizers.learning_rate(config, numbers, state.step, opt_state)
         params = optax.apply_updates(state.params, updates)
         if config.optimizer.max_norm:
             trained = trained_now(config, numbers, params, state.step)
             shortened = max_norm(params, numbers["optimizer"]["max_norm"])
             params = jax.tree.map(jnp.where, trained, shortened, params)
-        after = state.replace(
-            step=state.step + 1,
-            params=params,
-            batch_stats=batch_stats,
-            opt_state=opt_state,
-            averages=averages.updated(config, state, params, batch_stats),
+        after = state.with_collections(collections).replace(
+            step=state.step + 1, params=params, opt_state=opt_state
         )
-        metrics["skipped"] = jnp.int32(0)
+        after = after.replace(averages=averages.updated(config, state, params, after.batch_stats))
+        step_metrics = StepMetrics(
+            sums=sums,
+            examples=jnp.int32(len(batch["inputs"])),
+            learning_rate=optimizers.learning_rate(config, numbers, state.step, opt_state),
+            skipped=jnp.int32(0),
+            first_nonfinite_step=jnp.where(jnp.isfinite(sums.means["loss"][0]), NEVER, after.step),
+        )
         if config.on_divergence == "skip_step":
-            return skip_unless_finite(gradients, state, after, metrics)
-        return after, metrics
+            return skip_unless_finite(gradients, state, after, step_metrics)
+        return after, step_metrics
 
     return train_step
 
 
-def make_predict(config: ConfigDict, classes: int) -> Callable:
-    """The pure function `predict(state, inputs) -> logits (B, classes)`, by running statistics."""
+def make_forward(config: ConfigDict, task: Task) -> Callable:
+    """Return the pure function `forward(state, inputs) -> (outputs, sown)` of evaluation.
+
+    `outputs` are float32 (B, ...), by running statistics; `sown` are the metrics that modules sow,
+    {name: (sum, weight)}.
+    """
+
+    def forward(state: TrainState, inputs) -> tuple[jax.Array, dict]:
+        model = models.build(config, state.hyperparameters, task.outputs)
+        inputs = model_inputs(config, state, inputs)
+        outputs, updates = model.apply(
+            {"params": state.params, **state.collections}, inputs, train=False, mutable=["metrics"]
+        )
+        return outputs.astype(jnp.float32), metrics.sown(updates.get("metrics", {}))
+
+    return forward
+
+
+def make_predict(config: ConfigDict, task: Task) -> Callable:
+    """Return the pure function `predict(state, inputs) -> outputs (B, ...)`.
+
+    Outputs are float32, in the unit of the user's targets.
+    """
+    forward = make_forward(config, task)
 
     def predict(state: TrainState, inputs) -> jax.Array:
-        model = models.build(config, state.hyperparameters, classes)
-        variables = {"params": state.params, "batch_stats": state.batch_stats}
-        inputs = preprocess(state.preprocessing, inputs).astype(config.compute.dtype)
-        return model.apply(variables, inputs, train=False).astype(jnp.float32)
+        outputs, _ = forward(state, inputs)
+        return task.natural(outputs, state.preprocessing.get("targets", {}))
 
     return predict
 
 
-def make_eval_step(config: ConfigDict, classes: int) -> Callable:
-    """The pure function `eval_step(state, batch) -> metrics`: sums over the unmasked examples.
+def make_eval_step(config: ConfigDict, task: Task) -> Callable:
+    """Return the pure function `eval_step(state, batch) -> Sums` over the unmasked examples.
 
-    `batch` is {'inputs', 'labels', 'mask': bool (B,)}; the loss is the plain cross-entropy, without
-    smoothing or penalties, so that it compares between runs.
+    `batch` is {'inputs', 'labels', 'mask': bool (B,)}. The loss has no smoothing, no weights of
+    classes and no penalties, so that it compares between runs.
     """
-    predict = make_predict(config, classes)
+    forward = make_forward(config, task)
 
-    def eval_step(state: TrainState, batch) -> dict:
-        logits = predict(state, batch["inputs"])
-        return loss.sums(logits, jax.nn.one_hot(batch["labels"], classes), batch["mask"])
+    def eval_step(state: TrainState, batch) -> Sums:
+        outputs, sown = forward(state, batch["inputs"])
+        targets = task.targets(batch["labels"], state.preprocessing.get("targets", {}))
+        means = metrics.of_batch(task, outputs, targets, batch["mask"], state.preprocessing)
+        return Sums(means | sown)
 
     return eval_step
+
+
+def model_inputs(config: ConfigDict, state: TrainState, inputs: jax.Array) -> jax.Array:
+    """Return what the model gets of raw inputs in evaluation."""
+    return _in_dtype(config, preprocess(state.preprocessing, inputs))
+
+
+def _in_dtype(config: ConfigDict, inputs: jax.Array) -> jax.Array:
+    """Return float inputs in the dtype of the computation; token ids stay integers."""
+    return inputs.astype(config.compute.dtype) if inputs.dtype == jnp.float32 else inputs
 
 
 def _augment(config: ConfigDict, state: TrainState, batch) -> jax.Array:

@@ -21,8 +21,9 @@ from research.training.recalibration import recalibrate
 from research.training.setup import Setup
 from research.training.state import TrainState
 
-# Of the statistics of preprocessing, those that say how the inputs lie in memory.
-_OF_THE_INPUTS = ("offset", "low", "high")
+# Of the statistics of preprocessing, those that a run keeps of its own data: how the inputs lie in
+# memory, and what is known of the targets.
+_OWN = ("offset", "low", "high", "targets")
 
 
 def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, list[str]]]:
@@ -71,7 +72,7 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
     optimizer = optimizers.build(config, state.hyperparameters, step=0)
     state = state.replace(**trees, opt_state=optimizer.init(trees["params"]))
     if settings.recalibrate:
-        state = recalibrate(config, run.classes, state, run.train)
+        state = recalibrate(config, run.task, state, run.train)
     return state, report
 
 
@@ -154,15 +155,15 @@ def _taken_over(theirs: dict, ours: dict, shape: tuple[int, ...]) -> dict:
 
     (x - their offset) - their shift = (x - our offset) - (their shift + their offset - our offset).
     """
-    kept = {name: ours[name] for name in _OF_THE_INPUTS if name in ours}
-    scheme = {name: array for name, array in theirs.items() if name not in _OF_THE_INPUTS}
+    kept = {name: ours[name] for name in _OWN if name in ours}
+    scheme = {name: array for name, array in theirs.items() if name not in _OWN}
     found = [offsets.of(tree, shape) for tree in (theirs, ours)]
     apart = np.subtract(*(0.0 if offset is None else offset for offset in found))
     if apart.any():
         scheme["shift"] = (scheme["shift"] + apart).astype(np.float32)
 
     def shapes(tree):
-        found = {name: np.shape(tree[name]) for name in tree if name not in _OF_THE_INPUTS}
+        found = {name: np.shape(tree[name]) for name in tree if name not in _OWN}
         # With an offset one shift for all features is as many numbers.
         return {**found, "shift": np.shape(tree["shift"] + 0 * apart)}
 

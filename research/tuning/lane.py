@@ -8,7 +8,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from research.training import divergence, executors, step
-from research.training.executors import NEVER
+from research.training.metrics import NEVER, StepMetrics
 from research.training.state import TrainState, init_state
 from research.tuning.folds import Folds
 
@@ -20,7 +20,7 @@ def make_begin(folds: Folds) -> Callable:
     def begin(hyperparameters, split, arrays) -> TrainState:
         own = folds.own(arrays, split)
         state = init_state(
-            run.config, hyperparameters, own["statistics"], own["probe"], run.classes
+            run.config, hyperparameters, own["statistics"], own["probe"], run.task.outputs
         )
         return state.replace(preprocessing={})
 
@@ -28,16 +28,14 @@ def make_begin(folds: Folds) -> Callable:
 
 
 def make_train(folds: Folds) -> Callable:
-    """The pure function `train(state, split, arrays, steps) -> (state, metrics)`.
+    """Return the pure function `train(state, split, arrays, steps) -> (state, StepMetrics)`.
 
     It is `executors.resident`, the program of `research.main`, over the rows of a split.
     """
     run = folds.run
-    resident = executors.resident(
-        step.make_train_step(run.config, run.classes), run.config.batch_size
-    )
+    resident = executors.resident(step.make_train_step(run.config, run.task), run.config.batch_size)
 
-    def train(state: TrainState, split, arrays, steps) -> tuple[TrainState, dict]:
+    def train(state: TrainState, split, arrays, steps) -> tuple[TrainState, StepMetrics]:
         own = folds.own(arrays, split)
         data = {name: own[name] for name in ("inputs", "labels", "rows", "examples") if name in own}
         state = state.replace(preprocessing=own["statistics"])
@@ -50,10 +48,10 @@ def make_train(folds: Folds) -> Callable:
 def make_judge(folds: Folds) -> Callable:
     """The pure function `judge(state, metrics, split, arrays) -> results` at the end of a piece.
 
-    Results are 'loss', 'correct' and 'count', sums over the piece and over the validation split,
-    each (2,); 'step'; and 'finite', whether all numbers of this lane are.
+    Results are 'train' and 'validation', `Sums` over the piece and over the validation split;
+    'step'; and 'finite', whether all numbers of this lane are.
     """
-    eval_step = step.make_eval_step(folds.run.config, folds.run.classes)
+    eval_step = step.make_eval_step(folds.run.config, folds.run.task)
 
     def judge(state: TrainState, metrics, split, arrays) -> dict:
         own = folds.own(arrays, split)
@@ -66,11 +64,12 @@ def make_judge(folds: Folds) -> Callable:
 
         full = state.replace(preprocessing=own["statistics"])
         sums = executors.evaluator(of_rows)(full, own["validation"])
-        finite = divergence.healthy(full) & jnp.isfinite(sums["loss"])
+        finite = divergence.healthy(full) & jnp.isfinite(sums.loss)
         return {
-            **{name: jnp.stack([metrics[name], sums[name]]) for name in sums},
+            "train": metrics.sums,
+            "validation": sums,
             "step": state.step,
-            "finite": finite & (metrics["first_nonfinite_step"] == NEVER),
+            "finite": finite & (metrics.first_nonfinite_step == NEVER),
         }
 
     return judge

@@ -19,8 +19,7 @@ from ml_collections import ConfigDict
 
 from research import platform
 from research.names import resolve
-from research.training import batch_statistics, setup
-from research.training.loop import mean
+from research.training import batch_statistics, metrics, setup
 from research.training.packing import Packing
 from research.tuning import cohort, lane, lane_modes
 from research.tuning import folds as cross_validation
@@ -252,9 +251,10 @@ class Population:
     def _report(self, slot: int, results: dict) -> Report:
         places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
         lanes = [taken(results[chunk], place) for chunk, place in places]
-        sums = ("loss", "correct", "count")
+        task = self._folds.run.task
         train, validation = (
-            [mean({name: of[name][part] for name in sums}) for of in lanes] for part in (0, 1)
+            [metrics.values(task, lane[split]) for lane in lanes]
+            for split in ("train", "validation")
         )
         step = int(lanes[0]["step"])
         return Report(

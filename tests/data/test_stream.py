@@ -87,13 +87,13 @@ def test_evaluation_from_disk_is_evaluation_in_memory():
     assert isinstance(run.test, Records)
     state = run.init()
     resident = run.test.load(np.arange(len(run.test)))
-    got = evaluation.evaluate(config, run.classes, state, run.test)
-    want = evaluation.evaluate(config, run.classes, state, resident)
+    got = evaluation.evaluate(config, run.task, state, run.test)
+    want = evaluation.evaluate(config, run.task, state, resident)
     assert got["examples"] == want["examples"] == 355
     assert got["accuracy"] == want["accuracy"] and got["loss"] == pytest.approx(want["loss"])
     for a, b in zip(
-        evaluation.predict(config, run.classes, state, run.test),
-        evaluation.predict(config, run.classes, state, resident),
+        evaluation.predict(config, run.task, state, run.test),
+        evaluation.predict(config, run.task, state, resident),
         strict=True,
     ):
         np.testing.assert_allclose(a, b, rtol=1e-5)

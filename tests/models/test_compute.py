@@ -29,7 +29,7 @@ def built(model: str, **changes):
     config.update_from_flattened_dict({**MODELS[model], **changes})
     run = setup.from_config(config)
     batch = {"inputs": run.train.inputs[:16], "labels": run.train.labels[:16]}
-    return run.init(), batch, make_train_step(config, run.classes)
+    return run.init(), batch, make_train_step(config, run.task)
 
 
 def products(jaxpr) -> list[set[str]]:

@@ -156,7 +156,7 @@ def test_a_run_starts_from_fitted_weights():
     run = setup.from_config(config)
     state = run.init()
     assert not np.array_equal(state.params["Dense_0"]["kernel"], drawn.params["Dense_0"]["kernel"])
-    model = models.build(config, state.hyperparameters, run.classes)
+    model = models.build(config, state.hyperparameters, run.task.outputs)
     inputs = (run.train.inputs - run.statistics["shift"]) * run.statistics["scale"]
     found = outputs(model, {}, state.params, jnp.asarray(inputs, jnp.float32))
     variances = [y.var() for name, y in found.items() if name != "head"]

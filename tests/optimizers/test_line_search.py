@@ -117,7 +117,7 @@ def test_logistic_regression_in_lanes_ends_at_scipys_optimum():
     """Through the train step, in a loop, in lanes of other penalties, the batch in parts."""
     run = setup_of(**{"compute.microbatches": 4})
     data = to_device(run.train.inputs, run.train.labels)
-    advance = executors.resident(make_train_step(run.config, run.classes), 200)
+    advance = executors.resident(make_train_step(run.config, run.task), 200)
     state = run.init()
 
     def lane(l2):
@@ -129,10 +129,10 @@ def test_logistic_regression_in_lanes_ends_at_scipys_optimum():
     lanes = jax.jit(jax.vmap(lane))(penalties)
     x = np.asarray(data["inputs"], np.float64)
     x = (x - run.statistics["shift"]) * run.statistics["scale"]
-    targets, shape = np.eye(run.classes)[np.asarray(data["labels"])], (x.shape[1], run.classes)
+    targets, shape = np.eye(run.task.outputs)[np.asarray(data["labels"])], (x.shape[1], run.task.outputs)
 
     def objective(flat, l2):
-        kernel, bias = flat[: -run.classes].reshape(shape), flat[-run.classes :]
+        kernel, bias = flat[: -run.task.outputs].reshape(shape), flat[-run.task.outputs :]
         logits = x @ kernel + bias
         logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         error = (np.exp(logs) - targets) / len(x)
@@ -140,10 +140,10 @@ def test_logistic_regression_in_lanes_ends_at_scipys_optimum():
         return -(targets * logs).sum(1).mean() + l2 / 2 * (kernel**2).sum(), slope
 
     for number, l2 in enumerate(penalties.astype(float)):
-        found = minimize(objective, np.zeros(np.prod(shape) + run.classes), (l2,), jac=True,
+        found = minimize(objective, np.zeros(np.prod(shape) + run.task.outputs), (l2,), jac=True,
                          tol=1e-12)  # fmt: skip
         kernel = np.asarray(lanes["kernel"][number])
-        np.testing.assert_allclose(kernel, found.x[: -run.classes].reshape(shape), atol=2e-3)
+        np.testing.assert_allclose(kernel, found.x[: -run.task.outputs].reshape(shape), atol=2e-3)
         ours = np.concatenate([kernel.ravel(), lanes["bias"][number]]).astype(np.float64)
         assert objective(ours, l2)[0] == pytest.approx(found.fun, abs=1e-6)
 

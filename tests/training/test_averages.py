@@ -28,7 +28,7 @@ def small(name, **changes):
 
 def program(run):
     data = to_device(run.train.inputs, run.train.labels)
-    train = executors.resident(make_train_step(run.config, run.classes), run.config.batch_size)
+    train = executors.resident(make_train_step(run.config, run.task), run.config.batch_size)
     return jax.jit(lambda state, steps: train(state, data, steps)[0])
 
 
@@ -151,16 +151,16 @@ def test_averaged_weights_are_evaluated_beside_the_raw_ones(recalibrated):
     by_hand = averages.averaged(state)
     if recalibrated:
         sample = Arrays(run.spread(60), np.zeros(60, np.int32))
-        by_hand = recalibration.recalibrate(run.config, run.classes, by_hand, sample)
+        by_hand = recalibration.recalibrate(run.config, run.task, by_hand, sample)
     for split, of in (("validation", state), ("validation_averaged", by_hand)):
-        wanted = evaluation.evaluate(run.config, run.classes, of, run.validation)
+        wanted = evaluation.evaluate(run.config, run.task, of, run.validation)
         mean_loss = float(found[split]["loss"]) / int(found[split]["count"])
         assert mean_loss == pytest.approx(wanted["loss"], rel=1e-5)
     tested = evaluation.whole_average(run, state).batch_stats
     if not recalibrated:
         jax.tree.map(np.testing.assert_array_equal, tested, state.averages["batch_stats"])
     else:
-        of_all = recalibration.recalibrate(run.config, run.classes, by_hand, run.train)
+        of_all = recalibration.recalibrate(run.config, run.task, by_hand, run.train)
         jax.tree.map(np.testing.assert_array_equal, tested, of_all.batch_stats)
 
 
@@ -180,10 +180,10 @@ def test_after_recalibration_a_batch_has_one_loss_in_training_and_evaluation():
     head = state.params["head"] | {"kernel": kernel}
     state = state.replace(params=state.params | {"head": head})
     batch = run.train.load(np.arange(64))
-    before = recalibration.train_and_eval_loss(run.config, run.classes, state, batch)
+    before = recalibration.train_and_eval_loss(run.config, run.task, state, batch)
     assert abs(before[0] - before[1]) > 1e-2
-    anew = recalibration.recalibrate(run.config, run.classes, state, batch)
-    own, after = recalibration.train_and_eval_loss(run.config, run.classes, anew, batch)
+    anew = recalibration.recalibrate(run.config, run.task, state, batch)
+    own, after = recalibration.train_and_eval_loss(run.config, run.task, anew, batch)
     assert own == pytest.approx(before[0], rel=1e-6) and after == pytest.approx(own, rel=1e-5)
 
 

@@ -155,7 +155,7 @@ def test_a_last_batch_of_one_example_is_no_batch():
     run = from_changes(**{"data.toy_examples": 200, "batch_size": 20, "model.hidden": (8,),
                           "compute.evaluation_batch_size": 60})  # fmt: skip
     run = dataclasses.replace(run, train=run.train.subset(np.arange(61)))
-    state = recalibrate(run.config, run.classes, run.init(), run.train)
+    state = recalibrate(run.config, run.task, run.init(), run.train)
     x = np.asarray(run.train.inputs, np.float64)
     x = (x - run.statistics["shift"]) * run.statistics["scale"]
     first = x @ np.asarray(state.params["Dense_0"]["kernel"], np.float64)

@@ -110,7 +110,7 @@ def two_steps(changes):
     data = to_device(run.train.inputs[indices], run.train.labels[indices])
     data |= {"indices": jnp.asarray(indices), "epochs": jnp.zeros(2 * size, jnp.int32)}
     batches = jax.tree.map(lambda array: array.reshape(2, size, *array.shape[1:]), data)
-    step = make_train_step(run.config, run.classes)
+    step = make_train_step(run.config, run.task)
     state = run.init()
 
     def lane(learning_rate):

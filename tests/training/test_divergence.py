@@ -37,7 +37,7 @@ def poisoned(run):
 
 
 def trained(run, steps: int, state=None):
-    program = executors.resident(make_train_step(run.config, run.classes), run.config.batch_size)
+    program = executors.resident(make_train_step(run.config, run.task), run.config.batch_size)
     data = to_device(run.train.inputs, run.train.labels)
     return jax.jit(program)(run.init() if state is None else state, data, np.int32(steps))
 
@@ -123,7 +123,7 @@ def test_a_skipped_step_leaves_all_but_its_number_as_it_was():
     """Trained with the poison and skipping = trained on the other batches alone, by hand."""
     run = poisoned(small(on_divergence="skip_step"))
     state, metrics = trained(run, 30)
-    step = jax.jit(make_train_step(small().config, run.classes))
+    step = jax.jit(make_train_step(small().config, run.task))
     by_hand, skipped, losses = run.init(), 0, 0.0
     for number in range(30):
         indices = np.asarray(batch_indices(np.uint32(0), number, 16, len(run.train)))

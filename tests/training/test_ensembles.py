@@ -80,9 +80,9 @@ def test_members_are_the_runs_of_their_seeds_alone(how, alone):
     assert records["members"]["accuracy"] == [record["accuracy"] for record in alone]
     assert int(metrics["count"]) == 3 * STEPS * 32
     assert metrics["learning_rate"] == pytest.approx(float(ended[0][1]["learning_rate"]))
-    logits, _ = evaluation.predict_each(run.config, 10, state, run.test)
+    logits, _ = evaluation.predict_each(run.config, run.task, state, run.test)
     for number, (one, _) in enumerate(ended):
-        want, _ = evaluation.predict_each(with_seed(run, 5).config, 10, one, run.test)
+        want, _ = evaluation.predict_each(with_seed(run, 5).config, run.task, one, run.test)
         close(logits[number], want[0], rtol=1e-3, atol=1e-4)
 
 
@@ -138,9 +138,9 @@ def test_evaluation_of_a_population_is_that_of_averaged_probabilities():
     run = small(**{"ensemble.members": 3, "compute.evaluation_batch_size": 50})
     state = run.init()
     sums = jax.device_get(
-        evaluation.compiled_evaluator(run.config, 10, run.validation, state)(state)
+        evaluation.compiled_evaluator(run.config, run.task, run.validation, state)(state)
     )
-    logits, labels = evaluation.predict_each(run.config, 10, state, run.validation)
+    logits, labels = evaluation.predict_each(run.config, run.task, state, run.validation)
     want, probabilities = reference(logits, labels)
     record = loop.mean(sums)
     assert record["loss"] == pytest.approx(want["loss"], rel=1e-5)
@@ -148,7 +148,7 @@ def test_evaluation_of_a_population_is_that_of_averaged_probabilities():
     each = [reference(one[None], labels)[0] for one in logits]
     assert record["members"]["loss"] == pytest.approx([one["loss"] for one in each], rel=1e-5)
     assert record["members"]["accuracy"] == [one["accuracy"] for one in each]
-    close(evaluation.predict(run.config, 10, state, run.validation)[0], probabilities, rtol=1e-4)
+    close(evaluation.predict(run.config, run.task, state, run.validation)[0], probabilities, rtol=1e-4)
 
 
 @pytest.mark.parametrize("how", [lanes.vmap, lanes.map, lanes.auto])

@@ -46,8 +46,8 @@ def test_evaluation_does_not_depend_on_the_batch_size(batch_size):
     config.compute.evaluation_batch_size = batch_size
     run = setup.from_config(config)
     state = run.init()
-    got = evaluation.evaluate(config, run.classes, state, run.test)
-    probabilities, labels = evaluation.predict(config, run.classes, state, run.test)
+    got = evaluation.evaluate(config, run.task, state, run.test)
+    probabilities, labels = evaluation.predict(config, run.task, state, run.test)
     assert got["examples"] == len(run.test) == len(probabilities)
     assert np.array_equal(labels, run.test.labels)
     picked = probabilities[np.arange(len(probabilities)), run.test.labels]
@@ -61,7 +61,7 @@ def test_an_empty_split_is_refused():
     config.data.validation = 0.0
     run = setup.from_config(config)
     with pytest.raises(UserError, match="empty split"):
-        evaluation.evaluate(config, run.classes, run.init(), run.validation)
+        evaluation.evaluate(config, run.task, run.init(), run.validation)
 
 
 def test_the_confusion_matrix_counts_every_example():

@@ -23,7 +23,7 @@ PLAIN = {
 def three_steps(parts, **changes):
     run, data = small(**{"compute.microbatches": parts} | changes)
     batches = jax.tree.map(lambda a: a[:96].reshape(3, 32, *a.shape[1:]), data)
-    step = make_train_step(run.config, run.classes)
+    step = make_train_step(run.config, run.task)
     return jax.jit(lambda state: jax.lax.scan(step, state, batches))(run.init())
 
 
@@ -99,7 +99,7 @@ def test_parts_take_less_memory():
             | {"compute.microbatches": parts},
         )
         batch = {name: array[:4096] for name, array in data.items()}
-        program = jax.jit(make_train_step(run.config, run.classes)).lower(run.init(), batch)
+        program = jax.jit(make_train_step(run.config, run.task)).lower(run.init(), batch)
         temporary.append(program.compile().memory_analysis().temp_size_in_bytes)
     assert temporary[1] < temporary[0] / 4
 

@@ -63,8 +63,8 @@ def test_predictions_in_parts_are_those_of_the_whole():
     config.compute.evaluation_batch_size = 16
     run = setup.from_config(config)
     state = run.init()
-    whole, labels = evaluation.predict_each(run.config, run.classes, state, run.test)
-    parts = evaluation.predicted(run.config, run.classes, [state, state], run.test, 48)
+    whole, labels = evaluation.predict_each(run.config, run.task, state, run.test)
+    parts = evaluation.predicted(run.config, run.task, [state, state], run.test, 48)
     logits, found = zip(*parts, strict=True)
     assert len(logits) > 5 and np.array_equal(np.concatenate(found), labels)
     for one in np.concatenate(logits, axis=1):

@@ -18,7 +18,7 @@ def batches_of(data, count):
 
 def trainer(run, data, count):
     """radius -> (state, metrics) after some steps."""
-    start, step = run.init(), make_train_step(run.config, run.classes)
+    start, step = run.init(), make_train_step(run.config, run.task)
 
     def train(radius):
         numbers = start.hyperparameters
@@ -64,8 +64,8 @@ def test_twenty_steps_are_the_papers(frozen):
         moves = [1.0, 0.0 if frozen and step < 12 else 1.0]
         x = np.asarray(batches["inputs"][step], np.float64)
         x = (x - run.statistics["shift"]) * run.statistics["scale"]
-        targets = np.eye(run.classes)[np.asarray(batches["labels"][step])]
-        targets = 0.95 * targets + 0.05 / run.classes
+        targets = np.eye(run.task.outputs)[np.asarray(batches["labels"][step])]
+        targets = 0.95 * targets + 0.05 / run.task.outputs
         loss, g = loss_and_gradient(x, targets, kernel, bias)
         losses.append(loss)
         g = [a * on for a, on in zip(g, moves, strict=True)]

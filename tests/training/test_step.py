@@ -54,13 +54,13 @@ def test_one_step_by_hand():
     )
     state = run.init()
     batch = {name: array[:32] for name, array in data.items()}
-    after, metrics = jax.jit(make_train_step(run.config, run.classes))(state, batch)
+    after, metrics = jax.jit(make_train_step(run.config, run.task))(state, batch)
 
     x = np.asarray(batch["inputs"], np.float64)
     x = (x - run.statistics["shift"]) * run.statistics["scale"]
     kernel = np.asarray(state.params["head"]["kernel"], np.float64)
     logits = x @ kernel + np.asarray(state.params["head"]["bias"], np.float64)
-    targets = 0.95 * np.eye(run.classes)[np.asarray(batch["labels"])] + 0.05 / run.classes
+    targets = 0.95 * np.eye(run.task.outputs)[np.asarray(batch["labels"])] + 0.05 / run.task.outputs
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     loss = -(targets * np.log(probabilities)).sum(1).mean() + 0.5e-3 * (kernel**2).sum()
     loss += 1e-2 * np.abs(kernel).sum()
@@ -76,8 +76,8 @@ def test_one_step_by_hand():
 
 def test_a_dispatch_of_many_steps_is_the_steps_one_by_one():
     run, data = small()
-    step = jax.jit(make_train_step(run.config, run.classes))
-    program = jax.jit(executors.resident(make_train_step(run.config, run.classes), 32))
+    step = jax.jit(make_train_step(run.config, run.task))
+    program = jax.jit(executors.resident(make_train_step(run.config, run.task), 32))
     single, losses = run.init(), []
     for number in range(7):
         indices = batch_indices(0, number, 32, len(data["labels"]))
@@ -96,7 +96,7 @@ def test_a_dispatch_of_many_steps_is_the_steps_one_by_one():
 def test_the_shuffle_is_computed_once_for_each_example():
     """Not once for each pixel that is gathered, as when XLA fuses it into the gather."""
     run, data = small()
-    program = jax.jit(executors.resident(make_train_step(run.config, run.classes), 32))
+    program = jax.jit(executors.resident(make_train_step(run.config, run.task), 32))
     text = program.lower(run.init(), data, 1).compile().as_text()
     gathers = [part for part in text.split("\n\n") if " gather(" in part]
     assert gathers
@@ -125,8 +125,8 @@ def test_four_lanes_of_a_vmap_are_four_solo_runs():
     def train(numbers):
         from research.training.state import init_state
 
-        state = init_state(config, numbers, run.statistics, run.train.inputs[:1], run.classes)
-        advance = executors.resident(make_train_step(config, run.classes), 32)
+        state = init_state(config, numbers, run.statistics, run.train.inputs[:1], run.task.outputs)
+        advance = executors.resident(make_train_step(config, run.task), 32)
         state, metrics = advance(state, data, 10)
         return weights(state), metrics
 
@@ -146,7 +146,7 @@ def test_the_step_over_a_sharded_batch():
     run, data = small(**{"model.dropout_rate": 0.0})
     mesh = jax.make_mesh((1,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("data"))
-    step = jax.jit(make_train_step(run.config, run.classes))
+    step = jax.jit(make_train_step(run.config, run.task))
     batch = {name: array[:32] for name, array in data.items()}
     plain, _ = step(run.init(), batch)
     sharded, _ = step(run.init(), jax.device_put(batch, rows))
@@ -156,7 +156,7 @@ def test_the_step_over_a_sharded_batch():
 def test_a_loss_that_is_not_finite_is_found_at_its_step():
     run, data = small(**{"optimizer.learning_rate": 1e30, "optimizer.clip_norm": 0.0,
                          "optimizer.name": "sgd", "schedule.name": "constant"})  # fmt: skip
-    _, metrics = jax.jit(executors.resident(make_train_step(run.config, run.classes), 32))(
+    _, metrics = jax.jit(executors.resident(make_train_step(run.config, run.task), 32))(
         run.init(), data, 20
     )
     assert 1 < int(metrics["first_nonfinite_step"]) <= 20
@@ -166,9 +166,9 @@ def test_evaluation_uses_no_smoothing_no_penalty_no_dropout():
     run, data = small()
     state = run.init()
     batch = {**data, "mask": jnp.ones(len(data["labels"]), bool)}
-    sums = jax.jit(make_eval_step(run.config, run.classes))(state, batch)
+    sums = jax.jit(make_eval_step(run.config, run.task))(state, batch)
     plain, _ = small(**{"loss.label_smoothing": 0.0, "loss.l2": 0.0, "model.dropout_rate": 0.0})
-    again = jax.jit(make_eval_step(plain.config, run.classes))(state, batch)
+    again = jax.jit(make_eval_step(plain.config, run.task))(state, batch)
     close(sums, again)
 
 
@@ -179,7 +179,7 @@ def test_training_does_not_touch_the_masks_of_biases():
                          "schedule.name": "constant"})  # fmt: skip
     state = run.init()
     batch = {name: array[:32] for name, array in data.items()}
-    after, _ = make_train_step(run.config, run.classes)(state, batch)
+    after, _ = make_train_step(run.config, run.task)(state, batch)
     shrunk = jax.tree.map(lambda a, b: float(optax.tree.norm(a - b)), after.params, state.params)
     assert shrunk["Dense_0"]["kernel"] > 10
     assert shrunk["BatchNorm_0"]["scale"] < 0.1

@@ -204,7 +204,7 @@ def test_frozen_parameters_stay_to_the_bit_while_others_learn(source):
         }
     )
     start, _ = start_from(run, run.init())
-    step = jax.jit(make_train_step(run.config, run.classes))
+    step = jax.jit(make_train_step(run.config, run.task))
     batch = {"inputs": run.train.inputs[:20], "labels": jnp.asarray(run.train.labels[:20])}
     states = [start]
     for _ in range(3):
@@ -266,8 +266,8 @@ def test_a_frozen_layer_goes_by_its_running_statistics_in_training_too(source):
     state, report = start_from(run, run.init())
     assert "BatchNorm_0/mean" in report["frozen"] and len(report["frozen"]) == 5
     batch = {"inputs": run.train.inputs[:20], "labels": jnp.asarray(run.train.labels[:20])}
-    step = jax.jit(make_train_step(run.config, run.classes))
-    evaluated = jax.jit(make_eval_step(run.config, run.classes))
+    step = jax.jit(make_train_step(run.config, run.task))
+    evaluated = jax.jit(make_eval_step(run.config, run.task))
     moved, gaps = [], []
     for _ in range(3):
         before = state
@@ -289,7 +289,7 @@ def test_averaged_weights_keep_the_statistics_of_frozen_layers():
     state = state.replace(
         averages={**state.averages, "params": state.params, "batch_stats": state.batch_stats}
     )
-    in_training = jax.jit(evaluation.make_recalibrate(run.config, run.classes))(
+    in_training = jax.jit(evaluation.make_recalibrate(run.config, run.task))(
         averages.averaged(state), run.train.inputs[:180].reshape(9, 20, 2)
     )
     at_the_end = evaluation.whole_average(run, state)
@@ -304,7 +304,7 @@ def test_a_frozen_trunk_needs_no_backward_pass():
     def cost(**changes):
         run = from_changes(**{"model.hidden": (256, 256), "batch_size": 100, **changes})
         batch = {"inputs": run.train.inputs[:100], "labels": jnp.asarray(run.train.labels[:100])}
-        step = jax.jit(make_train_step(run.config, run.classes))
+        step = jax.jit(make_train_step(run.config, run.task))
         analysis = step.lower(jax.eval_shape(run.init), batch).compile().cost_analysis()
         return analysis["flops"]
 
@@ -314,7 +314,7 @@ def test_a_frozen_trunk_needs_no_backward_pass():
 
 def test_recalibrated_statistics_are_the_whole_splits():
     run = from_changes(**{"compute.evaluation_batch_size": 64, "model.dropout_rate": 0.5})
-    state = recalibrate(run.config, run.classes, run.init(), run.train)  # 180: two and a bit
+    state = recalibrate(run.config, run.task, run.init(), run.train)  # 180: two and a bit
     x = np.asarray(run.train.inputs, np.float64)
     x = (x - run.statistics["shift"]) * run.statistics["scale"]
     first = x @ np.asarray(state.params["Dense_0"]["kernel"], np.float64)

@@ -64,7 +64,7 @@ def run_alone(config, values, part=None):
         run = setup.from_split(config, setup.loaded(config), *part)
     state = run.init()
     program = advance.over_arrays(run, state)
-    evaluate = evaluation.compiled_evaluator(config, run.classes, run.validation, state)
+    evaluate = evaluation.compiled_evaluator(config, run.task, run.validation, state)
     total = run.plan().total_steps
     found = []
     for piece in range(PIECES):

@@ -1,0 +1,130 @@
+"""Multi-label classification: each example has any number of L labels."""
+
+import jax.numpy as jnp
+import numpy as np
+from scipy.special import expit, logit
+
+from research.tasks import metrics
+from research.tasks.task import Task, log_mean_sigmoid
+
+_CURVE = 101  # recalls at which precision is drawn
+
+
+class MultiLabel(Task):
+    """Each of L labels is there or not. Targets are float32 (B, L), outputs are logits (B, L)."""
+
+    kind = "labels"
+    losses = ("binary_cross_entropy", "mean_squared_error")
+    known_metrics = {
+        found.name: found for found in (metrics.label_macro_f1, metrics.label_micro_f1)
+    }
+    default_metrics = ("macro_f1", "micro_f1")
+
+    def targets(self, labels, statistics):
+        """Return the labels as numbers."""
+        return labels.astype(jnp.float32)
+
+    def training_targets(self, targets, numbers):
+        """Mix targets with 1 / 2 by `loss.label_smoothing`."""
+        if not self.config.loss.label_smoothing:
+            return targets
+        smoothing = numbers["loss"]["label_smoothing"]
+        return (1 - smoothing) * targets + smoothing / 2
+
+    @property
+    def guessing_loss(self):
+        """Return the loss of probabilities of 1 / 2."""
+        return self.outputs * float(np.log(2))
+
+    def average(self, outputs):
+        """Return the logits of the members' mean probabilities."""
+        return log_mean_sigmoid(outputs)
+
+    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+        """Return the mean probabilities of networks: (networks, n, L) -> float64 (n, L)."""
+        return expit(np.asarray(outputs, np.float64)).mean(0)
+
+    def score(self, outputs, labels, statistics):
+        """Return 'labels' uint8 (n, L) and 'probabilities' float64 (n, L)."""
+        return {"labels": labels, "probabilities": self.probabilities(outputs)}
+
+    def figures(self, scores):
+        """Return 'mean_average_precision', 'macro_f1', 'micro_f1', 'loss' (nats).
+
+        The loss is the sum over labels, the mean over examples. Average precision is that of
+        `average_precision`, its mean is over the labels that occur.
+        """
+        true, shares = scores["labels"] > 0, scores["probabilities"]
+        with np.errstate(divide="ignore"):
+            losses = -np.where(true, np.log(shares), np.log1p(-shares))
+        each = [average_precision(*pair) for pair in zip(true.T, shares.T, strict=True)]
+        decided = logit(shares) > 0
+        counts = (decided & true).sum(0), (decided & ~true).sum(0), (~decided & true).sum(0)
+        f1 = metrics.of_decisions(np.stack(counts))
+        return {
+            "mean_average_precision": float(np.nanmean(each)) if true.any() else float("nan"),
+            "macro_f1": f1["macro_f1"],
+            "micro_f1": f1["micro_f1"],
+            "loss": float(losses.sum(1).mean()),
+        }
+
+    def beside(self, scores):
+        """Return 'average_precision' by label, of labels that occur."""
+        pairs = zip(self.names, scores["labels"].T, scores["probabilities"].T, strict=True)
+        return {
+            "average_precision": {
+                name: average_precision(true > 0, shares)
+                for name, true, shares in pairs
+                if true.any()
+            }
+        }
+
+    def pictures(self, scores, split, load):
+        """Return the arrays that a report draws.
+
+        Returns:
+          'label_names', 'label_counts' and 'label_average_precision' (L,); 'label_recall' (P,) and
+          'label_precision' (L, P), the largest precision at a recall of at least that.
+        """
+        true, shares = scores["labels"] > 0, scores["probabilities"]
+        recalls = np.linspace(0, 1, _CURVE)
+        curves = np.full((self.outputs, _CURVE), np.nan)
+        for label in range(self.outputs):
+            if true[:, label].any():
+                precision, recall = precision_recall(true[:, label], shares[:, label])
+                best = np.maximum.accumulate(precision[::-1])[::-1]
+                curves[label] = best[np.searchsorted(recall, recalls - 1e-12)]
+        return {
+            "label_names": np.array(self.names),
+            "label_counts": true.sum(0),
+            "label_average_precision": np.array(
+                [average_precision(*pair) for pair in zip(true.T, shares.T, strict=True)]
+            ),
+            "label_recall": recalls,
+            "label_precision": curves,
+        }
+
+
+def precision_recall(true: np.ndarray, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return precision and recall at each distinct threshold, the highest threshold first.
+
+    Args:
+      true: bool (N,), at least one of them true.
+      shares: float (N,), the probabilities; examples of equal ones are taken together.
+    """
+    order = np.argsort(-shares, kind="stable")
+    true, shares = true[order], shares[order]
+    ends = np.append(np.flatnonzero(np.diff(shares)), len(shares) - 1)
+    hits = np.cumsum(true)[ends]
+    return hits / (ends + 1), hits / true.sum()
+
+
+def average_precision(true: np.ndarray, shares: np.ndarray) -> float:
+    """Return sum_n (R_n - R_{n-1}) P_n over thresholds; NaN for a label that does not occur."""
+    if not true.any():
+        return float("nan")
+    precision, recall = precision_recall(true, shares)
+    return float((np.diff(recall, prepend=0) * precision).sum())
+
+
+build = MultiLabel
