@@ -1,16 +1,18 @@
 """onestep: train neural networks with JAX and Flax, and see why they train.
 
-Importing the package imports nothing heavy. It only sets, before jax starts, the one XLA flag
-without which jaxlib on CPU computes wrong numbers (see `_safe_xla_flags`).
+Importing the package imports nothing heavy: names below are imported when they are first used. It
+only sets, before jax starts, the one XLA flag without which jaxlib on CPU computes wrong numbers
+(see `_safe_xla_flags`).
 """
 
+import importlib
 import os
 import re
 from importlib import metadata
 
 
 def _safe_xla_flags(flags: str, jaxlib_version: str) -> str:
-    """Adds the flag that turns off XLA's YNNPACK fusions on CPU, where jaxlib has them.
+    """Add the flag that turns off XLA's YNNPACK fusions on CPU, where jaxlib has them.
 
     Since jaxlib 0.10.2 these fusions are on by default: a jitted vmap of a reduction over more
     than 32,768 rows returns wrong sums, silently (jax issue 39103), and convolution gradients are
@@ -30,3 +32,20 @@ try:
     )
 except metadata.PackageNotFoundError:
     raise SystemExit("error: jaxlib is not installed here; is the environment active?") from None
+
+_PUBLIC = {
+    "default_config": "research.config",
+    "UserError": "research.errors",
+    "Experiment": "research.experiment",
+    "Result": "research.experiment",
+    "fit": "research.experiment",
+    "Task": "research.tasks",
+    "metric": "research.tasks",
+}
+__all__ = list(_PUBLIC)  # noqa: PLE0605
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

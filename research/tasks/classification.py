@@ -117,7 +117,7 @@ class Classification(Task):
         """Return the logs of the members' mean probabilities."""
         return (log_mean_sigmoid if self._one_against_all else log_mean_softmax)(outputs)
 
-    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return the mean probabilities of networks: (networks, n, C) -> float64 (n, C).
 
         They are softmax(z), or for one-against-all the logistic functions divided by their sum.

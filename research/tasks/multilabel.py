@@ -40,13 +40,13 @@ class MultiLabel(Task):
         """Return the logits of the members' mean probabilities."""
         return log_mean_sigmoid(outputs)
 
-    def probabilities(self, outputs: np.ndarray) -> np.ndarray:
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return the mean probabilities of networks: (networks, n, L) -> float64 (n, L)."""
         return expit(np.asarray(outputs, np.float64)).mean(0)
 
     def score(self, outputs, labels, statistics):
         """Return 'labels' uint8 (n, L) and 'probabilities' float64 (n, L)."""
-        return {"labels": labels, "probabilities": self.probabilities(outputs)}
+        return {"labels": labels, "probabilities": self.predictions(outputs)}
 
     def figures(self, scores):
         """Return 'mean_average_precision', 'macro_f1', 'micro_f1', 'loss' (nats).

@@ -66,10 +66,13 @@ class NextToken(Task):
         """Return the logs of the members' mean probabilities."""
         return log_mean_softmax(outputs)
 
+    def predictions(self, outputs):
+        """Return the mean probabilities of the next tokens, float64 (n, T, V)."""
+        return np.exp(_mean_logs(outputs))
+
     def score(self, outputs, labels, statistics):
         """Return 'loss' float64 (n, T) in nats, 'hits' and 'counted' bool (n, T)."""
-        logs = log_softmax(np.asarray(outputs, np.float64), axis=-1)
-        logs = logsumexp(logs, axis=0) - np.log(len(logs))
+        logs = _mean_logs(outputs)
         counted = labels >= 0
         losses = -np.take_along_axis(logs, np.maximum(labels, 0)[..., None], axis=-1)[..., 0]
         return {
@@ -97,6 +100,11 @@ class NextToken(Task):
             "token_names": np.array(self.names),
             "position_loss": np.where(counts > 0, losses, np.nan),
         }
+
+
+def _mean_logs(outputs: np.ndarray) -> np.ndarray:
+    logs = log_softmax(np.asarray(outputs, np.float64), axis=-1)
+    return logsumexp(logs, axis=0) - np.log(len(logs))
 
 
 build = NextToken

@@ -145,6 +145,13 @@ class Task:
         """Return the outputs of an ensemble: (members, B, ...) -> (B, ...)."""
         return outputs.mean(0)
 
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """Return what a user asks for: (networks, n, ...) -> float64 (n, ...).
+
+        Probabilities of classes or labels, or values in the targets' unit.
+        """
+        return np.asarray(outputs, np.float64).mean(0)
+
     def score(self, outputs: np.ndarray, labels: np.ndarray, statistics: Mapping) -> dict:
         """Return a few numbers for each example of a test, computed in float64.
 

@@ -110,7 +110,7 @@ def evaluate(config, task: Task, state, split: Arrays | Records) -> dict[str, fl
 def predict(config, task: Task, state, split: Arrays | Records) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean probabilities, float (N, C), and the labels, int (N,), of a whole split."""
     outputs, labels = predict_each(config, task, state, split)
-    return task.probabilities(outputs), labels
+    return task.predictions(outputs), labels
 
 
 def predict_each(config, task: Task, state, split: Arrays | Records):

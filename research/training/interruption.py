@@ -10,13 +10,18 @@ from collections.abc import Iterator, Sequence
 
 @contextlib.contextmanager
 def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
-    """While it is open these signals only fill the list; then they do again what they did before.
+    """Collect these signals in a list while open; then restore what they did before.
+
+    Only the main thread of Python receives signals: in another thread the list stays empty.
 
     Example:
       with noted(signal.SIGINT, signal.SIGTERM) as received:
         while not received: ...
     """
     received: list[int] = []
+    if not _in_main_thread():
+        yield received
+        return
     before = {
         number: signal.signal(number, lambda number, _: received.append(number))
         for number in numbers
@@ -30,16 +35,19 @@ def noted(*numbers: signal.Signals) -> Iterator[list[int]]:
 
 @contextlib.contextmanager
 def at_once(received: Sequence[int] = (), seconds: float = 5) -> Iterator[None]:
-    """While it is open nothing can be lost: SIGINT and SIGTERM end the process soon.
+    """Let SIGINT and SIGTERM end the process soon while open, when nothing can be lost.
 
-    Python's handlers wait for a compiler, or a long evaluation, to come back; so a thread that the
-    system wakes ends the process, with exit code 130, where that takes too long.
+    Python's handlers wait for a compiler, or a long evaluation, to come back. If that takes too
+    long, a thread that the system wakes ends the process with exit code 130.
 
     Raises:
       KeyboardInterrupt: `received`, the list of `noted`, holds a signal already.
     """
     if received:
         raise KeyboardInterrupt
+    if not _in_main_thread():
+        yield
+        return
     ours, theirs = socket.socketpair()
     theirs.setblocking(False)
     closed = threading.Event()
@@ -61,3 +69,7 @@ def at_once(received: Sequence[int] = (), seconds: float = 5) -> Iterator[None]:
         theirs.close()
         thread.join()
         ours.close()
+
+
+def _in_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()

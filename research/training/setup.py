@@ -160,13 +160,13 @@ def from_config(
     return from_split(config, dataset, *parts, statistics)
 
 
-def fingerprint(config: ConfigDict) -> dict:
-    """Return `from_config(config).fingerprint()`, without fitting anything.
+def fingerprint(config: ConfigDict, dataset: Dataset | None = None) -> dict:
+    """Return `from_config(config, dataset=dataset).fingerprint()`, without fitting anything.
 
     Raises:
       UserError: as `from_config`.
     """
-    dataset = loaded(config)
+    dataset = loaded(config, dataset)
     return _fingerprinted(dataset, *cut(config, dataset))()
 
 

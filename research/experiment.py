@@ -1,0 +1,323 @@
+"""Train a network from Python: `fit(config, ...)` does what `python -m research.main` does.
+
+Example:
+  import research
+
+  config = research.default_config()
+  config.optimizer.learning_rate = 3e-3
+  result = research.fit(config, data=(inputs, labels))
+  result.summary["test_accuracy"]
+  result.predict(new_inputs)
+"""
+
+import contextlib
+import dataclasses
+import functools
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from research import config as configuration
+from research import platform, processes, run_folder
+from research.data import sources
+from research.data.sources import Arrays, Dataset
+from research.errors import UserError
+from research.reporting import page
+from research.reporting.formats import shown, words
+from research.reporting.voice import Voice
+from research.reporting.writers import read_metrics
+from research.session import Session
+from research.training import (
+    averages,
+    batch_statistics,
+    convergence,
+    early_stopping,
+    evaluation,
+    interruption,
+    scores,
+    setup,
+)
+from research.training.checkpoints import Checkpoints
+from research.training.setup import Setup
+from research.training.state import TrainState
+
+DONE, DIVERGED, INTERRUPTED = 0, 3, 130  # exit codes of the command
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """A run after training.
+
+    Attributes:
+      workdir: the run folder.
+      summary: the contents of `summary.json`; {} if the run was interrupted.
+      exit_code: 0 done, 3 diverged, 130 interrupted.
+      run: the config, the data and the task; None if the run had been finished before.
+      state: the tested state; None if the run diverged, or had been finished before.
+    """
+
+    workdir: Path
+    summary: dict[str, Any]
+    exit_code: int = DONE
+    run: Setup | None = None
+    state: TrainState | None = None
+
+    @property
+    def history(self) -> list[dict]:
+        """Return the records of `metrics.jsonl`, in order of steps."""
+        return read_metrics(self.workdir)
+
+    def predict(self, inputs: np.ndarray) -> np.ndarray:
+        """Return predictions for raw inputs (N, ...), in the form of the training inputs.
+
+        Returns:
+          Float (N, ...): probabilities of classes or labels, values in the unit of the targets, or
+          logits of the next tokens.
+        """
+        run, state = self._trained()
+        split = self._split(inputs, None)
+        outputs, _ = evaluation.predict_each(run.config, run.task, state, split)
+        return run.task.predictions(outputs)
+
+    def evaluate(self, inputs: np.ndarray | None = None, labels=None) -> dict[str, Any]:
+        """Return the figures of the task by name, over these examples or the test split.
+
+        Args:
+          inputs: raw inputs (N, ...), in the form of the training inputs; None: the test split.
+          labels: their labels (N, ...): numbers of classes, as in the training data.
+        """
+        run, state = self._trained()
+        split = run.test if inputs is None else self._split(inputs, labels)
+        parts = evaluation.predicted(run.config, run.task, [state], split)
+        statistics = run.statistics.get("targets", {})
+        _, together = scores.scored_in_parts(run.task, parts, statistics)
+        return run.task.figures(together) | run.task.beside(together)
+
+    def report(self) -> Path:
+        """Draw the report; return its path."""
+        path = self.workdir / "report.html"
+        page.write_report([self.workdir], path)
+        return path
+
+    def _trained(self) -> tuple[Setup, TrainState]:
+        if self.run is None or self.state is None:
+            raise UserError(
+                f"{self.workdir}: no trained state is in memory (research.load reads it)"
+            )
+        return self.run, self.state
+
+    def _split(self, inputs: np.ndarray, labels) -> Arrays:
+        run, inputs = self._trained()[0], np.asarray(inputs)
+        if inputs.shape[1:] != run.train.shape:
+            raise UserError(
+                f"inputs have shape {inputs.shape} (allowed: (N, "
+                f"{', '.join(map(str, run.train.shape))}), as in training)"
+            )
+        if labels is None:
+            shape = run.train.labels.shape[1:]
+            labels = np.zeros((len(inputs), *shape), run.train.labels.dtype)
+        arrays = Arrays(inputs, np.asarray(labels))
+        dataset = Dataset("inputs", None, arrays, run.class_names)
+        return sources.in_float32(dataset, run.statistics).test
+
+
+class Experiment:
+    """One run of a config in a folder.
+
+    Args:
+      config: the whole config; `default_config()` has all keys.
+      workdir: the run folder; None: a new temporary one.
+      data: the data, instead of those of `config.data`: a `Dataset`, or (inputs, labels), from
+        which a test and a validation split are cut.
+    """
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        workdir: str | Path | None = None,
+        data: Dataset | tuple | None = None,
+    ):
+        self._started = time.perf_counter()
+        platform.enable_compilation_cache()
+        self._config = config
+        self.workdir = Path(workdir or tempfile.mkdtemp(prefix="onestep-")).expanduser()
+        with interruption.at_once():
+            platform.join_processes()
+            processes.demand_alike("--configs", config.to_json_best_effort())
+            processes.demand_alike("--workdirs", str(self.workdir) if workdir else "")
+        self._voice = Voice(self.workdir, speaking=processes.first())
+        self._dataset = data
+        if data is not None and not isinstance(data, Dataset):
+            self._dataset = sources.of_arrays(config, *data)
+
+    def tell(self, lines: Iterable[str]) -> None:
+        """Print lines, in the first of several processes."""
+        for line in lines:
+            self._voice.tell(line)
+
+    def fit(self) -> Result:
+        """Train to the end of the config's duration, or on from the last checkpoint.
+
+        Raises:
+          UserError: anything in the config, the data or the folder that cannot be trained on.
+        """
+        summary = self._finished()
+        if summary:
+            self._voice.tell(f"{self.workdir} is finished")
+            for key, value in summary.items():
+                if not isinstance(value, (dict, list)):  # these are for programs
+                    self._voice.tell(f"  {key}: {value}")
+            return Result(self.workdir, summary)
+        run = self._prepared()
+        first, plan = run.init(), run.plan()
+        with contextlib.ExitStack() as folder:
+            opened = run_folder.opened(self.workdir, run.config, plan.total_steps, run.fingerprint)
+            processes.alone(lambda: folder.enter_context(opened))
+            with (
+                interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
+                Checkpoints(
+                    self.workdir,
+                    failed=lambda line: session.failed(line),
+                    snapshots=plan.snapshots,
+                ) as checkpoints,
+            ):
+                session = Session(
+                    run, plan, self.workdir, checkpoints, self._voice, stopped, self._started
+                )
+                session.begin(first)
+                state = session.train()
+            if state is None:
+                return self._diverged(run, session)
+            step = int(state.step)
+            stopped_early = step < plan.total_steps and session.enough
+            if stopped_early:
+                self._tell_early(run, session, step, plan.total_steps)
+            elif step < plan.total_steps:
+                self._voice.record("interrupted", step)
+                self._voice.warn(f"interrupted at step {step}; the same command resumes")
+                return Result(self.workdir, {}, INTERRUPTED, run, state)
+            with interruption.at_once(stopped):  # also of a signal that came with the last steps
+                state, tested = self._tested(run, session, plan, state)
+            summary = {
+                **tested,
+                "tested_step": int(state.step),
+                "stopped_early": stopped_early,
+                **session.costs(step),
+                "data": run.fingerprint(),
+            }
+            processes.alone(lambda: run_folder.finish(self.workdir, summary))
+        self._tell_result(run, summary)
+        return Result(self.workdir, summary, DONE, run, state)
+
+    def _finished(self) -> dict | None:
+        with interruption.at_once():
+            return run_folder.finished(
+                self.workdir,
+                self._config,
+                lambda: setup.fingerprint(self._config, self._dataset),
+                self._voice.tell,
+            )
+
+    def _prepared(self) -> Setup:
+        """Load the data, fit preprocessing, check all, and tell what is known."""
+        with interruption.at_once():
+            check = functools.partial(run_folder.check_data, self.workdir, self._config)
+            run = setup.from_config(self._config, self.workdir, self._dataset, check)
+            processes.demand_alike("data", json.dumps(run.fingerprint()))
+            for line in run.description():
+                self._voice.tell(line)
+            for line in run.warnings():
+                self._voice.warn(f"warning: {line}")
+            run.layout.check_batch(run.config, len(run.train))
+            batch_statistics.check(run)
+        return run
+
+    def _tested(self, run: Setup, session: Session, plan, last: TrainState):
+        """Return the tested state and its figures: of the best step after early stopping."""
+        state = last
+        with Checkpoints(self.workdir, read_only=True) as checkpoints:
+            restore = functools.partial(checkpoints.restore_each, lambda *_: last)
+            snapshots = list(restore(plan.snapshots[:-1], self._voice.warn))
+            if session.best_is_tested:
+                state = next(restore(checkpoints.best_first(), self._voice.warn), last)
+        return state, evaluation.test_and_picture(run, state, self.workdir, snapshots)
+
+    def _diverged(self, run: Setup, session: Session) -> Result:
+        processes.alone(lambda: run_folder.end_diverged(self.workdir, session.divergence))
+        self._voice.tell(f"{self.workdir}/report.html")
+        return Result(self.workdir, session.divergence, DIVERGED, run)
+
+    def _tell_early(self, run: Setup, session: Session, step: int, total: int) -> None:
+        self._voice.record("stopped early", step)
+        line = early_stopping.message(run.config, session.objective, session.records, step, total)
+        self._voice.tell(line)
+
+    def _tell_result(self, run: Setup, summary: Mapping) -> None:
+        config = run.config
+        if averages.kept(config) and "averaged_test_loss" not in summary:
+            self._voice.tell(
+                f"no weights were averaged by step {summary['tested_step']}: config.averaging.name "
+                f"= {config.averaging.name!r}, config.averaging.start = {config.averaging.start!r},"
+                f" config.averaging.every = {config.averaging.every!r}"
+            )
+        split, guessing = early_stopping.deciding_split(config), run.task.guessing_loss
+        fall = convergence.still_falling(read_metrics(self.workdir), split, guessing)
+        if fall and not summary["stopped_early"]:
+            self._voice.tell(convergence.told(*fall))
+        share = summary.get("test_majority_share")
+        if share is not None and summary["test_accuracy"] <= share:
+            self._voice.warn(
+                f"warning: test accuracy {summary['test_accuracy']:.2%} does not beat always "
+                f"answering the most frequent class, {share:.2%}"
+            )
+        figures = result_line(run.task.objective, summary)
+        self._voice.tell(f"{figures}: {self.workdir}/report.html")
+
+
+def fit(
+    config: ConfigDict | None = None,
+    *,
+    data: Dataset | tuple | None = None,
+    workdir: str | Path | None = None,
+) -> Result:
+    """Train one run; see `Experiment`.
+
+    Raises:
+      UserError: anything in the config, the data or the folder that cannot be trained on.
+    """
+    return Experiment(config or configuration.default_config(), workdir, data).fit()
+
+
+def result_line(objective: str, summary: Mapping) -> str:
+    """Return the figures of a finished run for the screen: the objective and the loss."""
+    averaged = ""
+    if f"averaged_test_{objective}" in summary:
+        value = shown(objective, summary[f"averaged_test_{objective}"])
+        averaged = f" (averaged weights {value})"
+    return (
+        f"test {_figure(objective, summary)}{averaged}, {_figure('loss', summary)}"
+        f"{_beside_members(summary)}"
+    )
+
+
+def _figure(name: str, summary: Mapping) -> str:
+    return f"{words(name)} {shown(name, summary[f'test_{name}'])}"
+
+
+def _beside_members(summary: Mapping) -> str:
+    """Return the figures of the members of an ensemble, each alone; '' for one network."""
+    if "members" not in summary:
+        return ""
+    mean, spread = summary["members_mean"], summary["members_spread"]
+    names = [key.removeprefix("test_") for key in mean]
+    each = ", ".join(
+        f"{_figure(name, mean)} +- {shown(name, spread[f'test_{name}'])}" for name in names
+    )
+    return f" by averaged predictions (each of {len(summary['members'])} alone: {each})"
