@@ -39,6 +39,8 @@ _PUBLIC = {
     "Experiment": "research.experiment",
     "Result": "research.experiment",
     "fit": "research.experiment",
+    "Trained": "research.trained",
+    "load": "research.trained",
     "Task": "research.tasks",
     "metric": "research.tasks",
 }

@@ -110,14 +110,11 @@ def _predicted(runs: list[_Tested], size: int):
 
 def _read(workdir: Path) -> _Tested:
     """Return a run, its states at `--step`, and the examples for the test."""
-    from research import config as configuration
+    from research.trained import read_config
     from research.training.checkpoints import Checkpoints
     from research.training.fitted import known_data
 
-    path = workdir / "config.json"
-    if not path.exists():
-        raise UserError(f"{str(workdir)!r} is not a run folder (it has no config.json)")
-    config, known = configuration.read(path), known_data(workdir)
+    config, known = read_config(workdir), known_data(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:
         if _PATH.value or _DATA_DIR.value:
             there = _located(config)
@@ -131,6 +128,7 @@ def _read(workdir: Path) -> _Tested:
 def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
     """Test on a split of the run's own data, as they are now."""
     from research.data import identity
+    from research.trained import chosen_steps, restored
     from research.training import setup
 
     try:
@@ -152,19 +150,21 @@ def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
                 "same data, or --path=FILE_OR_FOLDER, which tests all that is there)"
             )
         print(told)
-    steps = _steps(workdir, run, checkpoints)
-    return _Tested(run, _restored(checkpoints, run, steps), getattr(run, name), name, lambda: run)
+    steps = chosen_steps(workdir, run, checkpoints, _STEP.value, print)
+    return _Tested(run, restored(checkpoints, run, steps), getattr(run, name), name, lambda: run)
 
 
 def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tested:
     """Test on all examples of other data, with labels by the run's class names."""
+    from research import tasks
     from research.data import identity, sources
+    from research.trained import chosen_steps, restored
     from research.training import setup
 
     where = _PATH.value or _DATA_DIR.value
     *image, channels = known["train"]["shape"] if "train" in known else (0,)
     channels = channels if len(image) == 2 and channels in (1, 3) else 0
-    dataset = sources.load(there.data, whole=True, channels=channels)
+    dataset = sources.load(there.data, True, channels, tasks.kind(config))
     dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
     for line in dataset.messages:
         print(line)
@@ -179,7 +179,8 @@ def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tes
     kinds = [known["train"]["dtype"], str(split.dtype)] if "train" in known else []
     if "uint8" in kinds and kinds[0] != kinds[1]:
         print(f"inputs are {kinds[1]} here, and were {kinds[0]} in training: of the same range?")
-    steps = _steps(workdir, setup.untrained(config, split, class_names, known, {}), checkpoints)
+    run = setup.untrained(config, split, class_names, known, {})
+    steps = chosen_steps(workdir, run, checkpoints, _STEP.value, print)
     statistics = checkpoints.weights(steps[0])["preprocessing"]
     split = sources.in_float32(dataset, statistics).splits()[name]
     run = setup.untrained(config, split, class_names, known, statistics)
@@ -200,7 +201,7 @@ def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tes
         return own
 
     told = f"{'all' if len(dataset.splits()) == 1 else name} of {where}"
-    return _Tested(run, _restored(checkpoints, run, steps), split, told, trained)
+    return _Tested(run, restored(checkpoints, run, steps), split, told, trained)
 
 
 def _tell_range(config, statistics: dict, split, where: str) -> None:
@@ -257,34 +258,6 @@ def _chosen(splits: dict, where: str) -> str:
             f"--split = {name!r}: {where} has no such split (it has {listed(list(splits))}{alone})"
         )
     return name
-
-
-def _steps(workdir: Path, run, checkpoints) -> list[int]:
-    """Return the steps of the checkpoints to test."""
-    from research import run_folder
-
-    snapshots = run.plan().snapshots
-    if _STEP.value == "snapshots" and not snapshots:
-        raise UserError(f"--step = 'snapshots': {workdir} keeps none (config.ensemble.snapshots)")
-    if _STEP.value:
-        return list(snapshots) if _STEP.value == "snapshots" else [checkpoints.find(_STEP.value)]
-    last, reported = checkpoints.find("last"), run_folder.reported_steps(workdir)
-    if not reported:
-        print(f"{workdir} is not finished: its last checkpoint is tested, of step {last}")
-    elif reported != [last]:
-        steps = ", ".join(map(str, reported))
-        print(f"{workdir}: step {steps} is tested, as the run reported it (--step=last: {last})")
-    return reported or [last]
-
-
-def _restored(checkpoints, run, steps: list[int]) -> list:
-    # Use the config of each checkpoint: traced numbers may have changed since that step.
-    return [
-        checkpoints.restore(
-            lambda config, metadata: dataclasses.replace(run, config=config).init(), step
-        )[0]
-        for step in steps
-    ]
 
 
 def _average(argument: str, tested: _Tested, state):

@@ -21,19 +21,18 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
 
 from research import config as configuration
 from research import platform, processes, run_folder
 from research.data import sources
-from research.data.sources import Arrays, Dataset
-from research.errors import UserError
+from research.data.sources import Dataset
 from research.reporting import page
 from research.reporting.formats import shown, words
 from research.reporting.voice import Voice
 from research.reporting.writers import read_metrics
 from research.session import Session
+from research.trained import Network, Trained, load
 from research.training import (
     averages,
     batch_statistics,
@@ -41,7 +40,6 @@ from research.training import (
     early_stopping,
     evaluation,
     interruption,
-    scores,
     setup,
 )
 from research.training.checkpoints import Checkpoints
@@ -52,80 +50,30 @@ DONE, DIVERGED, INTERRUPTED = 0, 3, 130  # exit codes of the command
 
 
 @dataclasses.dataclass(frozen=True)
-class Result:
+class Result(Trained):
     """A run after training.
 
     Attributes:
+      networks: the tested network; () if the run diverged.
       workdir: the run folder.
       summary: the contents of `summary.json`; {} if the run was interrupted.
       exit_code: 0 done, 3 diverged, 130 interrupted.
-      run: the config, the data and the task; None if the run had been finished before.
-      state: the tested state; None if the run diverged, or had been finished before.
     """
 
     workdir: Path
     summary: dict[str, Any]
     exit_code: int = DONE
-    run: Setup | None = None
-    state: TrainState | None = None
 
     @property
     def history(self) -> list[dict]:
         """Return the records of `metrics.jsonl`, in order of steps."""
         return read_metrics(self.workdir)
 
-    def predict(self, inputs: np.ndarray) -> np.ndarray:
-        """Return predictions for raw inputs (N, ...), in the form of the training inputs.
-
-        Returns:
-          Float (N, ...): probabilities of classes or labels, values in the unit of the targets, or
-          logits of the next tokens.
-        """
-        run, state = self._trained()
-        split = self._split(inputs, None)
-        outputs, _ = evaluation.predict_each(run.config, run.task, state, split)
-        return run.task.predictions(outputs)
-
-    def evaluate(self, inputs: np.ndarray | None = None, labels=None) -> dict[str, Any]:
-        """Return the figures of the task by name, over these examples or the test split.
-
-        Args:
-          inputs: raw inputs (N, ...), in the form of the training inputs; None: the test split.
-          labels: their labels (N, ...): numbers of classes, as in the training data.
-        """
-        run, state = self._trained()
-        split = run.test if inputs is None else self._split(inputs, labels)
-        parts = evaluation.predicted(run.config, run.task, [state], split)
-        statistics = run.statistics.get("targets", {})
-        _, together = scores.scored_in_parts(run.task, parts, statistics)
-        return run.task.figures(together) | run.task.beside(together)
-
     def report(self) -> Path:
         """Draw the report; return its path."""
         path = self.workdir / "report.html"
         page.write_report([self.workdir], path)
         return path
-
-    def _trained(self) -> tuple[Setup, TrainState]:
-        if self.run is None or self.state is None:
-            raise UserError(
-                f"{self.workdir}: no trained state is in memory (research.load reads it)"
-            )
-        return self.run, self.state
-
-    def _split(self, inputs: np.ndarray, labels) -> Arrays:
-        run, inputs = self._trained()[0], np.asarray(inputs)
-        if inputs.shape[1:] != run.train.shape:
-            raise UserError(
-                f"inputs have shape {inputs.shape} (allowed: (N, "
-                f"{', '.join(map(str, run.train.shape))}), as in training)"
-            )
-        if labels is None:
-            shape = run.train.labels.shape[1:]
-            labels = np.zeros((len(inputs), *shape), run.train.labels.dtype)
-        arrays = Arrays(inputs, np.asarray(labels))
-        dataset = Dataset("inputs", None, arrays, run.class_names)
-        return sources.in_float32(dataset, run.statistics).test
 
 
 class Experiment:
@@ -174,7 +122,7 @@ class Experiment:
             for key, value in summary.items():
                 if not isinstance(value, (dict, list)):  # these are for programs
                     self._voice.tell(f"  {key}: {value}")
-            return Result(self.workdir, summary)
+            return Result(load(self.workdir).networks, self.workdir, summary)
         run = self._prepared()
         first, plan = run.init(), run.plan()
         with contextlib.ExitStack() as folder:
@@ -202,7 +150,7 @@ class Experiment:
             elif step < plan.total_steps:
                 self._voice.record("interrupted", step)
                 self._voice.warn(f"interrupted at step {step}; the same command resumes")
-                return Result(self.workdir, {}, INTERRUPTED, run, state)
+                return Result((Network(run, state),), self.workdir, {}, INTERRUPTED)
             with interruption.at_once(stopped):  # also of a signal that came with the last steps
                 state, tested = self._tested(run, session, plan, state)
             summary = {
@@ -214,7 +162,7 @@ class Experiment:
             }
             processes.alone(lambda: run_folder.finish(self.workdir, summary))
         self._tell_result(run, summary)
-        return Result(self.workdir, summary, DONE, run, state)
+        return Result((Network(run, state),), self.workdir, summary)
 
     def _finished(self) -> dict | None:
         with interruption.at_once():
@@ -252,7 +200,7 @@ class Experiment:
     def _diverged(self, run: Setup, session: Session) -> Result:
         processes.alone(lambda: run_folder.end_diverged(self.workdir, session.divergence))
         self._voice.tell(f"{self.workdir}/report.html")
-        return Result(self.workdir, session.divergence, DIVERGED, run)
+        return Result((), self.workdir, session.divergence, DIVERGED)
 
     def _tell_early(self, run: Setup, session: Session, step: int, total: int) -> None:
         self._voice.record("stopped early", step)

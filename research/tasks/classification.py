@@ -117,6 +117,10 @@ class Classification(Task):
         """Return the logs of the members' mean probabilities."""
         return (log_mean_sigmoid if self._one_against_all else log_mean_softmax)(outputs)
 
+    def answer(self, outputs):
+        """Return probabilities of classes, float32 (B, C)."""
+        return jax.nn.softmax(jax.nn.log_sigmoid(outputs) if self._one_against_all else outputs)
+
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return the mean probabilities of networks: (networks, n, C) -> float64 (n, C).
 

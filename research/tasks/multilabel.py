@@ -1,5 +1,6 @@
 """Multi-label classification: each example has any number of L labels."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, logit
@@ -39,6 +40,10 @@ class MultiLabel(Task):
     def average(self, outputs):
         """Return the logits of the members' mean probabilities."""
         return log_mean_sigmoid(outputs)
+
+    def answer(self, outputs):
+        """Return probabilities of labels, float32 (B, L)."""
+        return jax.nn.sigmoid(outputs)
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return the mean probabilities of networks: (networks, n, L) -> float64 (n, L)."""

@@ -66,6 +66,10 @@ class NextToken(Task):
         """Return the logs of the members' mean probabilities."""
         return log_mean_softmax(outputs)
 
+    def answer(self, outputs):
+        """Return probabilities of the next tokens, float32 (B, T, V)."""
+        return jax.nn.softmax(outputs)
+
     def predictions(self, outputs):
         """Return the mean probabilities of the next tokens, float64 (n, T, V)."""
         return np.exp(_mean_logs(outputs))

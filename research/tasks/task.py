@@ -145,6 +145,10 @@ class Task:
         """Return the outputs of an ensemble: (members, B, ...) -> (B, ...)."""
         return outputs.mean(0)
 
+    def answer(self, outputs: jax.Array) -> jax.Array:
+        """Return `predictions` of one network's, or averaged, outputs (B, ...) inside a program."""
+        return outputs
+
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
         """Return what a user asks for: (networks, n, ...) -> float64 (n, ...).
 

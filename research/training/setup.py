@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -31,6 +31,7 @@ from research.training.layout import Layout
 from research.training.plan import Plan
 from research.training.state import TrainState, init_state
 
+_LABELS = {"classes": np.int32, "labels": np.uint8, "numbers": np.float32, "tokens": np.int32}
 _PROBE = 512  # number of examples that initial weights are fitted to
 _CHUNK = 2**22  # numbers in a chunk for fitting preprocessing: 32 MB in float64
 
@@ -278,18 +279,18 @@ def from_split(
 
 def untrained(
     config: ConfigDict,
-    split: Arrays | Records,
-    class_names: tuple[str, ...],
+    split: Arrays | Records | None,
+    class_names: Sequence[str],
     known: dict,
     statistics: dict,
 ) -> Setup:
-    """Return the `Setup` for testing a trained network on examples of another data set.
+    """Return the `Setup` of a trained network, without its training data.
 
     Its training split is a stand-in, with the number and the shape of the examples.
 
     Args:
       config: config of the run.
-      split: the examples.
+      split: examples of another data set to test on; None: there are none.
       class_names: class names of the run.
       known: the fingerprint of the run's data; {} if there is none.
       statistics: preprocessing statistics from the run's checkpoint.
@@ -297,15 +298,26 @@ def untrained(
     Raises:
       UserError: the shape of the examples differs from that of the run's examples.
     """
+    if split is None and "train" not in known:
+        raise UserError(
+            "the checkpoint is of an earlier version, which did not store the shape of its inputs "
+            "(research.evaluate --path=DATA reads it from data)"
+        )
     shape = tuple(known["train"]["shape"]) if "train" in known else split.shape
-    if shape != split.shape:
+    if split is not None and shape != split.shape:
         raise UserError(
             f"the examples have shape {split.shape} (allowed, as the run was trained on: {shape})"
         )
     count = known["cut"]["train"] if "cut" in known else max(len(split), config.batch_size)
-    inputs = np.broadcast_to(np.zeros((), split.dtype), (count, *shape))
-    stand_in = Arrays(inputs, np.broadcast_to(np.int32(0), count))  # takes no memory
-    return Setup(config, stand_in, stand_in, split, class_names, statistics)
+    dtype = known["train"]["dtype"] if split is None else split.dtype
+    of_example = {"labels": (len(class_names),), "numbers": (len(class_names),), "tokens": shape}
+    kind = tasks.kind(config)
+    labels = np.zeros((), _LABELS[kind])
+    stand_in = Arrays(  # takes no memory
+        np.broadcast_to(np.zeros((), dtype), (count, *shape)),
+        np.broadcast_to(labels, (count, *of_example.get(kind, ()))),
+    )
+    return Setup(config, stand_in, stand_in, split or stand_in, tuple(class_names), statistics)
 
 
 def _fingerprinted(
