@@ -1,0 +1,1 @@
+"""A model, loss, metric, optimiser, data set and task from outside `research/`."""
