@@ -31,6 +31,13 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     app.run(ended, flags_parser=_parse_flags)
 
 
+def define_allow() -> flags.FlagHolder:
+    """Define the flag that lets files of a run folder name code of the user's packages."""
+    return flags.DEFINE_list(
+        "allow", [], "Packages whose code the files of a run folder may name: --allow=my_package."
+    )
+
+
 def refuse_arguments(argv: list[str]) -> None:
     """For commands that take flags alone.
 
@@ -138,8 +145,15 @@ def _wrong_override(argv: list[str]) -> str | None:
 
     None where no override is to blame.
     """
-    from research.config import AUTOMATIC, default_config, flatten
-    from research.tuning.config import default_search
+    from research.config import (
+        AUTOMATIC,
+        RENAMED,
+        default_config,
+        default_search,
+        flatten,
+        section_of_options,
+        unknown_key,
+    )
 
     config = default_config()
     if any(argument.lstrip("-").startswith("config.search.") for argument in argv):
@@ -153,6 +167,10 @@ def _wrong_override(argv: list[str]) -> str | None:
         within = [name for name in known if name.startswith(f"{key}.")]
         if within:
             return f"config.{key} is a section (allowed: {', '.join(within)})"
+        if section_of_options(key):
+            return f"config.{key}: an option that the config file does not set (set it there first)"
+        if key in RENAMED:
+            return str(unknown_key("config", key, known))
         if key not in known:
             close = closest(key, sorted(known)) or key
             section = close.rpartition(".")[0]

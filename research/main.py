@@ -15,6 +15,7 @@ from research.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default: runs/<config name>.")
+_ALLOW = cli.define_allow()
 
 
 def main(argv: list[str]) -> int:
@@ -29,6 +30,7 @@ def main(argv: list[str]) -> int:
         )
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research import platform, processes, run_folder
+    from research.config import flatten, trust
     from research.reporting.voice import Voice
     from research.reporting.writers import read_metrics
     from research.session import Session
@@ -45,6 +47,8 @@ def main(argv: list[str]) -> int:
 
     platform.enable_compilation_cache()
     config = _CONFIG.value
+    trust.allow(_ALLOW.value)
+    trust.allow_named(flatten(config))
     with interruption.at_once():
         platform.join_processes()
         processes.demand_alike("--configs", config.to_json_best_effort())
