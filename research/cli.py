@@ -12,6 +12,10 @@ from absl import app, flags, logging
 from research import peers
 from research.errors import UserError, closest, unknown_name
 
+_ALLOW = flags.DEFINE_list(
+    "allow", [], "Packages whose code the files of a run folder may name: --allow=my_package."
+)
+
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
@@ -29,13 +33,6 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         sys.exit(code)
 
     app.run(ended, flags_parser=_parse_flags)
-
-
-def define_allow() -> flags.FlagHolder:
-    """Define the flag that lets files of a run folder name code of the user's packages."""
-    return flags.DEFINE_list(
-        "allow", [], "Packages whose code the files of a run folder may name: --allow=my_package."
-    )
 
 
 def refuse_arguments(argv: list[str]) -> None:
@@ -82,6 +79,9 @@ def _end_undisturbed() -> None:
 
 
 def _told(main: Callable, argv: list[str]) -> int:
+    from research.config import trust  # after the flags, so that a mistyped one is answered at once
+
+    trust.allow(_ALLOW.value)
     try:
         return main(argv) or 0
     except UserError as error:

@@ -14,7 +14,6 @@ from absl import flags
 from research import cli
 from research.errors import UserError, listed, unknown_name
 
-_ALLOW = cli.define_allow()
 _SPLIT = flags.DEFINE_string("split", None, "train, validation or test; default: test.")
 _STEP = flags.DEFINE_string(
     "step",
@@ -55,11 +54,9 @@ def main(argv: list[str]) -> int:
         raise UserError("--path and --data_dir name data both (allowed: either)")
 
     from research import platform
-    from research.config import trust
     from research.training import averages, ensembles, evaluation, scores
 
     platform.enable_compilation_cache()
-    trust.allow(_ALLOW.value)
     platform.check_devices()
     runs = {argument: _read(Path(argument)) for argument in argv[1:]}
     (first, tested), *_ = runs.items()

@@ -15,7 +15,6 @@ from research.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default: runs/<config name>.")
-_ALLOW = cli.define_allow()
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +46,6 @@ def main(argv: list[str]) -> int:
 
     platform.enable_compilation_cache()
     config = _CONFIG.value
-    trust.allow(_ALLOW.value)
     trust.allow_named(flatten(config))
     with interruption.at_once():
         platform.join_processes()

@@ -202,12 +202,18 @@ def _demand(function: Callable, arguments: Mapping, names: list[str]) -> None:
 
 def _checked(key: str, name: str, found: Any, module: ModuleType) -> Any:
     """Refuse an object that is no function, or for a package of models no module with `build`."""
-    if callable(_unbuilt(found)):
+    of_models = hasattr(module, "__path__")
+    if callable(_unbuilt(found) if of_models else found):
         return found
-    wanted = "a function" + ", or a module with `build`" * hasattr(module, "__path__")
-    inside = listed([each for each in vars(found) if not each.startswith("_")])
-    what = f"a module of {inside}" if isinstance(found, ModuleType) else f"a {type(found).__name__}"
+    wanted = "a function" + ", or a module with `build`" * of_models
+    what = f"of type {type(found).__name__}"
+    if isinstance(found, ModuleType):
+        what = f"a module of {listed(_public(found))}"
     raise UserError(f"{key} = {name!r} is {what} (allowed: {wanted})")
+
+
+def _public(holder: Any) -> list[str]:
+    return [name for name in dir(holder) if not name.startswith("_")]
 
 
 def _imported(key: str, name: str) -> Any:
@@ -244,7 +250,7 @@ def _member(key: str, name: str, holder: Any, part: str, may_be_module: bool) ->
     if may_be_module and inside and importlib.util.find_spec(f"{where}.{part}"):
         return importlib.import_module(f"{where}.{part}")
     modules = [info.name for info in pkgutil.iter_modules(inside)] if inside else []
-    names = sorted({*filter(lambda each: not each.startswith("_"), vars(holder)), *modules})
+    names = sorted({*_public(holder), *modules})
     raise _nothing_there(key, name, f"{where} has no {part!r}", part, names, True)
 
 

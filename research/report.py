@@ -7,7 +7,6 @@ from absl import flags
 from research import cli
 from research.errors import UserError
 
-_ALLOW = cli.define_allow()
 _OUTPUT = flags.DEFINE_string(
     "output", None, "The HTML file; default: report.html in the run folder, or here for several."
 )
@@ -15,10 +14,8 @@ _OUTPUT = flags.DEFINE_string(
 
 def main(argv: list[str]) -> int:
     """Writes the report of the folders of runs, or of searches, named on the command line."""
-    from research.config import trust
     from research.reporting import page, search_page
 
-    trust.allow(_ALLOW.value)
     workdirs = [Path(argument) for argument in argv[1:]]
     if not workdirs:
         raise UserError("which run? usage: python -m research.report WORKDIR...")

@@ -17,7 +17,6 @@ from research.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default: runs/<config name>.")
-_ALLOW = cli.define_allow()
 _LEARN_NOTHING = ("random", "grid", "sobol")
 
 
@@ -29,7 +28,6 @@ def main(argv: list[str]) -> int:
     from research.tuning.config import check_search
 
     config = _CONFIG.value
-    trust.allow(_ALLOW.value)
     trust.allow_named(flatten(config))
     space = check_search(config)
     import jax

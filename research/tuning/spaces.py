@@ -242,6 +242,8 @@ def _check_effects(space: Space, config: ConfigDict) -> None:
     """Refuse an axis whose key has no effect in any of the programs in which it is active."""
     without: dict[str, str] = {}
     for values in itertools.islice(space.one_of_each_program(), _MANY):
+        if len(without) == space.size and not any(without.values()):
+            return
         trial = ConfigDict({key: config[key] for key in config if key != "search"})
         trial = trial.copy_and_resolve_references()
         trial.update_from_flattened_dict(values)

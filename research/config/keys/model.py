@@ -45,7 +45,10 @@ MODEL = {
         traced=True,
     ),
     "model.elu_alpha": Key(
-        1.0, "elu falls to minus this value for very negative x.", range=AT_LEAST_0, traced=True
+        1.0,
+        "Value that elu falls to for very negative x, without its sign.",
+        range=AT_LEAST_0,
+        traced=True,
     ),
     "model.maxout_pieces": Key(
         2,

@@ -37,7 +37,7 @@ _PROPOSALS = {
     ),
     "search.beta": Key(
         1.0,
-        "upper_confidence_bound ranks by the bound sqrt(beta) deviations from the mean.",
+        "Bounds of upper_confidence_bound lie sqrt(beta) deviations from the mean.",
         range=AT_LEAST_0,
     ),
     "search.rounds": Key(
