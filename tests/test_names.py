@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -62,7 +63,7 @@ def test_what_a_name_stands_for(name, expected):
         ("own_parts.swsh", ["did you mean 'swish'?"]),
         ("optax.contirb.prodigy", ["optax has no 'contirb'", "did you mean 'contrib'?"]),
         ("own_parts:", ["is a module of", "allowed: a function"]),
-        ("own_parts:NUMBER", ["is a int", "allowed: a function"]),
+        ("own_parts:NUMBER", ["is of type int", "allowed: a function"]),
         ("own_parts..swish", ["is no dotted name"]),
         (":swish", ["is no dotted name"]),
         ("../own_parts.swish", ["is no dotted name"]),
@@ -101,11 +102,7 @@ def test_a_flax_module_of_the_users_own():
     changes = {"model.name": "own_parts:Net", "model.options": {"width": 5, "depth": 2}}
     state = trained(small(**changes))
     shapes = {name: leaf["kernel"].shape for name, leaf in state.params.items()}
-    assert shapes == {"Dense_0": (2, 5), "Dense_1": (5, 5), "head": (5, 3)} or shapes == {
-        "Dense_0": (2, 5),
-        "Dense_1": (5, 5),
-        "head": (5, 2),
-    }
+    assert shapes == {"Dense_0": (2, 5), "Dense_1": (5, 5), "head": (5, 3)}
     with pytest.raises(UserError, match="Net needs width"):
         trained(small(**{"model.name": "own_parts:Net"}))
 
@@ -128,7 +125,7 @@ def test_a_model_of_our_layers_and_an_activation_of_the_users_own():
         ("model", "own_parts:Net", "widht", ["did you mean 'width'?", "(allowed: depth, width)"]),
         ("model", "own_parts:Net", "outputs", ["(allowed: depth, width)"]),
         ("optimizer", "adam", "beta1", ["(allowed: none)"]),
-        ("optimizer", "optax.adamw", "beta", ["did you mean 'b", "weight_decay"]),
+        ("optimizer", "optax.adamw", "weight_decy", ["did you mean 'weight_decay'?", "b1"]),
         ("optimizer", "optax.sgd", "learning_rate", ["momentum"]),
     ],
 )
@@ -196,9 +193,7 @@ def test_factories_train_with_every_schedule(schedule):
     config = small(**{"optimizer.name": "optax.contrib.prodigy", "schedule.name": schedule})
     state = trained(config)
     assert int(state.step) == 4
-    assert all(
-        np.isfinite(leaf).all() for layer in state.params.values() for leaf in layer.values()
-    )
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
 
 def test_a_rule_without_a_rate_takes_the_numbers_of_the_section():
