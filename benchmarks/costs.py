@@ -17,11 +17,10 @@ import numpy as np
 from benchmarks.contender_ours import setup_of
 from benchmarks.run import hardware
 from research import platform
-from research.config import default_config
+from research.config import default_config, usage
 from research.errors import UserError
 from research.names import public_functions
 from research.training import advance
-from research.vocabulary import NAMED
 
 ROUNDS, SECONDS = 8, 0.3  # of each turn
 PLAIN = {"model.activation": "relu", "model.normalization": "batch_norm", "optimizer.name": "adam"}
@@ -56,7 +55,7 @@ def choices() -> dict[str, dict]:
     """{title: changes of the config} for every name, and every number that switches code on."""
     found = {"the same again": {}}
     for key in KINDS:
-        for name in public_functions(NAMED[key]):
+        for name in public_functions(usage.module_of(key)):
             changes = {key: (name,) if key == "augmentation.names" else name}
             if key == "model.dropout":
                 changes["model.dropout_rate"] = 0.5

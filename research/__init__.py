@@ -42,7 +42,7 @@ _PUBLIC = {
     "Trained": "research.trained",
     "load": "research.trained",
     "Task": "research.tasks",
-    "metric": "research.tasks",
+    "metric": "research.tasks.metric",
 }
 __all__ = list(_PUBLIC)  # noqa: PLE0605
 

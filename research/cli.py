@@ -12,6 +12,10 @@ from absl import app, flags, logging
 from research import peers
 from research.errors import UserError, closest, unknown_name
 
+_ALLOW = flags.DEFINE_list(
+    "allow", [], "Packages whose code the files of a run folder may name: --allow=my_package."
+)
+
 
 def run(main: Callable[[list[str]], int | None]) -> None:
     """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
@@ -75,6 +79,9 @@ def _end_undisturbed() -> None:
 
 
 def _told(main: Callable, argv: list[str]) -> int:
+    from research.config import trust  # after the flags, so that a mistyped one is answered at once
+
+    trust.allow(_ALLOW.value)
     try:
         return main(argv) or 0
     except UserError as error:
@@ -138,8 +145,15 @@ def _wrong_override(argv: list[str]) -> str | None:
 
     None where no override is to blame.
     """
-    from research.config import AUTOMATIC, default_config, flatten
-    from research.tuning.config import default_search
+    from research.config import (
+        AUTOMATIC,
+        RENAMED,
+        default_config,
+        default_search,
+        flatten,
+        section_of_options,
+        unknown_key,
+    )
 
     config = default_config()
     if any(argument.lstrip("-").startswith("config.search.") for argument in argv):
@@ -153,6 +167,10 @@ def _wrong_override(argv: list[str]) -> str | None:
         within = [name for name in known if name.startswith(f"{key}.")]
         if within:
             return f"config.{key} is a section (allowed: {', '.join(within)})"
+        if section_of_options(key):
+            return f"config.{key}: an option that the config file does not set (set it there first)"
+        if key in RENAMED:
+            return str(unknown_key("config", key, known))
         if key not in known:
             close = closest(key, sorted(known)) or key
             section = close.rpartition(".")[0]

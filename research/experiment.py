@@ -25,6 +25,7 @@ from ml_collections import ConfigDict
 
 from research import config as configuration
 from research import platform, processes, run_folder
+from research.config import trust
 from research.data import sources
 from research.data.sources import Dataset
 from research.reporting import page
@@ -94,6 +95,7 @@ class Experiment:
     ):
         self._started = time.perf_counter()
         platform.enable_compilation_cache()
+        trust.allow_named(configuration.flatten(config))
         self._config = config
         self.workdir = Path(workdir or tempfile.mkdtemp(prefix="onestep-")).expanduser()
         with interruption.at_once():

@@ -2,18 +2,30 @@
 
 There is no registry: a new choice is added by writing it in its file. The numbers a function takes
 are its keyword-only parameters, which are named like the keys of the config they come from.
+
+A dotted name is code of the user's own: 'my_package.layers:swish' or 'my_package.layers.swish'.
+Besides the numbers it may take keyword arguments from `config.<section>.options`.
 """
 
 import functools
+import importlib
+import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+import pkgutil
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from research.errors import unknown_name
+from research.errors import UserError, closest, listed, unknown_name
+
+_OURS = __name__.partition(".")[0]
+_GIVEN = ("model", "layers", "outputs", "learning_rate", "scheduled")  # by us, to a factory
 
 
 def public_functions(module: ModuleType) -> dict[str, Callable]:
-    """The public functions and classes *defined* in a module, by name."""
+    """Return the public functions and classes *defined* in a module, by name."""
     return {
         name: member
         for name, member in vars(module).items()
@@ -21,36 +33,236 @@ def public_functions(module: ModuleType) -> dict[str, Callable]:
     }
 
 
-def resolve(key: str, name: str, module: ModuleType) -> Callable:
-    """The function that a config's name stands for.
+def choices(module: ModuleType) -> dict[str, Any]:
+    """Return what the names of a key stand for: functions, or a package's modules with `build`."""
+    if not hasattr(module, "__path__"):
+        return public_functions(module)
+    names = [info.name for info in pkgutil.iter_modules(module.__path__)]
+    modules = {name: importlib.import_module(f"{module.__name__}.{name}") for name in names}
+    return {name: module for name, module in modules.items() if hasattr(module, "build")}
+
+
+def is_dotted(name: object) -> bool:
+    """Return whether a name stands for code of the user's own: 'package.module:function'."""
+    return isinstance(name, str) and ("." in name or ":" in name)
+
+
+def resolve(key: str, name: str, module: ModuleType) -> Any:
+    """Return the function that a config's name stands for.
+
+    Args:
+      key: for errors, such as 'config.model.activation'.
+      name: of a public function of `module`, or a dotted name of the user's own code.
+      module: the module that has the choices; a package if they are its modules with `build`.
 
     Raises:
-      UserError: no such function; the line names the closest and all valid ones.
+      UserError: no such function or module; the line names the closest and all valid ones. An
+        error inside the user's module is left as it is.
     """
-    functions = public_functions(module)
-    if name not in functions:
-        raise unknown_name(key, name, functions)
-    return functions[name]
+    if is_dotted(name):
+        return _checked(key, name, _imported(key, name), module)
+    found = choices(module)
+    if name not in found:
+        raise unknown_name(key, name, found)
+    return found[name]
 
 
 def numbers_of(function: Callable) -> list[str]:
-    """The numbers a function takes: its keyword-only parameters."""
-    parameters = inspect.signature(function).parameters.values()
-    return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
+    """Return the numbers a function takes: its keyword-only parameters."""
+    return [p.name for p in _parameters(function) if p.kind is p.KEYWORD_ONLY]
+
+
+def options_of(function: Callable) -> list[str]:
+    """Return the options that a function of the user's own takes; none of a function of ours.
+
+    They are its keyword-only parameters and those with a default, and all fields of a class; but
+    not what the package gives by itself, such as `outputs` and `learning_rate`.
+    """
+    function = _unbuilt(function)
+    if (getattr(function, "__module__", None) or "").partition(".")[0] == _OURS:
+        return []
+    return [
+        name
+        for name, each in _by_keyword(function).items()
+        if name not in _GIVEN
+        and (inspect.isclass(function) or each.kind is each.KEYWORD_ONLY or not _needed(each))
+    ]
 
 
 def bind(function: Callable, section: Mapping, traced: Mapping) -> Callable:
-    """Fills in the numbers that a function takes.
+    """Fill in the numbers that a function takes, and the options of one of the user's own.
 
     Args:
-      function: of a module that a config's names stand for.
-      section: of the config, for settings that are static.
-      traced: the same section of the traced hyper-parameters; goes first.
+      function: of a module that a config's names stand for, or the user's own.
+      section: of the config, for settings that are static; `section['options']` goes first.
+      traced: the same section of the traced hyper-parameters; goes before the section.
 
     Raises:
-      KeyError: a number that the section does not have.
+      KeyError: a number that the section does not have, of a function of ours.
+      UserError: a keyword that nothing gives, of a function of the user's own.
     """
-    numbers = {
-        name: traced[name] if name in traced else section[name] for name in numbers_of(function)
-    }
-    return functools.partial(function, **numbers)
+    options = _options(function, section)
+    numbers = {}
+    for name in numbers_of(function):
+        if name in options:
+            continue
+        if name in traced:
+            numbers[name] = traced[name]
+        elif name in section or not options_of(function):
+            numbers[name] = section[name]
+    bound = functools.partial(function, **numbers, **options)
+    if options_of(function):
+        _demand(function, bound.keywords, numbers_of(function))
+    return bound
+
+
+def call(function: Any, section: Mapping, **given: Any) -> Any:
+    """Call a factory of the user's own, such as a class, with those arguments that it takes.
+
+    Args:
+      function: a function, a class, or a module with a function `build`.
+      section: of the config; `section['options']` has the keyword arguments.
+      **given: arguments that the factory may take by name.
+
+    Raises:
+      UserError: it needs an argument that is neither given nor an option.
+    """
+    function = _unbuilt(function)
+    taken = {name: value for name, value in given.items() if takes(function, name)}
+    arguments = taken | _options(function, section)
+    _demand(function, arguments, list(_by_keyword(function)))
+    return function(**arguments)
+
+
+def takes(function: Any, name: str) -> bool:
+    """Return whether a factory takes an argument by this name."""
+    return name in _by_keyword(_unbuilt(function))
+
+
+def check_options(section: str, options: Mapping, functions: Iterable[Any]) -> None:
+    """Refuse an option that nothing takes.
+
+    Args:
+      section: its name, such as 'model'.
+      options: `config.<section>.options`.
+      functions: what the keys of the section name.
+
+    Raises:
+      UserError: the line names the closest option and all valid ones.
+    """
+    allowed = sorted({name for each in functions for name in options_of(each)})
+    for name in options:
+        if name in allowed:
+            continue
+        close = closest(name, allowed)
+        raise UserError(
+            f"config.{section}.options.{name} is taken by nothing of your own that config."
+            f"{section} names"
+            + (f"; did you mean {close!r}?" if close else "")
+            + f" (allowed: {', '.join(allowed) or 'none'})"
+        )
+
+
+def _unbuilt(function: Any) -> Callable:
+    return getattr(function, "build", None) if isinstance(function, ModuleType) else function
+
+
+def _parameters(function: Callable) -> list[inspect.Parameter]:
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except ValueError:  # written in C
+        return []
+
+
+def _by_keyword(function: Callable) -> dict[str, inspect.Parameter]:
+    """Return the parameters that may be given by keyword; a Flax module's own two are left out."""
+    kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    of_flax = ("parent", "name") if inspect.isclass(function) else ()
+    return {p.name: p for p in _parameters(function) if p.kind in kinds and p.name not in of_flax}
+
+
+def _needed(parameter: inspect.Parameter) -> bool:
+    return parameter.default is parameter.empty
+
+
+def _options(function: Callable, section: Mapping) -> dict[str, Any]:
+    options = section.get("options") or {}
+    return {name: options[name] for name in options_of(function) if name in options}
+
+
+def _demand(function: Callable, arguments: Mapping, names: list[str]) -> None:
+    parameters = _by_keyword(function)
+    missing = [name for name in names if name not in arguments and _needed(parameters[name])]
+    if missing:
+        raise UserError(
+            f"{getattr(function, '__qualname__', function)} needs {', '.join(missing)} (allowed: a "
+            "key of its section of the config, or an entry of `options` there)"
+        )
+
+
+def _checked(key: str, name: str, found: Any, module: ModuleType) -> Any:
+    """Refuse an object that is no function, or for a package of models no module with `build`."""
+    of_models = hasattr(module, "__path__")
+    if callable(_unbuilt(found) if of_models else found):
+        return found
+    wanted = "a function" + ", or a module with `build`" * of_models
+    what = f"of type {type(found).__name__}"
+    if isinstance(found, ModuleType):
+        what = f"a module of {listed(_public(found))}"
+    raise UserError(f"{key} = {name!r} is {what} (allowed: {wanted})")
+
+
+def _public(holder: Any) -> list[str]:
+    return [name for name in dir(holder) if not name.startswith("_")]
+
+
+def _imported(key: str, name: str) -> Any:
+    """Return the object of a dotted name; parts of a name stay within their package."""
+    path, _, attributes = name.partition(":")
+    parts = [*path.split("."), *filter(None, attributes.split("."))]
+    if not all(part.isidentifier() for part in parts):
+        raise UserError(
+            f"{key} = {name!r} is no dotted name (allowed: 'package.module:function' or "
+            "'package.module.function')"
+        )
+    _make_importable(Path.cwd())
+    package = parts[0]
+    if package not in sys.modules and importlib.util.find_spec(package) is None:
+        names = [info.name for info in pkgutil.iter_modules()]
+        raise _nothing_there(key, name, f"there is no module {package!r}", package, names, False)
+    found = importlib.import_module(package)
+    for index, part in enumerate(parts[1:], start=1):
+        found = _member(key, name, found, part, may_be_module=index < len(path.split(".")))
+        if isinstance(found, ModuleType) and found.__name__.partition(".")[0] != package:
+            raise UserError(
+                f"{key} = {name!r}: {'.'.join(parts[: index + 1])} is the module {found.__name__} "
+                "of another package (allowed: its own name)"
+            )
+    return found
+
+
+def _member(key: str, name: str, holder: Any, part: str, may_be_module: bool) -> Any:
+    """Return an attribute of an object, or a module of a package."""
+    if hasattr(holder, part):
+        return getattr(holder, part)
+    where = getattr(holder, "__name__", repr(holder))
+    inside = getattr(holder, "__path__", None)
+    if may_be_module and inside and importlib.util.find_spec(f"{where}.{part}"):
+        return importlib.import_module(f"{where}.{part}")
+    modules = [info.name for info in pkgutil.iter_modules(inside)] if inside else []
+    names = sorted({*_public(holder), *modules})
+    raise _nothing_there(key, name, f"{where} has no {part!r}", part, names, True)
+
+
+def _nothing_there(key, name, problem, part: str, names: list[str], tell: bool) -> UserError:
+    close = closest(part, names)
+    hint = f"; did you mean {close!r}?" if close else ""
+    allowed = listed(names) if tell else "modules of the Python path and of the current folder"
+    return UserError(f"{key} = {name!r}: {problem}{hint} (allowed: {allowed})")
+
+
+def _make_importable(folder: Path) -> None:
+    """Make modules of a folder importable, as `python -m` does, behind all others."""
+    if str(folder) not in sys.path and "" not in sys.path:
+        sys.path.append(str(folder))
+        importlib.invalidate_caches()

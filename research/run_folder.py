@@ -47,7 +47,7 @@ def finished(
     path = workdir / "config.json"
     if not (path.exists() and (workdir / "summary.json").exists()):
         return None
-    earlier = configuration.read(path)
+    earlier = configuration.read(path, trusted=True)
     changed = configuration.differences(earlier, configuration.as_in(earlier, config))
     summary = read_json(workdir / "summary.json")
     known = summary.get("data")
@@ -194,7 +194,7 @@ def check_data(workdir: Path, config: ConfigDict, fingerprint: dict) -> None:
     path = workdir / "config.json"
     if not path.exists():
         return
-    known, earlier = known_data(workdir), configuration.read(path)
+    known, earlier = known_data(workdir), configuration.read(path, trusted=True)
     changed = configuration.differences(earlier, configuration.as_in(earlier, config))
     if known and not _refused(changed, known):
         identity.demand_same(known, fingerprint, f"--workdir = {str(workdir)!r}")
@@ -202,13 +202,12 @@ def check_data(workdir: Path, config: ConfigDict, fingerprint: dict) -> None:
 
 def _refused(changed: dict, known: dict) -> dict:
     """Return those changes of a config that a run cannot be resumed with."""
-    free = {
-        *configuration.TRACED,
-        *configuration.TRACED_DURATIONS,
-        *configuration.POLICIES,
-        *(configuration.LOCATIONS if "train" in known else ()),
+    moved = configuration.LOCATIONS if "train" in known else ()
+    return {
+        key: values
+        for key, values in changed.items()
+        if not configuration.may_change_on_resume(key) and key not in moved
     }
-    return {key: values for key, values in changed.items() if key not in free}
 
 
 def _take_over(
@@ -218,7 +217,7 @@ def _take_over(
 
     known = known_data(workdir)
     path = workdir / "config.json"
-    earlier = configuration.read(path) if path.exists() else config
+    earlier = configuration.read(path, trusted=True) if path.exists() else config
     changed = configuration.differences(earlier, config)
     refused = _refused(changed, known)
     if refused:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
+from ml_collections import ConfigDict, config_flags
 
 from research import cli
 from research.errors import UserError
@@ -24,9 +24,11 @@ def main(argv: list[str]) -> int:
     """Trains to the end of the last trial; exit code 0, or 3 (all diverged)."""
     cli.refuse_arguments(argv)
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
+    from research.config import flatten, trust, usage
     from research.tuning.config import check_search
 
     config = _CONFIG.value
+    trust.allow_named(flatten(config))
     space = check_search(config)
     import jax
 
@@ -55,6 +57,8 @@ def main(argv: list[str]) -> int:
     voice = Voice(workdir)
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         voice.tell(f"config.{key} = {value!r}")
+    for line in usage.warnings(flatten(ConfigDict({"search": config.search}))):
+        voice.warn(f"warning: {line}")
     _tell_space(voice, config, space, methods.points_told(config.search, space))
 
     # Nothing is lost at any moment: what is not in the ledger is trained again.

@@ -102,7 +102,7 @@ class Trained:
         """Write the networks as a StableHLO program and a .safetensors file; see `research.export`.
 
         Raises:
-          UserError: inputs that an exported program cannot take, or a folder that cannot be written.
+          UserError: inputs that an exported program cannot take, or the folder cannot be written.
         """
         from research import exported
 

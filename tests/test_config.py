@@ -1,13 +1,15 @@
 """The config: overrides, durations, what is refused."""
 
 import json
+import math
 
 import hypothesis
 import pytest
 from hypothesis import strategies as st
 
 from research import config as configuration
-from research.config import Duration, check_config, default_config
+from research.config import KEYS, Duration, check_config, default_config
+from research.config.key import LARGEST_FLOAT32
 from research.errors import UserError
 
 
@@ -17,11 +19,42 @@ def test_defaults_pass_their_own_check():
 
 def test_every_number_has_limits():
     """A new numeric key without a range would be trained with whatever the user typed."""
-    ranged = {**configuration.TRACED, **configuration.LIMITS}
-    for key, value in configuration.flatten(default_config()).items():
+    for key, declared in KEYS.items():
+        value = declared.default
         numeric = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if numeric and key != "model.depth":  # which has a list
-            assert key in ranged, key
+        assert declared.range or not numeric, key
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_declaration_is_consistent(key):
+    declared = KEYS[key]
+    kinds = ("range", "choices", "choices_in", "duration", "pairs", "form", "options")
+    assert sum(bool(getattr(declared, kind)) for kind in kinds) <= 1
+    assert declared.meaning.endswith(".") and declared.meaning[0].isupper()
+    assert declared.duration or not declared.interval
+    assert not (declared.traced and declared.resumable)
+    # What is traced is a number, or a duration that becomes a number of steps.
+    assert declared.range or declared.duration or not declared.traced
+    if not declared.options:
+        declared.check(key, declared.default)
+    for name in configuration.RENAMED:
+        assert name not in KEYS and configuration.RENAMED[name] in KEYS
+
+
+@hypothesis.given(st.sampled_from([key for key in KEYS if KEYS[key].range]), st.floats())
+def test_a_number_is_accepted_exactly_in_its_range(key, number):
+    declared = KEYS[key]
+    low, high = declared.range
+    several = isinstance(declared.default, tuple)
+    whole = isinstance(declared.default[0] if several else declared.default, int)
+    if whole and math.isfinite(number):
+        number = round(number)
+    inside = low <= number < high and abs(number) <= LARGEST_FLOAT32
+    try:
+        declared.check(key, (number,) if several else number)
+        assert inside and (not whole or isinstance(number, int))
+    except UserError:
+        assert not inside or (whole and not isinstance(number, int))
 
 
 @pytest.mark.parametrize(

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 from ml_collections import config_flags
 from searches import COHORTS, RATE, SMOOTHING, search, searched
 
-from research import cli, evaluate, main, models, report
+from research import cli, evaluate, main, report
 from research import config as configuration
-from research.names import public_functions
+from research.config import usage
+from research.names import choices
 from research.reporting import search_page
 from research.training import advance, evaluation, setup
 from research.tuning import methods, mirror, results
 from research.tuning.spaces import Space
-from research.vocabulary import NAMED
 
 KEYS = sorted(configuration.flatten(configuration.default_config()))
 NAMES = ["relu", "sgd", "adam", "mlp", "cnn", "resnet", "moons", "digits", "flip", "none", "maxout",
@@ -74,17 +74,16 @@ def checked(code: int, errors: str) -> None:
 
 def accepted(key: str) -> st.SearchStrategy[str]:
     """Values of a key that are none by themselves to refuse."""
-    default = configuration.flatten(configuration.default_config())[key]
+    declared = configuration.KEYS[key]
+    default = declared.default
     sample = default[0] if isinstance(default, tuple) and default else default
     if key == "augmentation.names":
         sample = "flip"
-    limits = {**configuration.LIMITS, **configuration.TRACED}
-    low, high = limits.get(key, (-math.inf, math.inf))
+    low, high = declared.range or (-math.inf, math.inf)
     values = [sample]
-    if key in (*NAMED, "model.name", *configuration.CHOICES):
-        values = configuration.CHOICES.get(key) or models.names()
-        values = public_functions(NAMED[key]) if key in NAMED else values
-    elif key in (*configuration.DURATIONS, *configuration.TRACED_DURATIONS):
+    if declared.choices or declared.choices_in:
+        values = declared.choices or choices(usage.module_of(key))
+    elif declared.duration:
         values = ["1 steps", "50 percent", "1 epochs"]
     elif isinstance(default, bool):
         values = [True, False]

@@ -77,7 +77,7 @@ RAISES = "def get_config():\n    return undefined_name\n"
             [MAIN, "--config.ensemble.snapshots=2"],
             ["schedule.name = 'cosine'", "allowed: 'cosine_restarts'"],
         ),
-        ([MAIN, "--config.ensemble.lanes=vmpa"], ["ensemble.lanes", "did you mean 'vmap'"]),
+        ([MAIN, "--config.ensemble.lane_mode=vmpa"], ["ensemble.lane_mode", "did you mean 'vmap'"]),
         ([MAIN, "--config.duration=0 epochs"], ["config.duration = '0 epochs'"]),
         ([MAIN, "--wrokdir=x"], ["wrokdir"]),
         ([MAIN, "stray"], ["unexpected argument 'stray'"]),

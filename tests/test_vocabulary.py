@@ -4,9 +4,9 @@ import pytest
 from conftest import ROOT
 
 from research import vocabulary
-from research.config import LIMITS, PAIRS, TRACED, TRACED_DURATIONS, default_config, flatten
+from research.config import KEYS, NAMED, usage
 from research.data import augmentation
-from research.names import numbers_of, public_functions
+from research.names import choices, numbers_of
 
 
 def test_the_page_is_up_to_date():
@@ -14,35 +14,20 @@ def test_the_page_is_up_to_date():
     assert (ROOT / "docs" / "vocabulary.md").read_text() == vocabulary.page()
 
 
-def test_numbers_are_keys_of_the_config_with_limits():
-    keys = flatten(default_config())
-    for key, module in vocabulary.NAMED.items():
-        assert key in keys
-        section = key.rpartition(".")[0]
-        for function in public_functions(module).values():
-            for number in set(numbers_of(function)) - set(augmentation.OF_THE_BATCH):
-                assert (name := f"{section}.{number}" if section else number) in keys
-                checked = {*TRACED, *TRACED_DURATIONS, *LIMITS, *PAIRS}
-                assert name in checked or isinstance(keys[name], bool)
+@pytest.mark.parametrize("key", [key for key in NAMED if key != "model.name"])
+def test_numbers_are_keys_of_the_config_with_limits(key):
+    section = key.rpartition(".")[0]
+    for function in choices(usage.module_of(key)).values():
+        names = set(numbers_of(function)) - set(augmentation.OF_THE_BATCH)
+        for name in (*names, *getattr(function, "uses", ())):
+            declared = KEYS[f"{section}.{name}"]
+            checked = declared.range or declared.duration or declared.pairs or declared.form
+            assert checked or declared.choices_in or isinstance(declared.default, bool)
 
 
-def test_numbers_of_a_search_are_its_keys():
-    for key, module in vocabulary.SEARCH.items():
-        assert key in vocabulary.defaults()
-        for function in public_functions(module).values():
-            assert {f"search.{number}" for number in numbers_of(function)} <= set(
-                vocabulary.defaults()
-            )
-
-
-def test_every_key_is_explained_by_its_comment():
-    told = vocabulary.meanings()
-    assert set(vocabulary.defaults()) <= set(told)
-    assert not [key for key in vocabulary.defaults() if len(told[key]) < 5]
-    assert told["optimizer.clip_norm"] == (  # over two lines
-        "rescales gradients whose global norm is larger (Pascanu et al., 2013); 0: off"
-    )
-    assert told["preprocessing"] == "fitted on train only"  # of a section
+def test_a_model_uses_keys_of_its_section():
+    for model in choices(usage.module_of("model.name")).values():
+        assert {f"model.{name}" for name in model.USES} <= set(KEYS)
 
 
 @pytest.mark.parametrize(
@@ -51,14 +36,16 @@ def test_every_key_is_explained_by_its_comment():
         ("optimizer.momentum", "at least 0 and below 1"),
         ("model.leaky_slope", "any finite number"),
         ("model.hidden", "whole numbers, at least 1 and below 2^31"),
-        ("model.depth", "a whole number"),
+        ("model.depth", "a whole number, at least 1 and below 2^15"),
+        ("model.options", "keyword arguments"),
         ("compute.remat", "`True`, `False`"),
         ("schedule.milestones", "durations"),
         ("log_every", "a duration above 0"),
         ("on_divergence", "`stop`, `skip_step`, `rollback`"),
-        ("model.name", "`cnn`, `mlp`, `resnet`"),
+        ("model.name", "[names](#configmodelname)"),
         ("optimizer.name", "[names](#configoptimizername)"),
         ("transfer.checkpoint", "text"),
+        ("transfer.freeze", "pairs, as `(('Conv_.*', '100 percent'),)`"),
         ("search.trials", "a whole number, at least 1 and below 2^31"),
         ("search.scheduler", "[names](#configsearchscheduler)"),
         ("search.objective", "`validation_loss`, `validation_accuracy`"),
@@ -69,6 +56,6 @@ def test_what_a_key_accepts(key, words):
 
 
 def test_every_name_is_explained():
-    for module in (*vocabulary.NAMED.values(), *vocabulary.SEARCH.values()):
-        for function in public_functions(module).values():
-            assert function.__doc__ and len(function.__doc__) > 10, function
+    for key in NAMED:
+        for choice in choices(usage.module_of(key)).values():
+            assert choice.__doc__ and len(choice.__doc__) > 10, choice

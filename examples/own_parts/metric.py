@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from research.tasks.metrics import mean_over, metric
+from research.tasks.metric import mean_over, metric
 
 
 @metric(higher_is_better=False)

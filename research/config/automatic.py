@@ -13,9 +13,9 @@ from collections.abc import Mapping
 
 from ml_collections import ConfigDict
 
+from research.config.keys import AUTOMATIC
 from research.config.serialization import flatten
 
-AUTOMATIC = {"batch_size": 0, "duration": "auto"}  # values that mean 'choose from the data'
 _SMALLEST, _LARGEST, _BATCHES = 16, 128, 8
 _EPOCHS, _STEPS = 40, 1500
 

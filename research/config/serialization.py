@@ -1,4 +1,4 @@
-"""Configs as flat keys and as JSON, and back."""
+"""Turn configs into flat keys and into JSON, and back."""
 
 import json
 from pathlib import Path
@@ -7,12 +7,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from research.atomic import read_text
-from research.config.defaults import default_config
-from research.errors import UserError, unknown_name
+from research.config import trust
+from research.config.defaults import default_config, unknown_key
+from research.config.keys import OPTIONS, RENAMED
+from research.errors import UserError
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
-    """All leaves by dotted key, in the config's order: {'optimizer.learning_rate': 0.001, ...}."""
+    """Return all leaves by dotted key, in order: {'optimizer.learning_rate': 0.001, ...}."""
     flat = {}
     for key in config:
         value = config[key]
@@ -24,33 +26,41 @@ def flatten(config: ConfigDict) -> dict[str, Any]:
 
 
 def differences(ours: ConfigDict, theirs: ConfigDict) -> dict[str, tuple[Any, Any]]:
-    """The keys in which two configs differ, with both values."""
+    """Return the keys in which two configs differ, with both values."""
     a, b = flatten(ours), flatten(theirs)
     return {key: (a.get(key), b.get(key)) for key in {**a, **b} if a.get(key) != b.get(key)}
 
 
 def to_json(config: ConfigDict) -> str:
-    """The complete config as JSON text."""
+    """Return the complete config as JSON text."""
     return json.dumps(config.to_dict(), indent=2)
 
 
-def read(path: Path) -> ConfigDict:
-    """Reads `to_json` back from a file.
+def read(path: Path, trusted: bool = False) -> ConfigDict:
+    """Read the text of `to_json` from a file; see `from_json`.
 
     Raises:
       UserError: it cannot be read, or as for `from_json`.
     """
     try:
-        return from_json(read_text(path), str(path))
+        return from_json(read_text(path), str(path), trusted)
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
 
 
-def from_json(text: str, origin: str) -> ConfigDict:
-    """Reads back `to_json`, or part of it, over the defaults.
+def from_json(text: str, origin: str, trusted: bool = False) -> ConfigDict:
+    """Read the text of `to_json`, or a part of it, over the defaults.
+
+    Keys that had another name when the text was written get their present name.
+
+    Args:
+      text: JSON.
+      origin: for errors, where the text comes from.
+      trusted: whether dotted names need no permission (`trust`), because the config comes from the
+        user's own command, or is only compared or shown.
 
     Raises:
-      UserError: not JSON, or a key or type that the defaults do not have.
+      UserError: not JSON, a key or type that the defaults do not have, or code that is not allowed.
     """
     try:
         values = json.loads(text)
@@ -62,22 +72,36 @@ def from_json(text: str, origin: str) -> ConfigDict:
         _update(config, values, origin)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{origin}: not a configuration in JSON ({error})") from None
+    if not trusted:
+        trust.check(flatten(config), origin)
     return config
 
 
-def _update(config: ConfigDict, values: dict, origin: str, prefix: str = "") -> None:
-    for key, value in values.items():
-        if key not in config:
-            raise unknown_name(origin, prefix + key, flatten(default_config()))
-        if isinstance(config[key], ConfigDict) and isinstance(value, dict):
-            _update(config[key], value, origin, f"{prefix}{key}.")
+def tuples(value):
+    """Return a value of JSON with tuples for its lists, all the way down."""
+    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _update(config: ConfigDict, values: dict, origin: str, section: str = "") -> None:
+    for name, value in values.items():
+        key = section + name
+        name = RENAMED.get(key, key).rpartition(".")[2]  # a key keeps its section
+        if name not in config:
+            raise unknown_key(origin, key, flatten(default_config()))
+        if key in OPTIONS and isinstance(value, dict):
+            config[name] = ConfigDict(_options(value))
+            continue
+        if isinstance(config[name], ConfigDict) and isinstance(value, dict):
+            _update(config[name], value, origin, f"{key}.")
             continue
         try:
-            config[key] = tuples(value)
+            config[name] = tuples(value)
         except TypeError as error:
-            raise UserError(f"{origin}: {prefix}{key} = {value!r}: {error}") from None
+            raise UserError(f"{origin}: {key} = {value!r}: {error}") from None
 
 
-def tuples(value):
-    """JSON has lists where the config has tuples, all the way down."""
-    return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
+def _options(values: dict) -> dict:
+    return {
+        name: _options(value) if isinstance(value, dict) else tuples(value)
+        for name, value in values.items()
+    }

@@ -1,15 +1,19 @@
-"""Models: `config.model.name` is a file of this folder with a `build` function."""
+"""Models: `config.model.name` is a file of this folder with a `build` function.
 
-import importlib
-import pkgutil
+Or a dotted name: a module with `build`, a Flax module, or a function that makes one. It is called
+by keyword with those of `model` (`config.model`), `layers` (`Layers`) and `outputs` that it takes,
+and with `config.model.options`.
+"""
+
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from research.errors import unknown_name
 from research.models.layers import Layers
+from research.names import call, choices, is_dotted, resolve
 
 
 def build(
@@ -34,16 +38,12 @@ def build(
     if frozen and not config.model.freeze_batch_stats:
         numbers = {**numbers, "freeze_batch_stats": lambda path: frozen.get(path, False)}
     layers = Layers.from_config(config.model, numbers, config.compute.remat)
-    name = config.model.name
-    if name not in names():
-        raise unknown_name("config.model.name", name, names())
-    module = importlib.import_module(f"{__name__}.{name}")
-    return module.build(config.model, layers, classes)
+    found = resolve("config.model.name", config.model.name, sys.modules[__name__])
+    if is_dotted(config.model.name):
+        return call(found, config.model, model=config.model, layers=layers, outputs=classes)
+    return found.build(config.model, layers, classes)
 
 
 def names() -> list[str]:
-    """The models there are: the files of this folder that define `build`."""
-    files = (info.name for info in pkgutil.iter_modules(__path__))
-    return [
-        name for name in files if hasattr(importlib.import_module(f"{__name__}.{name}"), "build")
-    ]
+    """Return the models there are: the files of this folder that define `build`."""
+    return list(choices(sys.modules[__name__]))

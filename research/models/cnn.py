@@ -9,6 +9,9 @@ from research.data.sources import grey_hint
 from research.errors import UserError
 from research.models.layers import Layers
 
+# Keys of `config.model` that not every model uses.
+USES = ("channels", "pooling")
+
 
 class CNN(nn.Module):
     """Images (B, H, W, C) to logits (B, classes); each stage divides height and width."""

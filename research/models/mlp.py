@@ -7,6 +7,9 @@ from ml_collections import ConfigDict
 
 from research.models.layers import Layers
 
+# Keys of `config.model` that not every model uses.
+USES = ("hidden",)
+
 
 class MLP(nn.Module):
     """Inputs of any shape (B, ...) are flattened; returns logits (B, classes)."""

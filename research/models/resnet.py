@@ -8,6 +8,8 @@ from research.data.sources import grey_hint
 from research.errors import UserError
 from research.models.layers import Layers
 
+# Keys of `config.model` that not every model uses.
+USES = ("depth", "residual", "stochastic_depth_rate")
 _CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _IMAGENET_STAGES = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 

@@ -7,7 +7,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
-from research.names import bind, numbers_of, resolve
+from research.names import bind, numbers_of, resolve, takes
 from research.optimizers import algorithms, plateau, schedules
 from research.optimizers.clipping import clipped
 from research.optimizers.decay import decayed
@@ -20,6 +20,8 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     """The chain of a config.
 
     Clip, update rule, decoupled weight decay, scheduled learning rate, its multipliers, lookahead.
+    A rule that takes `learning_rate`, as the factories of optax do, is called with the scheduled
+    rate and holds its place.
     Its `update` also takes `value`, `grad` and `value_fn(params) -> value` of the loss, for what
     needs them: the plateau schedule, and rules that search along a line.
 
@@ -38,11 +40,13 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     algorithm = resolve("config.optimizer.name", config.optimizer.name, algorithms)
     decays_itself = "weight_decay" in numbers_of(algorithm)
     scheduled = _scheduled(config, hyperparameters, step)
-    takes_rate = "scheduled" in inspect.signature(algorithm).parameters
+    takes_link, takes_rate = takes(algorithm, "scheduled"), takes(algorithm, "learning_rate")
     algorithm = bind(algorithm, config.optimizer, numbers)
-    rule = algorithm(scheduled) if takes_rate else algorithm()
+    if takes_rate:
+        algorithm = functools.partial(_with_rate, algorithm, config, hyperparameters, step)
+    rule = algorithm(scheduled) if takes_link else algorithm()
     decay = optax.identity()
-    if config.optimizer.weight_decay and not decays_itself:
+    if config.optimizer.weight_decay and not decays_itself and not takes_rate:
         decay = decayed(numbers["weight_decay"], config.optimizer.decay_multipliers)
     # Always six links, and none with a state that depends on which numbers are on or off: a resumed
     # run may switch them, for the structure of the optimizer's state stays.
@@ -50,25 +54,58 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
         clipped(config, numbers),
         rule,
         decay,
-        optax.identity() if takes_rate else scheduled,
+        optax.identity() if takes_link or takes_rate else scheduled,
         _multiplied(config, hyperparameters, step),
         lookahead(config.optimizer.lookahead_steps, numbers["lookahead_share"], step),
     )
     return optax.with_extra_args_support(chain)
 
 
+def _with_rate(factory, config, hyperparameters, step) -> optax.GradientTransformationExtraArgs:
+    """Return the rule of a factory that takes the learning rate, such as those of optax.
+
+    The factory is called anew at each step with the rate of that step. The weight decay of the
+    config comes on top, unless the factory takes it by keyword.
+    """
+    watches, watched = _watched(config, hyperparameters)
+    decay = hyperparameters["optimizer"]["weight_decay"]
+    decays = config.optimizer.weight_decay and "weight_decay" not in numbers_of(factory)
+
+    def rule(rate):
+        return optax.with_extra_args_support(factory(learning_rate=rate))
+
+    def init(params):
+        rate = learning_rate(config, hyperparameters, step)
+        return watches(), rule(rate).init(params)
+
+    def update(updates, state, params=None, *, value=None, **extra):
+        losses, inner = watched(state[0], value), state[1]
+        rate = learning_rate(config, hyperparameters, step, losses)
+        updates, inner = rule(rate).update(updates, inner, params, value=value, **extra)
+        if decays:
+            shrink = decayed(-rate * decay, config.optimizer.decay_multipliers)
+            updates, _ = shrink.update(updates, optax.EmptyState(), params)
+        return updates, (losses, inner)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
 def _scheduled(config, hyperparameters, step) -> optax.GradientTransformationExtraArgs:
-    watches = _watches_losses(_schedule(config))
-    watched = bind(plateau.watched, config.schedule, hyperparameters["schedule"])
+    start, watched = _watched(config, hyperparameters)
 
     def update(updates, losses, params=None, *, value=None, **_):
-        if watches:
-            losses = watched(losses, value)
+        losses = watched(losses, value)
         rate = learning_rate(config, hyperparameters, step, losses)
         return jax.tree.map(lambda update: -rate * update, updates), losses
 
-    start = plateau.nothing_seen if watches else optax.EmptyState
     return optax.GradientTransformationExtraArgs(lambda params: start(), update)
+
+
+def _watched(config, hyperparameters):
+    """Return what a schedule remembers of the losses: at first, and by the loss of a step."""
+    if not _watches_losses(_schedule(config)):
+        return optax.EmptyState, lambda losses, _: losses
+    return plateau.nothing_seen, bind(plateau.watched, config.schedule, hyperparameters["schedule"])
 
 
 def _multiplied(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformation:

@@ -8,6 +8,9 @@ stopped falling.
 
 import jax.numpy as jnp
 
+from research.names import numbers_of
+from research.optimizers.plateau import watched
+
 _LEAST = 1e-6  # for those that divide by `final` or take its logarithm
 
 
@@ -66,6 +69,9 @@ def plateau(progress, step, cuts, *, factor, final):
     been below 1 - `schedule.threshold` times the least before.
     """
     return jnp.maximum(factor**cuts, final)
+
+
+plateau.uses = numbers_of(watched)  # which counts the cuts
 
 
 def stable_decay(progress, step, *, final, decay_share):

@@ -74,7 +74,7 @@ def read_run(workdir: Path) -> Run:
         raise UserError(f"{workdir / 'evaluation.npz'}: not readable ({error})") from None
     return Run(
         name=workdir.resolve().name,
-        config=configuration.flatten(configuration.read(path)),
+        config=configuration.flatten(configuration.read(path, trusted=True)),
         metrics=[record for record in read_metrics(workdir) if record.keys() >= _NEEDED],
         history=read_jsonl(workdir / "history.jsonl"),
         environment=optional("environment.json"),

@@ -9,7 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import flatten, tuples
+from research.config import flatten, trust, tuples
 from research.errors import UserError
 from research.reporting.writers import read_json
 from research.tuning import ledger, methods
@@ -99,6 +99,7 @@ def read_search(folder: Path) -> Search:
         check_section(config)
     except UserError as error:
         raise UserError(f"{path}, line 1: damaged: {error}") from None
+    trust.check(flatten(config), str(path))
     config.search.trials = told[-1]["trials"]  # they may have grown
     space = Space(tuple(map(parsed, config.search.space)))
     trials = trials_of(lines, config.search.pieces)

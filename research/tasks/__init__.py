@@ -1,16 +1,18 @@
-"""Tasks: what a network learns. `config.task.name` is a file of this folder with a `build`."""
+"""Tasks: what a network learns.
 
-import importlib
-import pkgutil
+`config.task.name` is a file of this folder with a class `build`, or the dotted name of a subclass
+of `Task` of the user's own.
+"""
+
+import sys
 from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from research.errors import unknown_name
-from research.tasks.metrics import Metric, metric
+from research import names as by_name
 from research.tasks.task import Task
 
-__all__ = ["Metric", "Task", "build", "kind", "metric", "names"]
+__all__ = ["Task", "build", "kind", "names"]
 
 
 def build(config: ConfigDict, names: Sequence[str]) -> Task:
@@ -33,16 +35,9 @@ def kind(config: ConfigDict) -> str:
 
 def names() -> list[str]:
     """Return the tasks there are: the files of this folder that define a `build`."""
-    files = (info.name for info in pkgutil.iter_modules(__path__))
-    return [name for name in files if hasattr(_module(name), "build")]
+    return list(by_name.choices(sys.modules[__name__]))
 
 
 def _class(config: ConfigDict) -> type[Task]:
-    name = config.task.name
-    if name not in names():
-        raise unknown_name("config.task.name", name, names())
-    return _module(name).build
-
-
-def _module(name: str):
-    return importlib.import_module(f"{__name__}.{name}")
+    found = by_name.resolve("config.task.name", config.task.name, sys.modules[__name__])
+    return getattr(found, "build", found)

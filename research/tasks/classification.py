@@ -107,7 +107,7 @@ class Classification(Task):
 
     @property
     def _by_log_loss(self) -> bool:
-        return self.config.loss.name in ("auto", "softmax_cross_entropy")
+        return self.config.loss.name in (None, "softmax_cross_entropy")
 
     @property
     def _one_against_all(self) -> bool:
@@ -181,7 +181,7 @@ class Classification(Task):
         """Return figures that show whether unequal class sizes alone explain the accuracy.
 
         Returns:
-          'balanced_accuracy' and 'macro_f1' of `metrics.of_confusion`; 'majority_share', the
+          'balanced_accuracy' and 'macro_f1' of `metric.of_confusion`; 'majority_share', the
           accuracy of always answering the most frequent class; for up to 200 classes 'recall' and
           'precision' by class, of classes that occur.
         """

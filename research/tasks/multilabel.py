@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.special import expit, logit
 
-from research.tasks import metrics
+from research.tasks import metric, metrics
 from research.tasks.task import Task, log_mean_sigmoid
 
 _CURVE = 101  # recalls at which precision is drawn
@@ -16,9 +16,7 @@ class MultiLabel(Task):
 
     kind = "labels"
     losses = ("binary_cross_entropy", "mean_squared_error")
-    known_metrics = {
-        found.name: found for found in (metrics.label_macro_f1, metrics.label_micro_f1)
-    }
+    known_metrics = {found.name: found for found in (metrics.label_macro_f1, metrics.micro_f1)}
     default_metrics = ("macro_f1", "micro_f1")
 
     def targets(self, labels, statistics):
@@ -65,7 +63,7 @@ class MultiLabel(Task):
         each = [average_precision(*pair) for pair in zip(true.T, shares.T, strict=True)]
         decided = logit(shares) > 0
         counts = (decided & true).sum(0), (decided & ~true).sum(0), (~decided & true).sum(0)
-        f1 = metrics.of_decisions(np.stack(counts))
+        f1 = metric.of_decisions(np.stack(counts))
         return {
             "mean_average_precision": float(np.nanmean(each)) if true.any() else float("nan"),
             "macro_f1": f1["macro_f1"],

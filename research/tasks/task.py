@@ -9,9 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.errors import unknown_name
-from research.names import bind, public_functions
+from research.names import bind, is_dotted, resolve
 from research.tasks import losses, metrics
-from research.tasks.metrics import Metric
+from research.tasks.metric import Metric, as_metric, mean
 
 
 class Task:
@@ -39,7 +39,7 @@ class Task:
     default_metrics: ClassVar[tuple[str, ...]]
 
     def __init__(self, config: ConfigDict, names: Sequence[str]):
-        """Resolve the loss and the metrics.
+        """Resolve the loss and the metrics; a user's own by their dotted names.
 
         Raises:
           UserError: a loss or a metric that is unknown or does not fit the task.
@@ -137,7 +137,7 @@ class Task:
         Sums of metrics that the task does not know, such as sown ones, are divided by their weight.
         """
         found = self._metrics.get(name)
-        value = (found.finish if found else metrics.mean)(total, weight)
+        value = (found.finish if found else mean)(total, weight)
         values = value if isinstance(value, dict) else {name: value}
         return {name: _plain(value) for name, value in values.items()}
 
@@ -190,11 +190,10 @@ class Task:
         return {}
 
     def _resolved_loss(self):
-        name, functions = self.config.loss.name, public_functions(losses)
-        name = self.losses[0] if name == "auto" else name
-        if name not in self.losses:
+        name = self.config.loss.name or self.losses[0]
+        if name not in self.losses and not is_dotted(name):
             raise unknown_name("config.loss.name", name, self.losses)
-        function = functions[name]
+        function = resolve("config.loss.name", name, losses)
 
         def bound(outputs, targets, numbers):
             section = self.config.loss
@@ -206,9 +205,13 @@ class Task:
     def _resolved_metrics(self) -> dict[str, Metric]:
         found = {}
         for name in dict.fromkeys((*self.default_metrics, *self.config.metrics)):
-            if name not in self.known_metrics:
+            if is_dotted(name):
+                of_user = as_metric(resolve("config.metrics", name, metrics))
+                found[of_user.name] = of_user
+            elif name in self.known_metrics:
+                found[name] = self.known_metrics[name]
+            else:
                 raise unknown_name("config.metrics", name, self.known_metrics)
-            found[name] = self.known_metrics[name]
         return found
 
 

@@ -3,15 +3,14 @@
 import jax
 from ml_collections import ConfigDict
 
-from research import models, platform
-from research.config import default_config, flatten
+from research import platform
+from research.config import OPTIONS, default_config, flatten, usage
 from research.data.shuffle import MAX_POSITIONS
 from research.data.sources import Arrays, Records
-from research.errors import UserError, unknown_name
-from research.names import bind, numbers_of, resolve
+from research.errors import UserError
+from research.names import bind, check_options, numbers_of, resolve
 from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
-from research.vocabulary import NAMED
 
 # What makes the loss another function at each step, or its gradient not the loss's.
 NOT_FOR_LINE_SEARCH = (
@@ -39,13 +38,20 @@ FALL_FAST = {
 
 
 def check_names(config: ConfigDict) -> None:
-    """Before the data are loaded, for that may take a while."""
-    for key, value in flatten(config).items():
-        if key in NAMED:
-            for name in value if isinstance(value, tuple) else (value,):
-                resolve(f"config.{key}", name, NAMED[key])
-    if config.model.name not in models.names():
-        raise unknown_name("config.model.name", config.model.name, models.names())
+    """Refuse names that stand for nothing, and options that nothing takes.
+
+    It comes before the data are loaded, for that may take a while.
+
+    Raises:
+      UserError: the first mistake.
+    """
+    named = usage.named(flatten(config))
+    for key in OPTIONS:
+        section = key.rpartition(".")[0]
+        if section in config:
+            at = [name for name in named if name.startswith(f"{section}.")]
+            functions = [function for name in at for function in named[name]]
+            check_options(section, config[section].options, functions)
 
 
 def check_pairs(config: ConfigDict) -> None:
@@ -82,7 +88,7 @@ def warnings(config: ConfigDict) -> list[str]:
             "config.transfer.freeze without config.transfer.checkpoint keeps weights as they were "
             "drawn, and batch norm of frozen layers at mean 0 and variance 1"
         )
-    return found + _tiny_rate(config)
+    return found + usage.warnings(flatten(config)) + _tiny_rate(config)
 
 
 def _tiny_rate(config: ConfigDict) -> list[str]:
@@ -93,7 +99,8 @@ def _tiny_rate(config: ConfigDict) -> list[str]:
     key, usual = FALL_FAST.get(config.schedule.name, ("", 0))
     if not key:
         return []
-    schedule = bind(getattr(schedules, config.schedule.name), config.schedule, {})
+    function = resolve("config.schedule.name", config.schedule.name, schedules)
+    schedule = bind(function, config.schedule, {})
     half_way = float(schedule(0.5, 0))
     if half_way >= TINY:
         return []
@@ -186,7 +193,8 @@ def check_sizes(config: ConfigDict, examples: int) -> None:
 
 def needs_all_examples(config: ConfigDict) -> bool:
     """Return whether the optimiser searches along a line: each step then needs the same loss."""
-    return "line_search_steps" in numbers_of(getattr(algorithms, config.optimizer.name))
+    algorithm = resolve("config.optimizer.name", config.optimizer.name, algorithms)
+    return "line_search_steps" in numbers_of(algorithm)
 
 
 def _check_line_search(config: ConfigDict, examples: int) -> None:

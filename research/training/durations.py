@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from research.config import Duration
-from research.names import numbers_of
+from research.names import numbers_of, resolve
 from research.optimizers import averaging
 from research.training import hyperparameters
 
@@ -65,7 +65,8 @@ def _schedule(config, numbers, total: int, in_all: str) -> Iterator[str]:
 
 
 def _average(config, numbers, total: int, in_all: str) -> Iterator[str]:
-    if "start" not in numbers_of(getattr(averaging, config.averaging.name)):
+    average = resolve("config.averaging.name", config.averaging.name, averaging)
+    if "start" not in numbers_of(average):
         return
     start, every = config.averaging.start, config.averaging.every
     if numbers["start"] >= total:

@@ -56,13 +56,12 @@ def deciding_split(config: ConfigDict) -> str:
 
 
 def objective(config: ConfigDict, task: Task) -> Objective:
-    """Return what decides by `config.early_stopping.metric`; 'auto': the task's objective.
+    """Return what decides by `config.early_stopping.metric`; None: the task's objective.
 
     Raises:
       UserError: the run does not report such a metric, or it has no direction.
     """
-    asked = config.early_stopping.metric
-    metric = task.objective if asked == "auto" else asked
+    metric = config.early_stopping.metric or task.objective
     return Objective(metric, task.higher_is_better(metric, "config.early_stopping.metric"))
 
 

@@ -130,4 +130,4 @@ def cycle_ends(numbers: dict, count: int) -> tuple[int, ...]:
 
 
 def _lanes(config: ConfigDict) -> Callable:
-    return resolve("config.ensemble.lanes", config.ensemble.lanes, lanes)
+    return resolve("config.ensemble.lane_mode", config.ensemble.lane_mode, lanes)

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from research.data import offsets, preprocessing
 from research.data.sources import Arrays, Records, feature_name
 from research.errors import UserError
+from research.names import resolve
 
 # Squares of larger numbers overflow float32; normalisers, norms and gradients compute squares.
 _MOST = 2.0**64
@@ -138,7 +139,7 @@ def _vanishing(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]
     # Rounding alone can make a constant vary by this much.
     varies = high - low > 4 * np.finfo(np.float32).eps * np.maximum(np.abs(low), np.abs(high))
     reach = (distance * scale).max()
-    function = getattr(preprocessing, config.preprocessing.name)
+    function = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
     if "epsilon" in inspect.signature(function).parameters:  # whitening adds epsilon
         span, reach = (
             of / np.sqrt(np.square(of) + config.preprocessing.epsilon) for of in (span, reach)

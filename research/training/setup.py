@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research import tasks
-from research.config import INTERVALS, automatic_keys, check_config, flatten, resolved
+from research.config import automatic_keys, check_config, flatten, resolved
 from research.data import description, identity, offsets, preprocessing, sources, splits, stream
 from research.data.feed import preprocess
 from research.data.sources import Arrays, Dataset, Records
@@ -115,7 +115,8 @@ class Setup:
         examples = len(self.train)
         numbers = hyperparameters.from_config(self.config, examples)
         every = [
-            max(1.0, hyperparameters.in_steps(self.config, key, examples)) for key in INTERVALS
+            max(1.0, hyperparameters.in_steps(self.config, key, examples))
+            for key in ("log_every", "evaluate_every", "checkpoint.every")
         ]
         log_every, evaluate_every, checkpoint_every = every
         total = hyperparameters.total_steps(self.config, examples)

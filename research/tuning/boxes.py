@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
-from research.config import LIMITS, TRACED
+from research.config import KEYS
 from research.tuning.axes import Axis, trained
 from research.tuning.distinct import EachOnce
 from research.tuning.history import best
@@ -171,7 +171,7 @@ def borders(space: Space, trial: Trial) -> dict[str, str]:
 
 def beyond(axis: Axis, side: str) -> str:
     """Return a phrase about values beyond the 'lower' or 'upper' end of an axis."""
-    limits = TRACED.get(axis.key) or LIMITS.get(axis.key) or (-math.inf, math.inf)
+    limits = (axis.key in KEYS and KEYS[axis.key].range) or (-math.inf, math.inf)
     end = axis.low if side == "lower" else axis.high
     if end == limits[side == "upper"]:
         return f"the key allows no {'less' if side == 'lower' else 'more'}"

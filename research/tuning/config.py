@@ -1,96 +1,23 @@
-"""The section `search` of a config: every key with its default and meaning, and the checks."""
+"""The section `search` of a config: its checks; research/config/keys/search.py has its keys."""
 
 import json
-import math
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import check_config, check_values, default_config, flatten, to_json
+from research.config import (
+    RENAMED,
+    SEARCH,
+    check_config,
+    check_values,
+    default_config,
+    default_search,
+    flatten,
+    to_json,
+)
 from research.errors import UserError
 from research.names import resolve
 from research.tuning.spaces import Space
-
-
-def default_search() -> ConfigDict:
-    """All keys of `config.search`; a config file assigns what differs, `space` at least."""
-    search = ConfigDict()
-
-    # What to try next.
-    search.space = ()  # axes: linear, log, integer, choice of research/tuning/spaces.py
-    search.method = "random"  # research/tuning/samplers.py
-    search.seed = 0  # of the method; what is trained starts from `seed`
-    search.enqueue = ()  # points that go first: tuples of (key, value) pairs
-    search.grid_points = 3  # grid: values on each continuous axis
-    search.acquisition = "log_expected_improvement"  # bayes: research/tuning/acquisition.py
-    search.beta = 1.0  # upper_confidence_bound: bounds lie sqrt(beta) deviations from the mean
-    search.rounds = 3  # coarse_to_fine: each in a narrower box
-    search.round_method = "random"  # coarse_to_fine: any other method
-    search.round_trials = 16  # coarse_to_fine: in each round; the last takes what is left
-    search.round_shares = (0.1, 0.3, 1.0)  # coarse_to_fine: of the duration, for each round
-    search.shrink = 0.4  # coarse_to_fine: width of a box, as a share of the one before
-
-    # How much of it.
-    search.trials = 64  # in all; may grow when the same search goes on
-    search.objective = "validation_loss"  # or validation_accuracy, at the end of a trial
-    search.pieces = 10  # a trial's training is cut into so many; after each it is judged
-    search.max_programs = 16  # combinations of values that decide the program, at most
-
-    # Which trials go on.
-    search.scheduler = "none"  # research/tuning/schedulers.py
-    search.reduction = 3  # successive_halving, hyperband, asha: at a rung one of so many goes on
-    search.grace = 1  # pieces before the first rung or verdict, or between two copies
-    search.median_trials = 5  # median_rule: others that have come as far, at least
-    search.exploit_share = 0.2  # population_based: the worst share copies from the best
-    search.explore_factor = 1.2  # population_based: copied numbers are multiplied or divided by it
-    search.resample = 0.25  # population_based: how often a number is drawn anew instead
-
-    # What the score of a trial is a mean over: folds * repeats * seeds lanes.
-    search.folds = 1  # of cross-validation; 1: the validation split; all examples: leave-one-out
-    search.repeats = 1  # how often the data are cut anew
-    search.stratified = True  # folds have the classes' shares of the whole
-    search.seeds = 1  # runs from `seed`, `seed` + 1, ... of each
-
-    # How lanes are trained.
-    search.lanes = 0  # side by side; 0: as many as trials ask for and memory allows
-    search.lane_mode = "auto"  # research/tuning/lane_modes.py
-    search.engine = "local"  # research/tuning/engines.py
-    search.workers = 0  # ray, slurm: so many share the lanes; 0: one for each GPU or host (ray)
-    search.slurm_options = ()  # slurm: of sbatch, for the job of a worker
-
-    return search
-
-
-# The numbers: low <= value < high.
-LIMITS: dict[str, tuple[float, float]] = {
-    "search.seed": (0, 2**32),
-    "search.grid_points": (1, 2**31),
-    "search.beta": (0, math.inf),
-    "search.rounds": (1, 2**31),
-    "search.round_trials": (1, 2**31),
-    "search.round_shares": (0, math.inf),
-    "search.shrink": (0, math.inf),
-    "search.trials": (1, 2**31),
-    "search.pieces": (1, 2**31),
-    "search.max_programs": (1, 2**31),
-    "search.reduction": (2, 2**31),
-    "search.grace": (1, 2**31),
-    "search.median_trials": (1, 2**31),
-    "search.exploit_share": (0, 0.5),
-    "search.explore_factor": (1, math.inf),
-    "search.resample": (0, 1),
-    "search.folds": (1, 2**31),
-    "search.repeats": (1, 2**16),
-    "search.seeds": (1, 2**16),
-    "search.lanes": (0, 2**31),
-    "search.workers": (0, 2**31),
-}
-FORMS = {
-    "search.space": "axes, as `(log('optimizer.learning_rate', 1e-4, 1e-1),)`",
-    "search.enqueue": "points, as `((('optimizer.learning_rate', 1e-3),),)`",
-    "search.slurm_options": "pairs, as `(('partition', 'gpu'), ('gpus-per-node', 1))`",
-}
-CHOICES = {"search.objective": ("validation_loss", "validation_accuracy")}
 
 
 def check_search(config: ConfigDict) -> Space:
@@ -148,12 +75,19 @@ def check_section(config: ConfigDict) -> None:
     Raises:
       UserError: there is one.
     """
-    defaults = flatten(ConfigDict({"search": default_search()}))
-    check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
+    check_values(flatten(ConfigDict({"search": config.search})), SEARCH)
 
 
 def completed(values: dict[str, Any]) -> dict[str, Any]:
-    """A config in JSON's words, with the defaults of keys that are newer than it is."""
+    """Return a config of a ledger with the defaults of keys that are newer than it is.
+
+    Raises:
+      UserError: a key has another name now.
+    """
+    given = flatten(ConfigDict(values))
+    for old, new in RENAMED.items():
+        if old in given:
+            raise UserError(f"the ledger's config has {old!r}, which is called {new!r} now")
     defaults = default_config()
     defaults.search = default_search()
     return _over(json.loads(to_json(defaults)), values)

@@ -13,6 +13,7 @@ have equal shares of it.
 """
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from research.config import TRACED, flatten
+from research.config import TRACED, flatten, unknown_key, usage
 from research.errors import UserError, unknown_name
 from research.tuning.axes import (
     OFF_AT_ZERO,
@@ -35,6 +36,7 @@ from research.tuning.axes import (
 
 __all__ = ["Space", "choice", "integer", "linear", "log"]
 
+_MANY = 1000  # programs; more are refused by `search.max_programs`
 _OFF = {"optimizer.layer_decay": 1.0}  # what leaves a number out of the program; others: 0
 # What a search must not vary, and what it is for instead.
 _REFUSED = {
@@ -84,6 +86,7 @@ class Space:
         for axis in space.axes:
             check_values(axis, plain)
             _check_cost(axis, space)
+        _check_effects(space, config)
         return space
 
     @property
@@ -186,12 +189,15 @@ class Space:
         """The training config of the program that trains these values.
 
         It is the same for all values with the same `static` part. Traced axes stand at some value
-        of theirs that is not "off", for else they would be left out of the program.
+        of theirs that is not "off", for else they would be left out of the program. Axes without
+        effect in this program stand at the value of the config.
         """
         given = ConfigDict({key: config[key] for key in config if key != "search"})
         built = given.copy_and_resolve_references()
+        built.update_from_flattened_dict(self.static(values))
+        idle = usage.idle(flatten(built))
         for axis in self.axes:
-            if axis.key in values:
+            if axis.key in values and axis.key not in idle:
                 value = _on(axis) if self.is_traced(axis.key) else values[axis.key]
                 built.update_from_flattened_dict({axis.key: value})
         return built
@@ -232,6 +238,29 @@ def _combinations(axes: list[Axis], values: dict[str, Any]) -> int:
     return (axis.count or math.inf) * _combinations(rest, values)
 
 
+def _check_effects(space: Space, config: ConfigDict) -> None:
+    """Refuse an axis whose key has no effect in any of the programs in which it is active."""
+    without: dict[str, str] = {}
+    for values in itertools.islice(space.one_of_each_program(), _MANY):
+        if len(without) == space.size and not any(without.values()):
+            return
+        trial = ConfigDict({key: config[key] for key in config if key != "search"})
+        trial = trial.copy_and_resolve_references()
+        trial.update_from_flattened_dict(values)
+        idle, given = usage.idle(flatten(trial)), flatten(trial)
+        for key in values:
+            if key not in idle:
+                without[key] = ""
+            elif key not in without:
+                choice, users = idle[key]
+                without[key] = (
+                    f"config.search.space: {key} has no effect with config.{choice} = "
+                    f"{given[choice]!r} (used by: {', '.join(users)})"
+                )
+    for message in filter(None, without.values()):
+        raise UserError(message)
+
+
 def _condition(axis: Axis) -> str:
     return f"{axis.when[0]} = {axis.when[1]!r}"
 
@@ -246,7 +275,7 @@ def _check_key(axis: Axis, config: ConfigDict, earlier: dict[str, Axis]) -> None
             )
     keys = flatten(config)
     if axis.key not in keys:
-        raise unknown_name("config.search.space", axis.key, set(keys) - set(_REFUSED))
+        raise unknown_key("config.search.space", axis.key, set(keys) - set(_REFUSED))
     if axis.key in earlier:
         raise UserError(f"config.search.space: {axis.key} stands there twice (allowed: once)")
 

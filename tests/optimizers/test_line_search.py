@@ -129,7 +129,10 @@ def test_logistic_regression_in_lanes_ends_at_scipys_optimum():
     lanes = jax.jit(jax.vmap(lane))(penalties)
     x = np.asarray(data["inputs"], np.float64)
     x = (x - run.statistics["shift"]) * run.statistics["scale"]
-    targets, shape = np.eye(run.task.outputs)[np.asarray(data["labels"])], (x.shape[1], run.task.outputs)
+    targets, shape = (
+        np.eye(run.task.outputs)[np.asarray(data["labels"])],
+        (x.shape[1], run.task.outputs),
+    )
 
     def objective(flat, l2):
         kernel, bias = flat[: -run.task.outputs].reshape(shape), flat[-run.task.outputs :]

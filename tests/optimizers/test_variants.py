@@ -10,11 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from research.config import default_config, flatten
+from research.config import KEYS, default_config, flatten
 from research.models import activations
 from research.names import numbers_of
 from research.optimizers import algorithms, schedules
-from research.vocabulary import meanings
 
 B1, B2, EPSILON, M = 0.9, 0.999, 1e-8, 0.9  # the defaults
 CONSTANT = np.ones((1000, 1))
@@ -256,7 +255,7 @@ def test_a_variant_is_as_far_from_its_paper_as_it_says(function, computed):
 
 def test_the_last_step_is_as_far_from_the_end_as_the_key_says():
     for words in of_the_last_step():
-        assert words in meanings()["schedule.final"]
+        assert words in KEYS["schedule.final"].meaning
 
 
 SLOPES = {  # at each kink; Maas et al. and He et al. have the slope of the left side there

@@ -75,7 +75,7 @@ def choices(draw, models=tuple(MODELS), remat=(False, True)):
         "optimizer.clip_norm": draw(rate(1.0)),
         "augmentation.mixing": draw(names(mixing, *["cutmix"] * (model == "mlp"))),
         "schedule.name": draw(names(schedules)),
-        "ensemble.lanes": draw(names(ways)),
+        "ensemble.lane_mode": draw(names(ways)),
         "averaging.name": draw(names(averaging)),
         "averaging.start": draw(st.sampled_from(["0 steps", "1 steps"])),
         "loss.label_smoothing": draw(rate(0.1)),
@@ -119,7 +119,7 @@ def two_steps(changes):
         return jax.lax.scan(step, state.replace(hyperparameters=traced), batches)
 
     rates = jnp.asarray([1e-3, 1e-2])
-    together = resolve("config.ensemble.lanes", config.ensemble.lanes, ways)
+    together = resolve("config.ensemble.lane_mode", config.ensemble.lane_mode, ways)
     lanes, metrics = jax.jit(together(lane, 0, 0), compiler_options=QUICKLY)(rates)
     for leaf in jax.tree.leaves((lanes, metrics)):
         assert np.isfinite(leaf).all()

@@ -238,7 +238,7 @@ def test_what_an_augmentation_reads_is_there_in_the_search():
 @pytest.mark.parametrize("lanes", ["map", "vmap"])
 def test_one_member_may_skip_what_another_does_not(lanes):
     run = poisoned(
-        small(**{"on_divergence": "skip_step", "ensemble.members": 2, "ensemble.lanes": lanes})
+        small(**{"on_divergence": "skip_step", "ensemble.members": 2, "ensemble.lane_mode": lanes})
     )
     state = run.init()
     state, metrics = advance.over_arrays(run, state)(state, 2 * len(run.train) // 16)

@@ -63,7 +63,7 @@ def alone():
 def test_members_are_the_runs_of_their_seeds_alone(how, alone):
     """On digits with batch norm, dropout and augmentation: weights, metrics and evaluation."""
     run, initial, ended = alone
-    run = small(**{"ensemble.members": 3, "ensemble.lanes": how, "seed": 5})
+    run = small(**{"ensemble.members": 3, "ensemble.lane_mode": how, "seed": 5})
     state = run.init()
     assert state.step.shape == ()
     for number in range(3):
@@ -148,7 +148,9 @@ def test_evaluation_of_a_population_is_that_of_averaged_probabilities():
     each = [reference(one[None], labels)[0] for one in logits]
     assert record["members"]["loss"] == pytest.approx([one["loss"] for one in each], rel=1e-5)
     assert record["members"]["accuracy"] == [one["accuracy"] for one in each]
-    close(evaluation.predict(run.config, run.task, state, run.validation)[0], probabilities, rtol=1e-4)
+    close(
+        evaluation.predict(run.config, run.task, state, run.validation)[0], probabilities, rtol=1e-4
+    )
 
 
 @pytest.mark.parametrize("how", [lanes.vmap, lanes.map, lanes.auto])
@@ -247,7 +249,7 @@ def test_snapshots_stay_and_one_that_is_damaged_is_left_out(tmp_path):
         ({**CYCLES, "schedule.cycles": 3.5}, "whole cycles"),
         ({"ensemble.members": 2, "seed": 2**32 - 1}, "allowed: up to 1"),
         ({"ensemble.members": 2, "data.memory_mb": 0}, "come from disk in one order"),
-        ({"ensemble.members": 2, "ensemble.lanes": "vmpa"}, "did you mean 'vmap'"),
+        ({"ensemble.members": 2, "ensemble.lane_mode": "vmpa"}, "did you mean 'vmap'"),
         ({"ensemble.members": 0}, "at least 1"),
         ({"ensemble.members": 2, "transfer.checkpoint": "x"}, "start from seeds of their own"),
     ],

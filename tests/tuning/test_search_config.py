@@ -2,9 +2,9 @@
 
 import pytest
 
-from research.config import default_config
+from research.config import SEARCH, default_config
 from research.errors import UserError
-from research.tuning.config import CHOICES, LIMITS, check_search, default_search, training
+from research.tuning.config import check_search, default_search, training
 from research.tuning.spaces import choice, integer, log
 
 RATE = log("optimizer.learning_rate", 1e-4, 1e-1)
@@ -23,8 +23,8 @@ def test_the_defaults_are_fine_and_every_number_has_limits():
     for key, value in default_search().items():
         numbers = value if isinstance(value, tuple) and value else (value,)
         if all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in numbers):
-            assert f"search.{key}" in LIMITS, key
-    assert {key.removeprefix("search.") for key in (*LIMITS, *CHOICES)} <= set(default_search())
+            assert SEARCH[f"search.{key}"].range or not value, key
+    assert set(SEARCH) == {f"search.{key}" for key in default_search()}
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,7 @@ def test_programs_are_counted_as_they_are_built():
 
 
 def test_many_programs_are_counted_without_listing_them():
-    space = parsed(integer("batch_size", 1, 10**6), integer("preprocessing.components", 1, 10**6))
+    space = parsed(integer("batch_size", 1, 10**6), integer("compute.microbatches", 1, 10**6))
     assert space.programs() == 10**12
 
 
