@@ -13,14 +13,14 @@ from research.models.layers import Layers
 
 
 def build(
-    config: ConfigDict, hyperparameters, classes: int, frozen: Mapping[str, Any] | None = None
+    config: ConfigDict, hyperparameters, outputs: int, frozen: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """The model of a config, with traced numbers inside: built anew in every trace.
 
     Args:
       config: the whole config; `config.model` names the parts and gives the sizes.
       hyperparameters: `TrainState.hyperparameters`, traced.
-      classes: number of logits.
+      outputs: number of the head's outputs: of classes, labels, numbers, or tokens.
       frozen: of `optimizers.multipliers.frozen_statistics`: these normalisers go by their running
         statistics in training too.
 
@@ -38,7 +38,7 @@ def build(
     if name not in names():
         raise unknown_name("config.model.name", name, names())
     module = importlib.import_module(f"{__name__}.{name}")
-    return module.build(config.model, layers, classes)
+    return module.build(config.model, layers, outputs)
 
 
 def names() -> list[str]:

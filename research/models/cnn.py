@@ -11,15 +11,15 @@ from research.models.layers import Layers
 
 
 class CNN(nn.Module):
-    """Images (B, H, W, C) to logits (B, classes); each stage divides height and width."""
+    """Images (B, H, W, C) to outputs (B, outputs); each stage divides height and width."""
 
     layers: Layers
     channels: tuple[int, ...]
-    classes: int
+    outputs: int
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float images (B, H, W, C) -> logits (B, classes)."""
+        """Float images (B, H, W, C) -> outputs (B, outputs)."""
         _check_images(x, "cnn")
         x = self.layers.inputs(x, train)
 
@@ -32,12 +32,12 @@ class CNN(nn.Module):
             x = self.layers.block(stage, self, x, channels)
         x = self.layers.dropout(x, train)  # of images still, for what drops whole channels
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
-        return self.layers.head(self.classes)(x)
+        return self.layers.head(self.outputs)(x)
 
 
-def build(model: ConfigDict, layers: Layers, classes: int) -> CNN:
+def build(model: ConfigDict, layers: Layers, outputs: int) -> CNN:
     """The model of `config.model`."""
-    return CNN(layers, tuple(model.channels), classes)
+    return CNN(layers, tuple(model.channels), outputs)
 
 
 def _check_images(x, name: str) -> None:

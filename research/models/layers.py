@@ -14,6 +14,7 @@ from research.models.conv import Conv
 from research.models.dense import Dense
 from research.models.gain import gain, widening
 from research.models.kernels import drop_connect, standardized
+from research.models.leaves import HEAD
 from research.models.noise import Noise, drop_path, zeroed
 from research.names import bind, resolve
 
@@ -141,9 +142,9 @@ class Layers:
             x = drop_path(x, train, depth * self.numbers["stochastic_depth_rate"])
         return x
 
-    def head(self, classes: int) -> nn.Module:
-        """The last layer: small weights, so that the loss starts at log(classes)."""
-        return Dense(classes, kernel_init=initializers.small_normal, name="head")
+    def head(self, outputs: int) -> nn.Module:
+        """The last layer: small weights, so that the loss starts at log(outputs)."""
+        return Dense(outputs, kernel_init=initializers.small_normal, name=HEAD)
 
     def branch_scales(self, affine_maps: int, blocks: int) -> tuple[float, ...]:
         """What the initial kernels of a residual branch are multiplied by, one after the other.

@@ -61,18 +61,18 @@ class BottleneckBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images (B, H, W, C) to logits (B, classes)."""
+    """Images (B, H, W, C) to outputs (B, outputs)."""
 
     layers: Layers
     block: type[nn.Module]
     stages: tuple[int, ...]  # blocks in each
     channels: int  # of the first stage; doubled at each
     imagenet: bool  # 7 x 7 stem with pooling and projections, else a 3 x 3 stem
-    classes: int
+    outputs: int
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float images (B, H, W, C) -> logits (B, classes)."""
+        """Float images (B, H, W, C) -> outputs (B, outputs)."""
         if x.ndim != 4:
             raise UserError(
                 f"config.model.name = 'resnet' takes images, the data have shape {x.shape[1:]} "
@@ -100,10 +100,10 @@ class ResNet(nn.Module):
             for number in range(blocks):
                 x = layers.block(block, self, x, stage, number)
         x = layers.dropout(x.mean((1, 2)), train)
-        return layers.head(self.classes)(x)
+        return layers.head(self.outputs)(x)
 
 
-def build(model: ConfigDict, layers: Layers, classes: int) -> ResNet:
+def build(model: ConfigDict, layers: Layers, outputs: int) -> ResNet:
     """The model of `config.model`.
 
     Raises:
@@ -118,10 +118,10 @@ def build(model: ConfigDict, layers: Layers, classes: int) -> ResNet:
         )
     if depth in _CIFAR_DEPTHS:
         blocks = (depth - 2) // 6
-        return ResNet(layers, BasicBlock, (blocks,) * 3, 16, imagenet=False, classes=classes)
+        return ResNet(layers, BasicBlock, (blocks,) * 3, 16, imagenet=False, outputs=outputs)
     if depth in _IMAGENET_STAGES:
         block = BasicBlock if depth == 18 else BottleneckBlock
-        return ResNet(layers, block, _IMAGENET_STAGES[depth], 64, imagenet=True, classes=classes)
+        return ResNet(layers, block, _IMAGENET_STAGES[depth], 64, imagenet=True, outputs=outputs)
     allowed = sorted([*_CIFAR_DEPTHS, *_IMAGENET_STAGES])
     raise UserError(
         f"config.model.depth = {depth} is unknown (allowed: {', '.join(map(str, allowed))})"

@@ -6,7 +6,7 @@ import optax
 from ml_collections import ConfigDict
 
 from research import batch_axis
-from research.optimizers.masks import is_kernel
+from research.models.leaves import is_kernel
 
 
 def sums(logits: jax.Array, targets: jax.Array, mask: jax.Array | None = None) -> dict:
