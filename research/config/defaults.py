@@ -54,13 +54,19 @@ def default_config() -> ConfigDict:
     augmentation.cutmix_alpha = 1.0  # cutmix: likewise
 
     config.model = model = ConfigDict()
-    model.name = "mlp"  # mlp, cnn, resnet: a file of research/models/
+    model.name = "mlp"  # mlp, cnn, resnet, transformer: a file of research/models/
     model.hidden = (64, 64)  # mlp: units of each hidden layer
     model.channels = (32, 64)  # cnn: channels of each conv-norm-activation-pool stage
     model.pooling = "max_pool"  # cnn: research/models/pooling.py
     model.pooling_window = 2  # max_pool, avg_pool: its side, in pixels
     model.pooling_ratio = 1.414  # fractional_max_pool: by which it divides the size
     model.depth = 20  # resnet: 8, 14, 20, 32, 44, 56, 110 (CIFAR), 18, 50 (ImageNet)
+    model.blocks = 4  # transformer: blocks of attention and perceptron
+    model.width = 64  # transformer: channels of each position
+    model.heads = 4  # transformer: of attention; they share the width
+    model.expansion = 4  # transformer: hidden units of the perceptron, as a multiple of the width
+    model.patch_size = 4  # transformer: side of the square patches of images, in pixels
+    model.causal = "auto"  # transformer: whether a position sees no later one; auto: tokens only
     model.activation = "relu"  # research/models/activations.py
     model.leaky_slope = 0.01  # leaky_relu: where x is negative
     model.prelu_slope = 0.25  # prelu, prelu_shared: what they start at
@@ -89,8 +95,8 @@ def default_config() -> ConfigDict:
     model.input_dropout_rate = 0.0  # share of the inputs that are zeroed in training
     model.dropconnect_rate = 0.0  # share of a hidden layer's weights that are left out at a step
     # (DropConnect, Wan et al., 2013)
-    model.stochastic_depth_rate = 0.0  # resnet: how often the last block is left out; linear before
-    # (Huang et al., 2016)
+    model.stochastic_depth_rate = 0.0  # resnet, transformer: how often the last block is left out;
+    # linear before (Huang et al., 2016)
 
     config.loss = loss = ConfigDict()
     loss.label_smoothing = 0.0  # share of the target that goes to all classes alike (Szegedy et

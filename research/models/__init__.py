@@ -33,7 +33,7 @@ def build(
     numbers = hyperparameters["model"]
     if frozen and not config.model.freeze_batch_stats:
         numbers = {**numbers, "freeze_batch_stats": lambda path: frozen.get(path, False)}
-    layers = Layers.from_config(config.model, numbers, config.compute.remat)
+    layers = Layers.from_config(config.model, numbers, config.compute.remat, config.compute.dtype)
     name = config.model.name
     if name not in names():
         raise unknown_name("config.model.name", name, names())

@@ -43,15 +43,19 @@ class Layers:
     initializer: Callable
     widening: Fraction  # features that the activation takes for each it gives
     remat: bool = False  # blocks are computed again in the backward pass
+    dtype: str = "float32"  # of activations, for models whose inputs are whole numbers
 
     @classmethod
-    def from_config(cls, model: ConfigDict, numbers, remat: bool = False) -> "Layers":
-        """Resolves the names of `config.model`.
+    def from_config(
+        cls, model: ConfigDict, numbers, remat: bool = False, dtype: str = "float32"
+    ) -> "Layers":
+        """Resolve the names of `config.model`.
 
         Args:
           model: `config.model`.
           numbers: the traced numbers of `config.model`.
           remat: `config.compute.remat`.
+          dtype: `config.compute.dtype`.
 
         Raises:
           UserError: an unknown activation, normalization, initializer or dropout.
@@ -71,6 +75,7 @@ class Layers:
             initializer=named("initializer", initializers),
             widening=widening(activation, 2 * model.maxout_pieces),
             remat=remat,
+            dtype=dtype,
         )
 
     def block(self, function: Callable, module: nn.Module, x, *sizes):
@@ -112,6 +117,22 @@ class Layers:
             **self._affine(train, scale),
         )(x)
 
+    def affine(self, x, features: int, train: bool, name: str, *, scale=1.0, activated=False):
+        """Apply a hidden dense layer with a bias, which no normaliser follows.
+
+        Args:
+          x: (..., inputs).
+          features: of the result; once activated, if it is.
+          train: whether noise acts.
+          name: of the layer.
+          scale: multiplies the initial kernel.
+          activated: whether an activation follows.
+        """
+        settings = self._affine(train, scale) | {"use_bias": True}
+        if not activated or self.model.normalization != "none":
+            settings["bias_init"] = nn.initializers.zeros
+        return Dense(self._widened(features) if activated else features, **settings, name=name)(x)
+
     def norm(self, x, train: bool, scale_init: float = 1.0):
         """The normaliser."""
         return self.normalization(x, train, scale_init).astype(x.dtype)
@@ -138,9 +159,19 @@ class Layers:
             x = _Multiplier()(x)
         else:
             x = self.norm(x, train, scale_init=float(self.model.residual != "zero_gamma"))
-        if self.model.stochastic_depth_rate:
-            x = drop_path(x, train, depth * self.numbers["stochastic_depth_rate"])
-        return x
+        return self.drop_path(x, train, depth)
+
+    def drop_path(self, x, train: bool, depth: float):
+        """Leave out what a residual branch adds, of a random share of the examples, in training.
+
+        Args:
+          x: what the branch adds.
+          train: whether noise acts.
+          depth: of the block, from 0 to 1: deeper ones are dropped more often.
+        """
+        if not self.model.stochastic_depth_rate:
+            return x
+        return drop_path(x, train, depth * self.numbers["stochastic_depth_rate"])
 
     def head(self, outputs: int) -> nn.Module:
         """The last layer: small weights, so that the loss starts at log(outputs)."""
