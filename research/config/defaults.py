@@ -57,6 +57,8 @@ def default_config() -> ConfigDict:
     model.name = "mlp"  # mlp, cnn, resnet, transformer: a file of research/models/
     model.hidden = (64, 64)  # mlp: units of each hidden layer
     model.channels = (32, 64)  # cnn: channels of each conv-norm-activation-pool stage
+    model.conv_groups = 1  # cnn, resnet: groups of channels that convolutions of 3 x 3 keep apart
+    # (ResNeXt, Xie et al., 2017); all but the first
     model.pooling = "max_pool"  # cnn: research/models/pooling.py
     model.pooling_window = 2  # max_pool, avg_pool: its side, in pixels
     model.pooling_ratio = 1.414  # fractional_max_pool: by which it divides the size

@@ -78,6 +78,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "augmentation.crop_padding": (0, 2**15),
     "model.hidden": (1, 2**31),
     "model.channels": (1, 2**31),
+    "model.conv_groups": (1, 2**31),
     "model.blocks": (1, 2**15),
     "model.width": (1, 2**31),
     "model.heads": (1, 2**31),

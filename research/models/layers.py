@@ -1,6 +1,7 @@
 """What all models are made of: the choices of `config.model`, resolved once and handed down."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -97,8 +98,8 @@ class Layers:
         """A hidden dense layer that gives `features` once activated."""
         return Dense(self._widened(features), **self._affine(train))(x)
 
-    def conv(self, x, features: int, train: bool, *, kernel_size=3, strides=1, scale=1.0):
-        """A hidden convolution that gives `features` once activated.
+    def conv(self, x, features: int, train: bool, *, kernel_size=3, strides=1, scale=1.0, groups=1):
+        """Apply a hidden convolution that gives `features` once activated.
 
         Args:
           x: images (B, H, W, C).
@@ -108,9 +109,21 @@ class Layers:
             sides, as in PyTorch's ResNets ('SAME' is not, with strides).
           strides: in both directions.
           scale: multiplies the initial kernel.
+          groups: of channels; each group of outputs sees one of inputs (ResNeXt, Xie et al., 2017).
+
+        Raises:
+          UserError: the groups do not divide the channels before and after.
         """
+        widened = self._widened(features)
+        if x.shape[-1] % groups or widened % groups:
+            raise UserError(
+                f"config.model.conv_groups = {groups} does not divide a convolution's "
+                f"{x.shape[-1]} input and {widened} output channels (allowed: divisors of both, "
+                f"such as {math.gcd(x.shape[-1], widened, groups)})"
+            )
         return Conv(
-            self._widened(features),
+            widened,
+            groups=groups,
             kernel_size=(kernel_size, kernel_size),
             strides=strides,
             padding=kernel_size // 2,

@@ -27,9 +27,10 @@ class BasicBlock(nn.Module):
         """(B, H, W, C) -> (B, H / strides, W / strides, channels)."""
         layers = self.layers
         first, last = layers.branch_scales(2, self.blocks)
-        y = layers.conv(x, self.channels, train, strides=self.strides, scale=first)
+        groups = layers.model.conv_groups
+        y = layers.conv(x, self.channels, train, strides=self.strides, scale=first, groups=groups)
         y = layers.activate(y, train)
-        y = layers.conv(y, self.channels, train, scale=last)
+        y = layers.conv(y, self.channels, train, scale=last, groups=groups)
         return _joined(self, x, y, train, self.channels)
 
 
@@ -54,7 +55,8 @@ class BottleneckBlock(nn.Module):
         first, second, last = layers.branch_scales(3, self.blocks)
         y = layers.conv(x, self.channels, train, kernel_size=1, scale=first)
         y = layers.activate(y, train)
-        y = layers.conv(y, self.channels, train, strides=self.strides, scale=second)
+        groups = layers.model.conv_groups
+        y = layers.conv(y, self.channels, train, strides=self.strides, scale=second, groups=groups)
         y = layers.activate(y, train)
         y = layers.conv(y, 4 * self.channels, train, kernel_size=1, scale=last)
         return _joined(self, x, y, train, 4 * self.channels)
@@ -104,7 +106,7 @@ class ResNet(nn.Module):
 
 
 def build(model: ConfigDict, layers: Layers, outputs: int) -> ResNet:
-    """The model of `config.model`.
+    """Return the model of `config.model`.
 
     Raises:
       UserError: a depth that is none of the paper's, or residual branches that do not fit.

@@ -121,7 +121,7 @@ def test_without_positions_patches_have_no_order():
     np.testing.assert_allclose(got, want[:, permuted], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("blocks", [1, 12])
+@pytest.mark.parametrize("blocks", [1, 8])
 @pytest.mark.parametrize("inputs", [IMAGES, TOKENS], ids=["images", "tokens"])
 def test_the_loss_starts_at_that_of_a_guess(inputs, blocks):
     module, variables, _ = build(inputs, blocks=blocks, width=64, heads=4)
@@ -168,15 +168,15 @@ def test_every_normaliser_applies_or_would_see_the_future(inputs, name):
     assert np.isfinite(outputs).all()
 
 
-def test_lanes_and_rematerialisation_compute_the_same():
+def test_lanes_compute_the_same():
     module, _, variables = build(TOKENS)
 
     def loss(variables):
         return jnp.sin(module.apply(variables, TOKENS, train=True)).sum()
 
     stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, 2 * leaf]), variables)
-    lanes = jax.vmap(jax.grad(loss))(stacked)
-    alone = jax.grad(loss)(jax.tree.map(lambda leaf: 2 * leaf, variables))
+    lanes = jax.jit(jax.vmap(jax.grad(loss)))(stacked)
+    alone = jax.jit(jax.grad(loss))(jax.tree.map(lambda leaf: 2 * leaf, variables))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a[1], b, rtol=1e-3, atol=1e-4), lanes, alone
     )
