@@ -67,7 +67,7 @@ def train(config) -> tuple[dict[str, np.ndarray], str]:
     import jax
 
     from research import processes
-    from research.optimizers.masks import path_name
+    from research.models.leaves import path_name
     from research.training import advance, evaluation, setup
     from research.training.copies import copied
 

@@ -95,7 +95,7 @@ def test_activations(name, function):
     ("name", "function"),
     [
         ("batch_norm", lambda x: F.batch_norm(x, None, None, training=True, eps=1e-5)),
-        ("layer_norm", lambda x: F.layer_norm(x, x.shape[1:], eps=1e-5)),
+        ("layer_norm", lambda x: F.layer_norm(x.movedim(1, -1), x.shape[1:2]).movedim(-1, 1)),
         ("group_norm", lambda x: F.group_norm(x, 2, eps=1e-5)),
         ("instance_norm", lambda x: F.instance_norm(x, eps=1e-5)),
     ],

@@ -261,8 +261,12 @@ def ghosts_judged(losses: dict, validation: dict) -> tuple[int, dict, str]:
 
 def relatives() -> Claim:
     margin, grid = 0.005, (3e-3, 1e-2, 3e-2, 0.1)
-    names = ("none", "batch_norm", "layer_norm", "group_norm", "instance_norm")
+    names = ("none", "batch_norm", "group_norm", "instance_norm")
     cases = {f"`{name}`": {"model.normalization": name} for name in names}
+    cases["`group_norm` of one group"] = {
+        "model.normalization": "group_norm",
+        "model.norm_groups": 1,
+    }
     for name in ("none", "group_norm"):
         cases[f"`{name}` with standardised weights"] = {
             "model.normalization": name,

@@ -17,14 +17,14 @@ from research.names import call, choices, is_dotted, resolve
 
 
 def build(
-    config: ConfigDict, hyperparameters, classes: int, frozen: Mapping[str, Any] | None = None
+    config: ConfigDict, hyperparameters, outputs: int, frozen: Mapping[str, Any] | None = None
 ) -> nn.Module:
     """The model of a config, with traced numbers inside: built anew in every trace.
 
     Args:
       config: the whole config; `config.model` names the parts and gives the sizes.
       hyperparameters: `TrainState.hyperparameters`, traced.
-      classes: number of logits.
+      outputs: number of the head's outputs: of classes, labels, numbers, or tokens.
       frozen: of `optimizers.multipliers.frozen_statistics`: these normalisers go by their running
         statistics in training too.
 
@@ -37,11 +37,11 @@ def build(
     numbers = hyperparameters["model"]
     if frozen and not config.model.freeze_batch_stats:
         numbers = {**numbers, "freeze_batch_stats": lambda path: frozen.get(path, False)}
-    layers = Layers.from_config(config.model, numbers, config.compute.remat)
+    layers = Layers.from_config(config.model, numbers, config.compute.remat, config.compute.dtype)
     found = resolve("config.model.name", config.model.name, sys.modules[__name__])
     if is_dotted(config.model.name):
-        return call(found, config.model, model=config.model, layers=layers, outputs=classes)
-    return found.build(config.model, layers, classes)
+        return call(found, config.model, model=config.model, layers=layers, outputs=outputs)
+    return found.build(config.model, layers, outputs)
 
 
 def names() -> list[str]:

@@ -10,37 +10,38 @@ from research.errors import UserError
 from research.models.layers import Layers
 
 # Keys of `config.model` that not every model uses.
-USES = ("channels", "pooling")
+USES = ("channels", "pooling", "conv_groups")
 
 
 class CNN(nn.Module):
-    """Images (B, H, W, C) to logits (B, classes); each stage divides height and width."""
+    """Images (B, H, W, C) to outputs (B, outputs); each stage divides height and width."""
 
     layers: Layers
     channels: tuple[int, ...]
-    classes: int
+    outputs: int
+    groups: int = 1  # of channels in all convolutions but the first
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float images (B, H, W, C) -> logits (B, classes)."""
+        """Float images (B, H, W, C) -> outputs (B, outputs)."""
         _check_images(x, "cnn")
         x = self.layers.inputs(x, train)
 
-        def stage(_, x, channels):
-            x = self.layers.conv(x, channels, train)
+        def stage(_, x, channels, groups):
+            x = self.layers.conv(x, channels, train, groups=groups)
             x = self.layers.activate(x, train)
             return self.layers.pool(x, train)
 
-        for channels in self.channels:
-            x = self.layers.block(stage, self, x, channels)
+        for number, channels in enumerate(self.channels):  # the first reads the image, ungrouped
+            x = self.layers.block(stage, self, x, channels, self.groups if number else 1)
         x = self.layers.dropout(x, train)  # of images still, for what drops whole channels
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
-        return self.layers.head(self.classes)(x)
+        return self.layers.head(self.outputs)(x)
 
 
-def build(model: ConfigDict, layers: Layers, classes: int) -> CNN:
-    """The model of `config.model`."""
-    return CNN(layers, tuple(model.channels), classes)
+def build(model: ConfigDict, layers: Layers, outputs: int) -> CNN:
+    """Return the model of `config.model`."""
+    return CNN(layers, tuple(model.channels), outputs, model.conv_groups)
 
 
 def _check_images(x, name: str) -> None:

@@ -19,20 +19,24 @@ from research.models.fusion import apart
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
-def conv(x, kernel, *, stride=1, padding="SAME"):
-    """Cross-correlates images with a kernel (what deep learning calls a convolution).
+def conv(x, kernel, *, stride=1, padding="SAME", groups=1):
+    """Cross-correlate images with a kernel (what deep learning calls a convolution).
 
     y[b, p, q, o] = sum_{i, j, c} x_padded[b, p * stride + i, q * stride + j, c] kernel[i, j, c, o]
+
+    With groups, the channels c of the sum are those of the group that output channel o is in.
 
     Reverse-mode derivatives of any order work, and forward over reverse (Hessian-vector products by
     `jvp` of `grad`); forward mode alone (`jax.jvp`, `jax.jacfwd`) raises TypeError.
 
     Args:
       x: images (B, H, W, C), floating.
-      kernel: (h, w, C, O), of the dtype of x.
+      kernel: (h, w, C / groups, O), of the dtype of x.
       stride: int, or (vertical, horizontal).
       padding: 'SAME' (output size ceil(size / stride)), 'VALID' (none), an int for all sides, or
         ((top, bottom), (left, right)).
+      groups: into so many groups input and output channels are cut, in order; C is a depthwise
+        convolution.
 
     Returns:
       (B, P, Q, O), in the dtype of x.
@@ -43,16 +47,20 @@ def conv(x, kernel, *, stride=1, padding="SAME"):
     elif isinstance(padding, int):
         padding = ((padding, padding), (padding, padding))
     padding = tuple((int(low), int(high)) for low, high in padding)
-    return _conv(x, kernel, stride, padding)
+    return _conv(x, kernel, stride, padding, groups)
 
 
 class Conv(nn.Module):
-    """A convolution layer; `kernel` (h, w, C, features) and, if asked for, `bias` (features,)."""
+    """A convolution layer: `kernel` (h, w, C / groups, features), and `bias` (features,) if asked.
+
+    Fan-in is h w C / groups, so initialisers see it in the kernel's own shape.
+    """
 
     features: int
     kernel_size: Sequence[int] = (3, 3)
     strides: int | Sequence[int] = 1
     padding: str | int | Sequence[tuple[int, int]] = "SAME"
+    groups: int = 1
     use_bias: bool = False
     kernel_init: Callable = nn.initializers.lecun_normal()
     bias_init: Callable = nn.initializers.zeros
@@ -61,37 +69,41 @@ class Conv(nn.Module):
     @nn.compact
     def __call__(self, x):
         """(B, H, W, C) -> (B, P, Q, features), in the dtype of x."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         if self.transform:
             kernel = self.transform(self, kernel)
-        y = conv(x, kernel.astype(x.dtype), stride=self.strides, padding=self.padding)
+        kernel = kernel.astype(x.dtype)
+        y = conv(x, kernel, stride=self.strides, padding=self.padding, groups=self.groups)
         if self.use_bias:
             bias = self.param("bias", self.bias_init, (self.features,), jnp.float32)
             y = y + bias.astype(y.dtype)
         return y
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv(x, kernel, stride, padding):
-    return _forward(x, kernel, stride, padding)
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
+def _conv(x, kernel, stride, padding, groups):
+    return _forward(x, kernel, stride, padding, groups)
 
 
-def _conv_fwd(x, kernel, stride, padding):
-    return _forward(x, kernel, stride, padding), (x, kernel)
+def _conv_fwd(x, kernel, stride, padding, groups):
+    return _forward(x, kernel, stride, padding, groups), (x, kernel)
 
 
-def _conv_bwd(stride, padding, residuals, dy):
+def _conv_bwd(stride, padding, groups, residuals, dy):
     x, kernel = residuals
 
     def canonical(x, kernel, dy):
-        dx = _input_gradient(dy, kernel, x.shape, stride, padding)
+        dx = _input_gradient(dy, kernel, x.shape, stride, padding, groups)
         # The transposes in it must not drag the layers before into their loops.
-        gradient = partial(_kernel_gradient, shape=kernel.shape, stride=stride, padding=padding)
+        gradient = partial(
+            _kernel_gradient, shape=kernel.shape, stride=stride, padding=padding, groups=groups
+        )
         return dx, apart(gradient, x, dy)
 
     def native(x, kernel, dy):
-        return jax.vjp(partial(_forward, stride=stride, padding=padding), x, kernel)[1](dy)
+        forward = partial(_forward, stride=stride, padding=padding, groups=groups)
+        return jax.vjp(forward, x, kernel)[1](dy)
 
     return lax.platform_dependent(x, kernel, dy, cpu=canonical, default=native)
 
@@ -99,11 +111,13 @@ def _conv_bwd(stride, padding, residuals, dy):
 _conv.defvjp(_conv_fwd, _conv_bwd)
 
 
-def _forward(x, kernel, stride, padding):
-    return lax.conv_general_dilated(x, kernel, stride, padding, dimension_numbers=_LAYOUT)
+def _forward(x, kernel, stride, padding, groups=1):
+    return lax.conv_general_dilated(
+        x, kernel, stride, padding, dimension_numbers=_LAYOUT, feature_group_count=groups
+    )
 
 
-def _input_gradient(dy, kernel, shape, stride, padding):
+def _input_gradient(dy, kernel, shape, stride, padding, groups):
     """dL/dx: dy, spread by the stride, convolved with the kernel turned by 180 degrees."""
     config = [(0, 0, 0)]
     for axis in (0, 1):
@@ -117,11 +131,13 @@ def _input_gradient(dy, kernel, shape, stride, padding):
     else:
         dy = lax.pad(dy, jnp.zeros((), dy.dtype), config)
         pads = [(0, 0), (0, 0)]
-    turned = kernel[::-1, ::-1].swapaxes(2, 3)
-    return _forward(dy, turned, (1, 1), pads)
+    height, width, inputs, outputs = kernel.shape
+    turned = kernel[::-1, ::-1].reshape(height, width, inputs, groups, outputs // groups)
+    turned = turned.swapaxes(2, 4).reshape(height, width, outputs // groups, groups * inputs)
+    return _forward(dy, turned, (1, 1), pads, groups)
 
 
-def _kernel_gradient(x, dy, shape, stride, padding):
+def _kernel_gradient(x, dy, shape, stride, padding, groups):
     """dL/dkernel: x convolved with dy, channels as examples and examples as channels."""
     pads = []
     for axis in (0, 1):
@@ -136,5 +152,6 @@ def _kernel_gradient(x, dy, shape, stride, padding):
         pads,
         rhs_dilation=stride,
         dimension_numbers=_LAYOUT,
+        batch_group_count=groups,
     )
     return dkernel.transpose(1, 2, 0, 3)

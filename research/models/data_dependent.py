@@ -3,7 +3,7 @@
 Pure functions that work on every model whose hidden layers are `Dense` and `Conv`: one forward pass
 in which each layer's outputs are mended before the next one sees them. `apply` is the model's own,
 (variables, inputs, *, mutable), in evaluation mode. The head is left alone, so that the loss starts
-at log(classes).
+at log(outputs).
 
 A layer, or a unit, whose outputs are constant is left alone. Outputs count as constant if their
 standard deviation is at most a few float32 eps of the largest output. So inputs and weights may
@@ -16,6 +16,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from research.models.conv import Conv
 from research.models.dense import Dense
+from research.models.leaves import HEAD
 
 _ROUNDING = 4 * jnp.finfo(jnp.float32).eps  # of an output, relative
 
@@ -55,7 +56,7 @@ def _layer_by_layer(apply, variables, inputs, moments):
     def mend(call, args, kwargs, context):
         y = call(*args, **kwargs)
         module = context.module
-        if not isinstance(module, (Dense, Conv)) or module.path[-1] == "head":
+        if not isinstance(module, (Dense, Conv)) or module.path[:1] == (HEAD,):
             return y
         layer = module.variables["params"]
         bias = layer.get("bias", 0.0)

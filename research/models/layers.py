@@ -1,6 +1,7 @@
 """What all models are made of: the choices of `config.model`, resolved once and handed down."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 from fractions import Fraction
 
@@ -14,6 +15,7 @@ from research.models.conv import Conv
 from research.models.dense import Dense
 from research.models.gain import gain, widening
 from research.models.kernels import drop_connect, standardized
+from research.models.leaves import HEAD
 from research.models.noise import Noise, drop_path, zeroed
 from research.names import bind, resolve
 
@@ -42,15 +44,19 @@ class Layers:
     initializer: Callable
     widening: Fraction  # features that the activation takes for each it gives
     remat: bool = False  # blocks are computed again in the backward pass
+    dtype: str = "float32"  # of activations, for models whose inputs are whole numbers
 
     @classmethod
-    def from_config(cls, model: ConfigDict, numbers, remat: bool = False) -> "Layers":
-        """Resolves the names of `config.model`.
+    def from_config(
+        cls, model: ConfigDict, numbers, remat: bool = False, dtype: str = "float32"
+    ) -> "Layers":
+        """Resolve the names of `config.model`.
 
         Args:
           model: `config.model`.
           numbers: the traced numbers of `config.model`.
           remat: `config.compute.remat`.
+          dtype: `config.compute.dtype`.
 
         Raises:
           UserError: an unknown activation, normalization, initializer or dropout.
@@ -70,6 +76,7 @@ class Layers:
             initializer=named("initializer", initializers),
             widening=widening(activation, 2 * model.maxout_pieces),
             remat=remat,
+            dtype=dtype,
         )
 
     def block(self, function: Callable, module: nn.Module, x, *sizes):
@@ -91,8 +98,8 @@ class Layers:
         """A hidden dense layer that gives `features` once activated."""
         return Dense(self._widened(features), **self._affine(train))(x)
 
-    def conv(self, x, features: int, train: bool, *, kernel_size=3, strides=1, scale=1.0):
-        """A hidden convolution that gives `features` once activated.
+    def conv(self, x, features: int, train: bool, *, kernel_size=3, strides=1, scale=1.0, groups=1):
+        """Apply a hidden convolution that gives `features` once activated.
 
         Args:
           x: images (B, H, W, C).
@@ -102,14 +109,42 @@ class Layers:
             sides, as in PyTorch's ResNets ('SAME' is not, with strides).
           strides: in both directions.
           scale: multiplies the initial kernel.
+          groups: of channels; each group of outputs sees one of inputs (ResNeXt, Xie et al., 2017).
+
+        Raises:
+          UserError: the groups do not divide the channels before and after.
         """
+        widened = self._widened(features)
+        if x.shape[-1] % groups or widened % groups:
+            raise UserError(
+                f"config.model.conv_groups = {groups} does not divide a convolution's "
+                f"{x.shape[-1]} input and {widened} output channels (allowed: divisors of both, "
+                f"such as {math.gcd(x.shape[-1], widened, groups)})"
+            )
         return Conv(
-            self._widened(features),
+            widened,
+            groups=groups,
             kernel_size=(kernel_size, kernel_size),
             strides=strides,
             padding=kernel_size // 2,
             **self._affine(train, scale),
         )(x)
+
+    def affine(self, x, features: int, train: bool, name: str, *, scale=1.0, activated=False):
+        """Apply a hidden dense layer with a bias, which no normaliser follows.
+
+        Args:
+          x: (..., inputs).
+          features: of the result; once activated, if it is.
+          train: whether noise acts.
+          name: of the layer.
+          scale: multiplies the initial kernel.
+          activated: whether an activation follows.
+        """
+        settings = self._affine(train, scale) | {"use_bias": True}
+        if not activated or self.model.normalization != "none":
+            settings["bias_init"] = nn.initializers.zeros
+        return Dense(self._widened(features) if activated else features, **settings, name=name)(x)
 
     def norm(self, x, train: bool, scale_init: float = 1.0):
         """The normaliser."""
@@ -137,13 +172,23 @@ class Layers:
             x = _Multiplier()(x)
         else:
             x = self.norm(x, train, scale_init=float(self.model.residual != "zero_gamma"))
-        if self.model.stochastic_depth_rate:
-            x = drop_path(x, train, depth * self.numbers["stochastic_depth_rate"])
-        return x
+        return self.drop_path(x, train, depth)
 
-    def head(self, classes: int) -> nn.Module:
-        """The last layer: small weights, so that the loss starts at log(classes)."""
-        return Dense(classes, kernel_init=initializers.small_normal, name="head")
+    def drop_path(self, x, train: bool, depth: float):
+        """Leave out what a residual branch adds, of a random share of the examples, in training.
+
+        Args:
+          x: what the branch adds.
+          train: whether noise acts.
+          depth: of the block, from 0 to 1: deeper ones are dropped more often.
+        """
+        if not self.model.stochastic_depth_rate:
+            return x
+        return drop_path(x, train, depth * self.numbers["stochastic_depth_rate"])
+
+    def head(self, outputs: int) -> nn.Module:
+        """The last layer: small weights, so that the loss starts at log(outputs)."""
+        return Dense(outputs, kernel_init=initializers.small_normal, name=HEAD)
 
     def branch_scales(self, affine_maps: int, blocks: int) -> tuple[float, ...]:
         """What the initial kernels of a residual branch are multiplied by, one after the other.

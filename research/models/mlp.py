@@ -12,15 +12,15 @@ USES = ("hidden",)
 
 
 class MLP(nn.Module):
-    """Inputs of any shape (B, ...) are flattened; returns logits (B, classes)."""
+    """Inputs of any shape (B, ...) are flattened; returns outputs (B, outputs)."""
 
     layers: Layers
     hidden: tuple[int, ...]
-    classes: int
+    outputs: int
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float inputs (B, ...) -> logits (B, classes)."""
+        """Float inputs (B, ...) -> outputs (B, outputs)."""
         x = self.layers.inputs(x, train)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
@@ -31,9 +31,9 @@ class MLP(nn.Module):
 
         for features in self.hidden:
             x = self.layers.block(hidden, self, x, features)
-        return self.layers.head(self.classes)(x)
+        return self.layers.head(self.outputs)(x)
 
 
-def build(model: ConfigDict, layers: Layers, classes: int) -> MLP:
+def build(model: ConfigDict, layers: Layers, outputs: int) -> MLP:
     """The model of `config.model`."""
-    return MLP(layers, tuple(model.hidden), classes)
+    return MLP(layers, tuple(model.hidden), outputs)

@@ -1,8 +1,8 @@
 """Normalisers by name: (x, train, scale_init, *, numbers...) -> array of the same shape and dtype.
 
-Called inside `@nn.compact`: they make parameters, `scale` and `bias` for each channel, and running
-statistics of their own. `scale_init` is what `scale` starts at (0 where a residual branch shall
-start as nothing), `initial_bias` what `bias` does.
+They are called inside `@nn.compact` and make parameters, `scale` and `bias` for each channel, and
+running statistics of their own. `scale` starts at `scale_init` (0 where a residual branch is to add
+nothing at first), `bias` at `initial_bias`.
 """
 
 import math
@@ -14,7 +14,7 @@ from research.models.batch_norm import BatchNorm
 
 
 def none(x, train, scale_init):
-    """No normalisation: layers carry biases instead."""
+    """Return x itself: layers have biases instead."""
     return x
 
 
@@ -35,22 +35,25 @@ def batch_norm(
 
 
 def layer_norm(x, train, scale_init, *, initial_bias):
-    """Normalise by the mean and variance of all numbers of an example (Ba et al., 2016).
+    """Normalise each position by the mean and variance of its channels (Ba et al., 2016).
+
+    A position is a pixel, a patch, a token, or the row of a dense layer. `group_norm` with
+    `norm_groups = 1` takes all positions of an example together, which for images is also called
+    layer normalisation.
 
     Raises:
-      UserError: an example is one number here.
+      UserError: one channel.
     """
-    _check_values(math.prod(x.shape[1:]), x, "config.model.normalization = 'layer_norm'", "wider")
+    _check_values(x.shape[-1], x, "config.model.normalization = 'layer_norm'", "wider")
     return nn.LayerNorm(
-        epsilon=1e-5,
-        reduction_axes=tuple(range(1, x.ndim)),
-        use_fast_variance=False,
-        **_initial(scale_init, initial_bias),
+        epsilon=1e-5, use_fast_variance=False, **_initial(scale_init, initial_bias)
     )(x)
 
 
 def group_norm(x, train, scale_init, *, norm_groups, initial_bias):
-    """By the statistics of groups of channels of an example (Wu and He, 2018).
+    """Normalise by the mean and variance of each group of channels (Wu and He, 2018).
+
+    They are those of an example, over all its positions.
 
     Raises:
       UserError: the groups do not divide the channels, or hold one number each.
@@ -72,7 +75,7 @@ def group_norm(x, train, scale_init, *, norm_groups, initial_bias):
 
 
 def instance_norm(x, train, scale_init, *, initial_bias):
-    """By the statistics of each channel of an image (Ulyanov et al., 2016).
+    """Normalise by the mean and variance of each channel of an image (Ulyanov et al., 2016).
 
     Raises:
       UserError: not images, or images of one pixel, where a channel is one number.
@@ -90,7 +93,7 @@ def instance_norm(x, train, scale_init, *, initial_bias):
 
 
 def _check_values(values: int, x, key: str, allowed: str) -> None:
-    """Refuses a variance of one value, which is 0: all would become the bias."""
+    """Refuse a variance of one value, which is 0: every output would be the bias."""
     if values == 1:
         pixels = f"{x.shape[1]} x {x.shape[2]} pixels, " if x.ndim == 4 else ""
         raise UserError(

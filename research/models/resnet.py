@@ -9,7 +9,7 @@ from research.errors import UserError
 from research.models.layers import Layers
 
 # Keys of `config.model` that not every model uses.
-USES = ("depth", "residual", "stochastic_depth_rate")
+USES = ("depth", "residual", "stochastic_depth_rate", "conv_groups")
 _CIFAR_DEPTHS = (8, 14, 20, 32, 44, 56, 110)
 _IMAGENET_STAGES = {18: (2, 2, 2, 2), 50: (3, 4, 6, 3)}
 
@@ -29,9 +29,10 @@ class BasicBlock(nn.Module):
         """(B, H, W, C) -> (B, H / strides, W / strides, channels)."""
         layers = self.layers
         first, last = layers.branch_scales(2, self.blocks)
-        y = layers.conv(x, self.channels, train, strides=self.strides, scale=first)
+        groups = layers.model.conv_groups
+        y = layers.conv(x, self.channels, train, strides=self.strides, scale=first, groups=groups)
         y = layers.activate(y, train)
-        y = layers.conv(y, self.channels, train, scale=last)
+        y = layers.conv(y, self.channels, train, scale=last, groups=groups)
         return _joined(self, x, y, train, self.channels)
 
 
@@ -56,25 +57,26 @@ class BottleneckBlock(nn.Module):
         first, second, last = layers.branch_scales(3, self.blocks)
         y = layers.conv(x, self.channels, train, kernel_size=1, scale=first)
         y = layers.activate(y, train)
-        y = layers.conv(y, self.channels, train, strides=self.strides, scale=second)
+        groups = layers.model.conv_groups
+        y = layers.conv(y, self.channels, train, strides=self.strides, scale=second, groups=groups)
         y = layers.activate(y, train)
         y = layers.conv(y, 4 * self.channels, train, kernel_size=1, scale=last)
         return _joined(self, x, y, train, 4 * self.channels)
 
 
 class ResNet(nn.Module):
-    """Images (B, H, W, C) to logits (B, classes)."""
+    """Images (B, H, W, C) to outputs (B, outputs)."""
 
     layers: Layers
     block: type[nn.Module]
     stages: tuple[int, ...]  # blocks in each
     channels: int  # of the first stage; doubled at each
     imagenet: bool  # 7 x 7 stem with pooling and projections, else a 3 x 3 stem
-    classes: int
+    outputs: int
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float images (B, H, W, C) -> logits (B, classes)."""
+        """Float images (B, H, W, C) -> outputs (B, outputs)."""
         if x.ndim != 4:
             raise UserError(
                 f"config.model.name = 'resnet' takes images, the data have shape {x.shape[1:]} "
@@ -102,11 +104,11 @@ class ResNet(nn.Module):
             for number in range(blocks):
                 x = layers.block(block, self, x, stage, number)
         x = layers.dropout(x.mean((1, 2)), train)
-        return layers.head(self.classes)(x)
+        return layers.head(self.outputs)(x)
 
 
-def build(model: ConfigDict, layers: Layers, classes: int) -> ResNet:
-    """The model of `config.model`.
+def build(model: ConfigDict, layers: Layers, outputs: int) -> ResNet:
+    """Return the model of `config.model`.
 
     Raises:
       UserError: a depth that is none of the paper's, or residual branches that do not fit.
@@ -120,10 +122,10 @@ def build(model: ConfigDict, layers: Layers, classes: int) -> ResNet:
         )
     if depth in _CIFAR_DEPTHS:
         blocks = (depth - 2) // 6
-        return ResNet(layers, BasicBlock, (blocks,) * 3, 16, imagenet=False, classes=classes)
+        return ResNet(layers, BasicBlock, (blocks,) * 3, 16, imagenet=False, outputs=outputs)
     if depth in _IMAGENET_STAGES:
         block = BasicBlock if depth == 18 else BottleneckBlock
-        return ResNet(layers, block, _IMAGENET_STAGES[depth], 64, imagenet=True, classes=classes)
+        return ResNet(layers, block, _IMAGENET_STAGES[depth], 64, imagenet=True, outputs=outputs)
     allowed = sorted([*_CIFAR_DEPTHS, *_IMAGENET_STAGES])
     raise UserError(
         f"config.model.depth = {depth} is unknown (allowed: {', '.join(map(str, allowed))})"

@@ -1,11 +1,14 @@
 """Gradient clipping: by value, by global norm, by each unit's weights."""
 
+import jax
 import optax
 from ml_collections import ConfigDict
 
+from research.models import leaves
+
 
 def clipped(config: ConfigDict, numbers) -> optax.GradientTransformation:
-    """What is not 0 in `config.optimizer`, in this order; no state, whatever is on or off.
+    """Apply what is not 0 in `config.optimizer`, in this order; without a state in any case.
 
     - `clip_value`: each number to at most that size.
     - `clip_norm`: all gradients together to at most that length (Pascanu et al., 2013, alg. 1).
@@ -15,7 +18,7 @@ def clipped(config: ConfigDict, numbers) -> optax.GradientTransformation:
     kinds = {
         "clip_value": optax.clip,
         "clip_norm": optax.clip_by_global_norm,
-        "clip_adaptive": optax.adaptive_grad_clip,
+        "clip_adaptive": _adaptive,
     }
     on = [kind(numbers[name]) for name, kind in kinds.items() if config.optimizer[name]]
 
@@ -25,3 +28,18 @@ def clipped(config: ConfigDict, numbers) -> optax.GradientTransformation:
         return updates
 
     return optax.stateless(update)
+
+
+def _adaptive(share) -> optax.GradientTransformation:
+    """Clip each unit's gradient by the length of its weights; a unit's lie along the fan-in axes.
+
+    Parameters that are not kernels are clipped by optax's own rule: vectors as a whole.
+    """
+
+    def clip(update, param, leaf):
+        rule = optax.adaptive_grad_clip(share, axis=leaf.fan_in or None)
+        return rule.update(update, optax.EmptyState(), param)[0]
+
+    return optax.stateless(
+        lambda updates, params: jax.tree.map(clip, updates, params, leaves.of(params))
+    )

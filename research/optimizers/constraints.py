@@ -3,25 +3,24 @@
 import jax
 import jax.numpy as jnp
 
-from research.optimizers.masks import is_kernel
+from research.models import leaves
 
 
 def max_norm(params, limit):
-    """Shortens each unit's incoming weights to length `limit` (Srivastava et al., 2014, sec. 5.1).
+    """Shorten each unit's incoming weights to length `limit` (Srivastava et al., 2014, sec. 5.1).
 
     Args:
-      params: a tree; only kernels (..., out) are changed.
+      params: a tree; only kernels are changed.
       limit: float, may be traced.
 
     Returns:
-      The tree, in which no kernel has a column, over all axes but the last, longer than `limit`.
+      The tree. In it no unit's weights, a kernel's along its fan-in axes, are longer than `limit`.
     """
 
-    def shortened(weight, kernel):
-        if not kernel:
+    def shortened(weight, leaf):
+        if leaf.role != "kernel":
             return weight
-        axes = tuple(range(weight.ndim - 1))
-        length = jnp.sqrt(jnp.square(weight).sum(axes))
+        length = jnp.sqrt(jnp.square(weight).sum(leaf.fan_in, keepdims=True))
         return weight * jnp.minimum(1.0, limit / jnp.maximum(length, 1e-12)).astype(weight.dtype)
 
-    return jax.tree.map(shortened, params, is_kernel(params))
+    return jax.tree.map(shortened, params, leaves.of(params))

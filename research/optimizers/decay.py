@@ -3,11 +3,12 @@
 import jax
 import optax
 
-from research.optimizers.masks import by_pattern, is_kernel
+from research.models.leaves import is_kernel
+from research.optimizers.masks import by_pattern
 
 
 def decayed(weight_decay, decay_multipliers=()) -> optax.GradientTransformation:
-    """Adds weight_decay * parameter (Loshchilov and Hutter, 2019); may be traced.
+    """Add weight_decay * parameter (Loshchilov and Hutter, 2019); may be traced.
 
     The learning rate multiplies this term afterwards. In the paper only the schedule multiplies the
     decay, lambda. So lambda is learning_rate * weight_decay, a thousandth of weight_decay at a rate

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from research.config import Duration
-from research.optimizers.masks import by_pattern, compiled, layer_depths, leaves_by_path
+from research.models import leaves
+from research.models.leaves import compiled
+from research.optimizers.masks import by_pattern, leaves_by_path
 
 _FREEZE = "config.transfer.freeze"
 
@@ -36,7 +38,7 @@ def multipliers(config: ConfigDict, hyperparameters, params, step):
     factors = _given(config, params)
     if config.optimizer.layer_decay != 1:
         decay = hyperparameters["optimizer"]["layer_decay"]
-        factors = jax.tree.map(lambda f, depth: f * decay**depth, factors, layer_depths(params))
+        factors = jax.tree.map(lambda f, leaf: f * decay**leaf.depth, factors, leaves.of(params))
     thawed = _thawed(config, hyperparameters, params, step)
     return jax.tree.map(lambda f, open_: 0.0 if open_ is False else f * open_, factors, thawed)
 
@@ -94,11 +96,13 @@ def frozen_statistics(
     parameters = {path: factor == 0 for path, factor in leaves_by_path(factors).items()}
     statistics = dict.fromkeys(leaves_by_path(batch_stats), 0)
     statistics = _thawed(config, hyperparameters, statistics, step)
+    matched: dict[str, list] = {}
+    for path, factor in statistics.items():
+        matched.setdefault(path.rpartition("/")[0], []).append(factor == 0)
     frozen = {}
-    for module in dict.fromkeys(path.rpartition("/")[0] for path in statistics):
+    for module, stays in matched.items():
         layer = [still for path, still in parameters.items() if path.startswith(_layer(module))]
-        matched = [statistics[f"{module}/{name}"] == 0 for name in ("mean", "var")]
-        frozen[module] = _any([_all(layer), *matched])
+        frozen[module] = _any([_all(layer or [False]), *stays])
     return {module: still for module, still in frozen.items() if still is not False}
 
 

@@ -14,7 +14,8 @@ from ml_collections import ConfigDict
 
 from research.batch_axis import DATA
 from research.errors import UserError
-from research.optimizers.masks import compiled, leaves_by_path, path_name
+from research.models.leaves import compiled, path_name
+from research.optimizers.masks import leaves_by_path
 
 MODEL = "model"
 

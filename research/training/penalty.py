@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from research.optimizers.masks import is_kernel
+from research.models.leaves import is_kernel
 
 
 def penalty(config: ConfigDict, hyperparameters, params) -> jax.Array | float:

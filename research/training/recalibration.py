@@ -5,11 +5,13 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from research import models
 from research.data.sources import Arrays, Records
+from research.models.batch_norm import BatchNorm
 from research.optimizers.multipliers import frozen_statistics
 from research.tasks import Task
 from research.training import ensembles, metrics
@@ -31,7 +33,8 @@ def make_recalibrate(config: ConfigDict, task: Task) -> Callable:
         if not state.batch_stats:
             return state
         found = jax.lax.map(lambda batch: by_itself(state, batch)[1], inputs)
-        return state.replace(batch_stats=_pooled(found, np.ones(len(inputs), np.float32)))
+        pooled = _pooled(found, np.ones(len(inputs), np.float32))
+        return state.replace(batch_stats=_replaced(state.batch_stats, pooled))
 
     return recalibrate
 
@@ -73,9 +76,8 @@ def recalibrate(
         sizes.append(len(inputs))
     stacked = jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *found)
     pooled = _pooled(stacked, np.array(sizes, np.float64))
-    return state.replace(
-        batch_stats=jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), pooled)
-    )
+    pooled = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), pooled)
+    return state.replace(batch_stats=_replaced(state.batch_stats, pooled))
 
 
 def train_and_eval_loss(
@@ -102,7 +104,11 @@ def train_and_eval_loss(
 
 
 def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Callable:
-    """(state, raw inputs) -> logits and statistics of a batch normalised by itself, no noise."""
+    """(state, raw inputs) -> logits and statistics of a batch normalised by itself, no noise.
+
+    The statistics are those of our `BatchNorm` only. What other modules keep is theirs: it may be
+    anything, and may not depend on the batch alone.
+    """
     quiet = {name: jnp.zeros((), jnp.float32) for name in (*_NOISE, "batch_norm_decay")}
     config = config.copy_and_resolve_references()
     config.model.freeze_batch_stats = False
@@ -113,16 +119,30 @@ def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Cal
         numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
         trees = state.params, state.batch_stats, state.step - 1
         frozen = frozen_statistics(config, numbers, *trees) if keep_frozen else {}
-        logits, updates = models.build(config, numbers, task.outputs, frozen).apply(
-            {"params": state.params, **state.collections},
-            model_inputs(config, state, inputs),
-            train=True,
-            rngs={"dropout": jax.random.key(0)},  # drops nothing
-            mutable=list(state.collections),
-        )
-        return logits, updates.get("batch_stats", {})
+        ours = set()
+
+        def note(call, arguments, keywords, context):
+            if isinstance(context.module, BatchNorm):
+                ours.add(context.module.path)
+            return call(*arguments, **keywords)
+
+        with nn.intercept_methods(note):
+            logits, updates = models.build(config, numbers, task.outputs, frozen).apply(
+                {"params": state.params, **state.collections},
+                model_inputs(config, state, inputs),
+                train=True,
+                rngs={"dropout": jax.random.key(0)},  # drops nothing
+                mutable=list(state.collections),
+            )
+        found = flatten_dict(updates.get("batch_stats", {}))
+        return logits, unflatten_dict({p: v for p, v in found.items() if p[:-1] in ours})
 
     return by_itself
+
+
+def _replaced(statistics: dict, pooled: dict) -> dict:
+    """Return all statistics, with those that were computed anew in the place of the old ones."""
+    return unflatten_dict({**flatten_dict(statistics), **flatten_dict(pooled)})
 
 
 def _pooled(statistics: dict, sizes: np.ndarray) -> dict:

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from research import models, optimizers
 from research.data.feed import preprocess
-from research.models import data_dependent
+from research.models import data_dependent, leaves
 from research.names import resolve
 from research.optimizers.multipliers import check_freeze
 from research.training import averages
@@ -70,7 +70,8 @@ def init_state(
     variables = model.init(key, inputs[:1], train=False)
     fit = resolve("config.model.fit_weights", config.model.fit_weights, data_dependent)
     params = fit(functools.partial(model.apply, train=False), variables, inputs)
-    optimizer = optimizers.build(config, hyperparameters, step=0)
+    with leaves.stated_by(model):
+        opt_state = optimizers.build(config, hyperparameters, step=0).init(params)
     batch_stats = variables.get("batch_stats", {})
     mutable = {name: variables[name] for name in variables if name not in _NOT_CARRIED}
     check_freeze(config, params, batch_stats)
@@ -78,7 +79,7 @@ def init_state(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=batch_stats,
-        opt_state=optimizer.init(params),
+        opt_state=opt_state,
         averages=averages.none_yet(config, params, batch_stats),
         preprocessing=jax.tree.map(jnp.asarray, statistics),
         hyperparameters=jax.tree.map(jnp.asarray, hyperparameters),

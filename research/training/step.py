@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from research import batch_axis, models, optimizers
 from research.data import augmentation, mixing
 from research.data.feed import preprocess
+from research.models import leaves
 from research.names import bind, resolve
 from research.optimizers.constraints import max_norm
 from research.optimizers.multipliers import frozen_statistics, never_trained, trained_now
@@ -40,6 +41,11 @@ def make_train_step(config: ConfigDict, task: Task) -> Callable:
         numbers = state.hyperparameters
         still = frozen_statistics(config, numbers, state.params, state.batch_stats, state.step)
         model = models.build(config, numbers, task.outputs, still)
+        with leaves.stated_by(model):
+            return updated(model, state, batch)
+
+    def updated(model, state: TrainState, batch) -> tuple[TrainState, StepMetrics]:
+        numbers = state.hyperparameters
         inputs = _augment(config, state, batch)
         inputs = preprocess(state.preprocessing, inputs)
         targets = task.targets(batch["labels"], state.preprocessing.get("targets", {}))

@@ -11,10 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research import optimizers
+from research import models, optimizers
 from research.data import identity, offsets
 from research.errors import UserError
-from research.optimizers.masks import compiled, leaves_by_path
+from research.models.leaves import compiled, in_head, stated_by
+from research.optimizers.masks import leaves_by_path
 from research.optimizers.multipliers import frozen_statistics, never_trained
 from research.training.checkpoints import Checkpoints
 from research.training.recalibration import recalibrate
@@ -69,8 +70,9 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
         known = {"train": data["train"]} if "train" in data else {}
         if told := identity.differences(known, run.fingerprint()):
             report["fitted elsewhere"] = [f"preprocessing ({told[0]})"]
-    optimizer = optimizers.build(config, state.hyperparameters, step=0)
-    state = state.replace(**trees, opt_state=optimizer.init(trees["params"]))
+    with stated_by(models.build(config, numbers, run.classes)):
+        opt_state = optimizers.build(config, numbers, step=0).init(trees["params"])
+    state = state.replace(**trees, opt_state=opt_state)
     if settings.recalibrate:
         state = recalibrate(config, run.task, state, run.train)
     return state, report
@@ -140,7 +142,7 @@ def _check(settings, ours, theirs, wanted) -> None:
 def _check_head(settings, run: Setup, data: dict, wanted) -> None:
     """A head that is kept gives the classes that it was trained for, in their order."""
     names = tuple(data.get("class_names", run.class_names))
-    kept = [path for path in wanted if path.startswith("head/")]
+    kept = list(filter(in_head, wanted))
     if kept and names != run.class_names:
         raise UserError(
             f"config.transfer.skip = {settings.skip!r} keeps {', '.join(kept)} of "

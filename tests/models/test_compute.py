@@ -15,6 +15,7 @@ MODELS = {
     "mlp": {"model.hidden": (8, 8)},
     "cnn": {"model.channels": (8, 8)},
     "resnet": {"model.depth": 8},
+    "transformer": {"model.blocks": 2, "model.width": 16, "model.heads": 2},
 }
 
 

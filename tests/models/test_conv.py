@@ -8,7 +8,8 @@ import pytest
 from hypothesis import strategies as st
 from jax import lax
 
-from research.models.conv import conv
+from research.models import initializers
+from research.models.conv import Conv, conv
 
 TOLERANCE = {"rtol": 1e-4, "atol": 1e-4}
 
@@ -131,3 +132,33 @@ def test_dtype_and_empty_batch():
     x, kernel = operands()
     assert conv(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)).dtype == jnp.bfloat16
     assert conv(x[:0], kernel, stride=2).shape == (0, 4, 3, 4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(("channels", "groups"), [((4, 6), 2), ((6, 6), 6), ((3, 6), 3)])
+def test_groups_are_convolutions_side_by_side(channels, groups, stride):
+    """The last two are depthwise, with one and two outputs for each channel."""
+    x, kernel = operands(channels=channels)
+    kernel = kernel[:, :, : channels[0] // groups]
+
+    def side_by_side(x, kernel):
+        parts = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
+        return jnp.concatenate([conv(x, k, stride=stride) for x, k in parts], -1)
+
+    def ours(x, kernel):
+        return gradients(lambda x, k: conv(x, k, stride=stride, groups=groups), x, kernel)
+
+    want = jax.jit(lambda x, k: gradients(side_by_side, x, k))(x, kernel)
+    lanes = jax.jit(jax.vmap(ours))(jnp.stack([2 * x, x]), jnp.stack([kernel, kernel]))
+    for got in (jax.jit(ours)(x, kernel), jax.tree.map(lambda a: a[1], lanes)):
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, **TOLERANCE), got, want)
+
+
+def test_the_fan_in_of_a_group_is_that_of_its_channels():
+    layer = Conv(256, groups=4, kernel_init=initializers.he_normal)
+    params = layer.init(jax.random.key(0), jnp.zeros((1, 4, 4, 64)))["params"]
+    assert params["kernel"].shape == (3, 3, 16, 256)
+    assert float(params["kernel"].var()) == pytest.approx(2 / (9 * 16), rel=0.05)
+    x = jax.random.normal(jax.random.key(1), (16, 12, 12, 64))
+    inside = layer.apply({"params": params}, x)[:, 1:-1, 1:-1]
+    assert float(inside.var()) == pytest.approx(2, rel=0.05)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 
 from research import models
 from research.config import default_config
@@ -11,11 +12,11 @@ from research.errors import UserError
 from research.training import hyperparameters
 
 
-def build(shape=(32, 32, 3), classes=10, **model):
+def build(shape=(32, 32, 3), outputs=10, **model):
     config = default_config()
     config.model.update(model)
     numbers = hyperparameters.from_config(config, 1000)
-    module = models.build(config, numbers, classes)
+    module = models.build(config, numbers, outputs)
 
     def variables():
         return module.init(jax.random.key(0), jnp.zeros((1, *shape)), train=False)
@@ -38,7 +39,7 @@ def test_every_model_gives_finite_logits_and_changes_only_statistics(name, norma
     assert np.isfinite(logits).all()
     assert set(variables) == {"params"} | set(updates)
     assert bool(updates) == (normalization == "batch_norm")
-    if updates:  # the head's weights are small: the loss starts within var / 2 of log(classes)
+    if updates:  # the head's weights are small: the loss starts within var / 2 of log(outputs)
         assert np.std(logits) < 1
     assert module.apply(variables, x[:0], train=False).shape == (0, 10)
 
@@ -59,6 +60,25 @@ def test_imagenet_resnets_have_torchvisions_sizes(depth, parameters):
     assert count(jax.eval_shape(variables)["params"]) == parameters
 
 
+@pytest.mark.parametrize(
+    ("model", "ungrouped"),
+    [
+        ({"name": "cnn", "channels": (8, 8, 12)}, {"Conv_0"}),
+        ({"name": "resnet", "depth": 8}, {"Conv_0"}),
+        ({"name": "resnet", "depth": 50}, {"Conv_0", "1x1"}),
+    ],
+)
+def test_groups_are_of_all_convolutions_of_3_x_3_but_the_first(model, ungrouped):
+    kernels = []
+    for groups in (1, 4):
+        params = jax.eval_shape(build(conv_groups=groups, **model)[1])["params"]
+        flat = flatten_dict(params, sep="/")
+        kernels.append({path: leaf.shape for path, leaf in flat.items() if leaf.ndim == 4})
+    for path, shape in kernels[0].items():
+        kept = path.split("/")[0] in ungrouped or ("1x1" in ungrouped and shape[0] == 1)
+        assert kernels[1][path] == (*shape[:2], shape[2] // (1 if kept else 4), shape[3])
+
+
 def test_mlp_by_hand():
     _, variables = build((28, 28, 1), name="mlp", hidden=(512, 512))
     hidden = 784 * 512 + 512 * 512 + 4 * 512  # batch norm's scale and bias, no other
@@ -77,6 +97,11 @@ def test_mlp_by_hand():
         ),
         ((2,), {"name": "resnet"}, "takes images"),
         ((8, 8, 1), {"name": "resnet", "depth": 21}, "config.model.depth = 21"),
+        (
+            (8, 8, 1),
+            {"name": "cnn", "conv_groups": 12},
+            "conv_groups = 12 .* 32 input and 64 output .*such as 4",
+        ),
         ((8, 8, 1), {"name": "reznet"}, "did you mean 'resnet'"),
         ((8, 8, 1), {"activation": "rellu"}, "did you mean 'relu'"),
     ],

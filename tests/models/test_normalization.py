@@ -44,7 +44,7 @@ def by_groups(x, groups):
 FORMULAS = {
     "none": lambda x: x,
     "batch_norm": lambda x: normalized(x, tuple(range(x.ndim - 1))),
-    "layer_norm": lambda x: normalized(x, tuple(range(1, x.ndim))),
+    "layer_norm": lambda x: normalized(x, x.ndim - 1),
     "group_norm": lambda x: by_groups(x, 2),
     "instance_norm": lambda x: normalized(x, tuple(range(1, x.ndim - 1))),
 }
@@ -125,6 +125,18 @@ def test_parts_that_do_not_divide(name, change, told):
     with pytest.raises(UserError, match=told):
         variables = module.init(jax.random.key(0), X, train=False)
         module.apply(variables, X, train=True, mutable=["batch_stats"])
+
+
+def test_layer_norm_is_flaxs_and_one_group_is_all_numbers_of_an_example():
+    module = alone("layer_norm", initial_bias=0.0)
+    variables = module.init(jax.random.key(0), X, train=False)
+    reference = nn.LayerNorm(epsilon=1e-5)
+    want = reference.apply(reference.init(jax.random.key(0), X), X)
+    np.testing.assert_allclose(module.apply(variables, X, train=True), want, rtol=1e-4, atol=1e-5)
+    one_group = alone("group_norm", norm_groups=1)
+    variables = one_group.init(jax.random.key(0), X, train=False)
+    got = one_group.apply(variables, X, train=True)
+    np.testing.assert_allclose(got, normalized(X, (1, 2, 3)), rtol=2e-5, atol=2e-5)
 
 
 @pytest.mark.parametrize("shape", [(50, 7), (3, 3, 20, 8)])

@@ -12,7 +12,8 @@ import pytest
 from research.config import default_config
 from research.data import identity
 from research.errors import UserError
-from research.optimizers.masks import by_pattern, layer_depths
+from research.models import leaves
+from research.optimizers.masks import by_pattern
 from research.optimizers.multipliers import frozen_statistics, multipliers, never_trained
 from research.training import averages, evaluation, hyperparameters, setup
 from research.training.checkpoints import Checkpoints
@@ -171,7 +172,7 @@ def test_patterns_cover_everything_or_say_what_not():
 
 
 def test_depths_are_counted_from_the_head():
-    depths = layer_depths(PARAMS)
+    depths = jax.tree.map(lambda leaf: leaf.depth, leaves.of(PARAMS))
     assert depths["head"]["kernel"] == 0
     assert depths["stage2_block1"]["Conv_0"]["kernel"] == 1
     assert depths["stage1_block1"]["Conv_0"]["kernel"] == 3

@@ -30,6 +30,30 @@ MODEL = {
         "Number of layers: 8, 14, 20, 32, 44, 56, 110 (for CIFAR), 18 or 50 (for ImageNet).",
         range=(1, 2**15),
     ),
+    "model.conv_groups": Key(
+        1,
+        "Number of groups of channels that 3 x 3 convolutions after the first keep apart (ResNeXt, "
+        "Xie et al., 2017). As many as channels: depthwise convolutions.",
+        range=COUNT,
+    ),
+    "model.blocks": Key(
+        4, "Number of blocks; a block is attention and a perceptron.", range=(1, 2**15)
+    ),
+    "model.width": Key(64, "Number of channels of each position.", range=COUNT),
+    "model.heads": Key(4, "Number of heads of attention, which share the width.", range=COUNT),
+    "model.expansion": Key(
+        4,
+        "Hidden units of the perceptron of a block, as a multiple of the width.",
+        range=(1, 2**15),
+    ),
+    "model.patch_size": Key(
+        4, "Side of the square patches that images are cut into, in pixels.", range=(1, 2**15)
+    ),
+    "model.causal": Key(
+        "auto",
+        "Whether a position sees no later one. 'auto': tokens yes, patches no.",
+        choices=("auto", "yes", "no"),
+    ),
     "model.activation": Key(
         "relu",
         "Activation function of hidden layers.",
