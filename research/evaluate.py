@@ -129,6 +129,7 @@ def _read(workdir: Path) -> _Tested:
 def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
     """Test on a split of the run's own data, as they are now."""
     from research.data import identity
+    from research.data.relabelling import relabelled
     from research.training import setup
 
     try:
@@ -137,7 +138,7 @@ def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
         raise UserError(
             f"{error} (--path or --data_dir: where the data of {workdir} are)"
         ) from None
-    dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
+    dataset = relabelled(dataset, known.get("class_names", dataset.class_names))
     run = setup.from_config(config, workdir, dataset)
     name = _SPLIT.value or "test"
     if changed := identity.differences(known, run.fingerprint()):
@@ -157,13 +158,14 @@ def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
 def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tested:
     """Test on all examples of other data, with labels by the run's class names."""
     from research.data import identity, sources
+    from research.data.relabelling import relabelled
     from research.training import setup
 
     where = _PATH.value or _DATA_DIR.value
     *image, channels = known["train"]["shape"] if "train" in known else (0,)
     channels = channels if len(image) == 2 and channels in (1, 3) else 0
     dataset = sources.load(there.data, whole=True, channels=channels)
-    dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
+    dataset = relabelled(dataset, known.get("class_names", dataset.class_names))
     for line in dataset.messages:
         print(line)
     name, class_names = _chosen(dataset.splits(), where), dataset.class_names

@@ -21,12 +21,18 @@ def default_config() -> ConfigDict:
     checkpoint.on_error = "stop"  # what cannot be written: stop, or continue and try again later
 
     config.data = data = ConfigDict()
-    data.name = "digits"  # digits, any image classification set of TFDS, npz, folder, or a toy set
+    data.name = "digits"  # digits, any image classification set of TFDS, npz, csv, folder, text,
+    # iris, wine, breast_cancer, diabetes, or a toy set
     data.data_dir = config_dict.placeholder(str)  # of TFDS; default: TFDS_DATA_DIR or TFDS's own
-    data.path = config_dict.placeholder(str)  # of the .npz file or the folder of images
+    data.path = config_dict.placeholder(str)  # of the .npz, .csv or text file, or the folder
     data.image_axes = "auto"  # npz: NHWC, NCHW, or NHW (grey); auto: by the shape, and reported
+    data.target = ""  # csv: columns of the labels, with commas between them; empty: the last one
+    data.ignore = ""  # csv: columns that are not used, with commas between them
+    data.missing = "refuse"  # csv: cells without a value; median: of train, for numbers
+    data.context = 128  # text: characters of an example
     data.download = False  # let TFDS fetch and prepare a set that is not there
-    data.validation = 0.1  # share of train that is cut off for validation, class by class
+    data.validation = 0.1  # share of train that is cut off for validation, class by class; of
+    # tokens the last ones
     data.split_seed = 0  # of that cut: apart from `seed`, so that seeds compare on equal splits
     data.image_size = 0  # resize images of unequal sizes to this; 0: they must be equal
     data.background = "white"  # what is put behind transparent images: a colour's name, or #rrggbb

@@ -70,6 +70,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "data.image_size": (0, 2**15),
     "data.max_megapixels": (1, 2**31),
     "data.memory_mb": (0, math.inf),
+    "data.context": (2, 2**20),
     "data.toy_examples": (2, 10**8),
     "data.toy_noise": (0, math.inf),
     "preprocessing.components": (0, 2**31),
@@ -99,6 +100,7 @@ LIMITS: dict[str, tuple[float, float]] = {
 CHOICES = {
     "on_divergence": ("stop", "skip_step", "rollback"),
     "checkpoint.on_error": ("stop", "continue"),
+    "data.missing": ("refuse", "median"),
     "data.image_axes": ("auto", "NHWC", "NCHW", "NHW"),
     "compute.dtype": ("float32", "bfloat16"),
     "model.residual": ("plain", "zero_gamma", "fixup"),

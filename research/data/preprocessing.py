@@ -10,6 +10,8 @@ Inputs may be stored as differences to an `offset` (data/offsets.py). It is floa
 of one example or of its last axis; 0 means no offset. An offset does not change the network's
 input as a function of the user's inputs.
 
+`identity` returns no statistics: {} means that inputs are passed on unchanged.
+
 A feature is constant, and is only centred, if its standard deviation is within the rounding error
 of its sums (data/moments.py). A scale is a normal float32 number, because devices flush numbers
 below 2^-126 to 0.
@@ -21,8 +23,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from research.data import mirrored
+from research.data.checks import grey_hint
 from research.data.moments import CHANNEL, EPSILON, EXAMPLE, TOGETHER, moments, products
-from research.data.sources import grey_hint
 from research.errors import UserError
 
 Statistics = dict[str, np.ndarray]
@@ -30,6 +32,19 @@ _Chunks = Iterable[np.ndarray]
 
 _LEAST_SCALE = 2.0**-126
 _MOST_FEATURES = 64 * 64 * 3  # limit for eigenvectors: a covariance matrix of 1.2 GB
+
+
+def identity(chunks: _Chunks, offset=0.0) -> Statistics:
+    """Leave inputs as they are, in their own dtype: for numbers of tokens.
+
+    Inputs that are kept as differences to an offset cannot be left so, and are refused.
+    """
+    if np.any(offset):
+        raise UserError(
+            "config.preprocessing.name = 'identity': the inputs lie so far from 0 that float32 "
+            "needs an offset (allowed here: none, or a scheme that standardises)"
+        )
+    return {}
 
 
 def none(chunks: _Chunks, offset=0.0) -> Statistics:

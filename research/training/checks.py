@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 
 from research import models, platform
 from research.config import default_config, flatten
+from research.data.dataset import Arrays, Records
 from research.data.shuffle import MAX_POSITIONS
-from research.data.sources import Arrays, Records
 from research.errors import UserError, unknown_name
 from research.names import bind, numbers_of, resolve
 from research.optimizers import algorithms, schedules

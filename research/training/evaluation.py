@@ -11,8 +11,8 @@ from scipy.special import softmax
 from research import processes
 from research.atomic import replaced
 from research.data import offsets, stream
+from research.data.dataset import Arrays, Records
 from research.data.feed import padded_batches, turned
-from research.data.sources import Arrays, Records
 from research.errors import UserError
 from research.training import averages, ensembles, executors, scores
 from research.training.calibration import reliability

@@ -9,8 +9,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from research import models
+from research.data.dataset import Arrays, Records
 from research.data.feed import preprocess
-from research.data.sources import Arrays, Records
 from research.optimizers.multipliers import frozen_statistics
 from research.training import ensembles, loss
 from research.training.state import TrainState

@@ -8,8 +8,8 @@ import pytest
 
 from research.config import default_config
 from research.data import offsets, preprocessing, sources
+from research.data.dataset import Arrays, Dataset
 from research.data.feed import inverted, preprocess
-from research.data.sources import Arrays, Dataset
 from research.names import bind, public_functions
 from research.training import setup
 from research.training.checkpoints import Checkpoints

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from research import models
 from research.config import default_config
 from research.data import mirrored, moments, preprocessing, stream
+from research.data.dataset import Arrays, Records
 from research.data.feed import inverted, preprocess
-from research.data.sources import Arrays, Records
 from research.errors import UserError
 from research.names import bind, public_functions
 from research.training import evaluation, setup
