@@ -11,7 +11,7 @@ from research.data.csv_file import Table
 from research.data.dataset import Arrays, Dataset
 from research.data.description import printable
 from research.data.splits import cut_test
-from research.errors import UserError, listed, unknown_name
+from research.errors import UserError, unknown_name
 
 SUFFIXES = (".csv", ".tsv")
 _SPLITS = ("train", "validation", "test")
@@ -39,9 +39,9 @@ def load(
     tables = {split: csv_file.read(file) for split, file in _files(path, whole).items()}
     first = next(iter(tables.values()))
     targets = list(encoding["targets"]) if encoding else _targets(data, first)
-    told = (
-        [] if data.target or encoding else [f"column {targets[0]!r} is the target (the last one)"]
-    )
+    told = []
+    if not data.target and not encoding:
+        told.append(f"column {printable(targets[0])} is the target (config.data.target: another)")
     for split in [split for split in tables if split != "train" and not whole]:
         lacking = [name for name in targets if name not in tables[split].columns]
         if lacking:
@@ -158,7 +158,7 @@ def _labels(table: Table, targets: list[str], kind: str) -> np.ndarray:
     for name in targets:
         if name not in table.columns:
             raise UserError(
-                f"{table.where} has no column {name!r} of labels (its columns: {listed(list(table.columns))})"
+                f"{table.where} has no column {name!r} of labels (its columns: {table.header})"
             )
         if kind == "labels":
             table = _without_bools(table, name)

@@ -185,7 +185,7 @@ class Dataset:
 
 
 def compact(labels: np.ndarray) -> np.ndarray:
-    """Return labels in the dtype of their kind: numbers float32, rows of bytes uint8, else int32."""
+    """Return labels in the dtype of their kind: float32, uint8 (N, L), or int32."""
     if labels.dtype.kind == "f":
         return labels.astype(np.float32, copy=False)
     if labels.ndim == 2 and labels.dtype == np.uint8:

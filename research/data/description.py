@@ -56,7 +56,8 @@ def _outputs(train: Arrays | Records, names: tuple[str, ...], kind: str) -> str:
         ]
         more = "; ..." if len(names) > 3 else ""
         return f"{len(names)} target{'s' * (len(names) > 1)} ({'; '.join(ranges)}{more})"
-    told = f"{len(names)} {kind} ({some(names)})"
+    shown = map(repr, names) if kind == "tokens" else names  # '\\n' is one of them
+    told = f"{len(names)} {kind} ({some(shown)})"
     if kind == "labels":
         return f"{told}, {train.labels.sum() / len(train):.3g} for each example"
     if kind == "tokens":

@@ -141,6 +141,11 @@ def _tokens(
                     "each example, or labels beside them)"
                 )
             tokens, targets = tokens[:, :-1], tokens[:, 1:]
+        if tokens.shape != targets.shape:
+            raise UserError(
+                f"{what[split][1]}: labels have shape {targets.shape} (allowed, as the inputs: "
+                f"{tokens.shape})"
+            )
         # A padded token may be -1, like its label; the loss does not count it.
         tokens = np.where((tokens == -1) & (targets == -1), 0, tokens)
         splits[split] = Arrays(tokens.astype(np.int64), targets.astype(np.int64))

@@ -34,23 +34,25 @@ _LEAST_SCALE = 2.0**-126
 _MOST_FEATURES = 64 * 64 * 3  # limit for eigenvectors: a covariance matrix of 1.2 GB
 
 
-def identity(chunks: _Chunks, offset=0.0) -> Statistics:
-    """Leave inputs as they are, in their own dtype: for numbers of tokens.
-
-    Inputs that are kept as differences to an offset cannot be left so, and are refused.
-    """
-    if np.any(offset):
-        raise UserError(
-            "config.preprocessing.name = 'identity': the inputs lie so far from 0 that float32 "
-            "needs an offset (allowed here: none, or a scheme that standardises)"
-        )
-    return {}
-
-
 def none(chunks: _Chunks, offset=0.0) -> Statistics:
     """Divide bytes by 255; keep floats as they are."""
     first = next(iter(chunks))
     return _statistics(0.0 - offset, 1 / 255 if first.dtype == np.uint8 else 1.0)
+
+
+def identity(chunks: _Chunks, offset=0.0) -> Statistics:
+    """Leave inputs as they are, in their own dtype: numbers of tokens stay whole.
+
+    Bytes are refused, because layers take no bytes, and so are differences to an offset.
+    """
+    first = next(iter(chunks))
+    if first.dtype == np.uint8 or np.any(offset):
+        what = "lie far from 0, and float32 keeps differences" if np.any(offset) else "are bytes"
+        raise UserError(
+            f"config.preprocessing.name = 'identity' leaves inputs as they are, and these {what} "
+            "(allowed here: none, which brings bytes from 0 to 1, or a scheme that standardises)"
+        )
+    return {}
 
 
 def min_max(chunks: _Chunks, offset=0.0) -> Statistics:
