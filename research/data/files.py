@@ -24,6 +24,7 @@ _SPLITS = {
     "test": "test(?:ing)?",
 }
 _NAMES = ("class_names", "label_names", "target_names")  # arrays that name the outputs
+_MOST_TOKENS = 2**24  # in a vocabulary
 _FEW = 4  # the largest number of channels that is recognised
 
 
@@ -149,8 +150,13 @@ def _tokens(
         # A padded token may be -1, like its label; the loss does not count it.
         tokens = np.where((tokens == -1) & (targets == -1), 0, tokens)
         splits[split] = Arrays(tokens.astype(np.int64), targets.astype(np.int64))
-    first = splits.get("train") or next(iter(splits.values()))
+    first = splits.get("train", next(iter(splits.values())))
     most = max(int(array.max(initial=0)) for array in (first.inputs, first.labels))
+    if most >= _MOST_TOKENS:
+        raise UserError(
+            f"{what[next(iter(splits))][0]} hold the token {most} (allowed: 0 to "
+            f"{_MOST_TOKENS - 1}; a model has an output for each of these)"
+        )
     names = tuple(names or map(str, range(most + 1)))
     for split, of in splits.items():
         check_arrays(of, len(names), what[split][0], "tokens")

@@ -130,6 +130,7 @@ def test_unfit_labels_are_named_in_a_line(tmp_path, kind, labels, message):
         ("tokens", {"x": INPUTS}, r"x are float32 .* whole numbers \(N, T\)"),
         ("tokens", {"x": TOKENS[:, :1]}, "at least 2 tokens"),
         ("tokens", {"x": TOKENS - 1}, "token -1 of example"),
+        ("tokens", {"x": TOKENS + 2**40}, "hold the token 10995116277.. .allowed: 0 to 16777215"),
         ("tokens", {"x_train": TOKENS, "x_test": TOKENS + 1}, "label 9 of example .*0|-1 to 8"),
         ("classes", {"x": TOKENS}, "holds x .train without labels. .allowed: inputs and labels"),
         ("labels", {"x": INPUTS, "y": ROWS, "class_names": np.array(["a"])}, "1 names for them: a"),
