@@ -64,15 +64,18 @@ class Table:
         """
         cells = self.columns[name]
         words, index = np.unique(cells, return_inverse=True)
-        numbers = np.full(len(words), np.nan)
+        numbers, written = np.full(len(words), np.nan), np.zeros(len(words), bool)
         for place, word in enumerate(words.tolist()):
             if _NUMBER.fullmatch(word):
                 numbers[place] = float(word)
-            elif word and _LIKE_A_NUMBER.fullmatch(word.strip(_UNITS)):
-                raise UserError(
-                    f"{self.cell(name, int(np.argmax(index == place)))} (allowed: numbers such as "
-                    "1234.5, without separators of thousands, decimal commas or units)"
-                )
+            else:
+                written[place] = bool(_LIKE_A_NUMBER.fullmatch(word.strip(_UNITS)))
+        if written.any():
+            raise UserError(
+                f"{self.cell(name, written[index].argmax())} (allowed: numbers such as 1234.5, "
+                f"without separators of thousands, decimal commas or units; {written[index].sum()} "
+                "such cells)"
+            )
         missing = np.array([word.lower() in MISSING for word in words.tolist()])
         return numbers[index], missing[index]
 
