@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 from benchmarks.workloads import Workload, make_data
 from research import platform
 from research.data import preprocessing
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 from research.names import bind, resolve
 from research.training import advance, setup
 

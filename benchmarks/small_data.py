@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 
 from research import platform
 from research.config import default_config
-from research.data.sources import Arrays, Dataset
+from research.data.dataset import Arrays, Dataset
 from research.data.splits import train_validation
 from research.training import advance, evaluation, setup
 

@@ -22,7 +22,7 @@ _STEP = flags.DEFINE_string(
     "run reported.",
 )
 _PATH = flags.DEFINE_string(
-    "path", None, "An .npz file or a folder of images to test instead, or where the data are now."
+    "path", None, "A file or folder of examples to test instead, or where the data are now."
 )
 _DATA_DIR = flags.DEFINE_string(
     "data_dir", None, "Likewise, of the run's own kind: of TFDS the folder of prepared sets."
@@ -128,6 +128,7 @@ def _read(workdir: Path) -> _Tested:
 def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
     """Test on a split of the run's own data, as they are now."""
     from research.data import identity
+    from research.data.relabelling import relabelled
     from research.trained import chosen_steps, restored
     from research.training import setup
 
@@ -137,7 +138,7 @@ def _on_own_data(workdir: Path, config, known: dict, checkpoints) -> _Tested:
         raise UserError(
             f"{error} (--path or --data_dir: where the data of {workdir} are)"
         ) from None
-    dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
+    dataset = relabelled(dataset, known.get("class_names", dataset.class_names))
     run = setup.from_config(config, workdir, dataset)
     name = _SPLIT.value or "test"
     if changed := identity.differences(known, run.fingerprint()):
@@ -158,14 +159,15 @@ def _on_new_data(workdir: Path, config, there, known: dict, checkpoints) -> _Tes
     """Test on all examples of other data, with labels by the run's class names."""
     from research import tasks
     from research.data import identity, sources
+    from research.data.relabelling import relabelled
     from research.trained import chosen_steps, restored
     from research.training import setup
 
     where = _PATH.value or _DATA_DIR.value
     *image, channels = known["train"]["shape"] if "train" in known else (0,)
     channels = channels if len(image) == 2 and channels in (1, 3) else 0
-    dataset = sources.load(there.data, True, channels, tasks.kind(config))
-    dataset = dataset.relabelled(known.get("class_names", dataset.class_names))
+    dataset = sources.load(there.data, True, channels, tasks.kind(config), known.get("encoding"))
+    dataset = relabelled(dataset, known.get("class_names", dataset.class_names))
     for line in dataset.messages:
         print(line)
     name, class_names = _chosen(dataset.splits(), where), dataset.class_names
@@ -224,13 +226,15 @@ def _tell_range(config, statistics: dict, split, where: str) -> None:
 
 def _located(config):
     """Return the config with the location of its data from `--path` or `--data_dir`."""
+    from research import tasks
     from research.data import sources
 
     config = config.copy_and_resolve_references()
     data = config.data
     path = _PATH.value or (None if sources.is_prepared(data.name) else _DATA_DIR.value)
     if path:
-        data.path, data.name = path, "folder" if Path(path).expanduser().is_dir() else "npz"
+        data.path = path
+        data.name = sources.name_of(Path(path).expanduser(), tasks.kind(config))
     else:
         data.data_dir = _DATA_DIR.value
     return config

@@ -27,7 +27,7 @@ from research import config as configuration
 from research import platform, processes, run_folder
 from research.config import trust
 from research.data import sources
-from research.data.sources import Dataset
+from research.data.dataset import Dataset
 from research.reporting import page
 from research.reporting.formats import shown, words
 from research.reporting.voice import Voice

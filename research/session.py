@@ -8,7 +8,7 @@ import jax
 
 from research import processes
 from research.data import identity
-from research.data.sources import Records
+from research.data.dataset import Records
 from research.errors import UserError
 from research.reporting.progress import Progress, Silent
 from research.reporting.voice import Voice

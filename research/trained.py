@@ -17,7 +17,8 @@ import numpy as np
 from research import config as configuration
 from research import run_folder
 from research.data import sources
-from research.data.sources import Arrays, Dataset
+from research.data.checks import check_arrays
+from research.data.dataset import Arrays, Dataset
 from research.errors import UserError
 from research.tasks import Task
 from research.training import evaluation, generation, setup
@@ -127,8 +128,8 @@ class Trained:
         if labels is None:
             labels = np.zeros((len(inputs), *stand_in.shape[1:]), stand_in.dtype)
         arrays = Arrays(inputs, np.asarray(labels, stand_in.dtype))
-        sources.check_arrays(arrays, self.task.outputs, "inputs")
-        dataset = Dataset("inputs", None, arrays, run.class_names)
+        check_arrays(arrays, self.task.outputs, "inputs", self.task.kind)
+        dataset = Dataset("inputs", None, arrays, run.class_names, kind=self.task.kind)
         return sources.in_float32(dataset, run.statistics).test
 
 

@@ -14,7 +14,7 @@ from runs import MAIN, here, lines, one_line, read, saved_run, write_classes
 
 from research import config as configuration
 from research.config import default_config
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 from research.training import evaluation
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied

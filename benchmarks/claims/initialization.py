@@ -5,7 +5,7 @@ from scipy.stats import spearmanr
 
 from benchmarks.claims import measures, statistics
 from benchmarks.claims.common import SEEDS, Claim, Net, percent, rates
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 
 TITLE = "Weight initialisation"
 _LAYERS = 10

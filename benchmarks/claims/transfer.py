@@ -9,7 +9,7 @@ from benchmarks.claims import common, statistics
 from benchmarks.claims.common import CHOOSING, SEEDS, Claim, Net, percent
 from research.config import default_config
 from research.data import sources
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 from research.training import transfer
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied

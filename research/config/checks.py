@@ -22,7 +22,7 @@ def check_config(config: ConfigDict) -> None:
     if config.data.path and config.data.name == "digits":  # the default: forgotten, most likely
         raise UserError(
             f"config.data.path = {config.data.path!r} is not read by config.data.name = 'digits' "
-            "(allowed: npz, folder)"
+            "(allowed: npz, csv, folder, text)"
         )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from research.data.sources import Arrays, Records
+from research.data.dataset import Arrays, Records
 
 
 def line(
@@ -13,44 +13,82 @@ def line(
     class_names: Iterable[str],
     ignored: str = "",
     offset: np.ndarray | None = None,
+    kind: str = "classes",
 ) -> str:
-    """Return one line with the sizes of the splits, the classes, and the form of an input.
+    """Return one line with the sizes of the splits, the labels, and the form of an input.
 
     Args:
       name: name of the data set.
       splits: splits by name; 'train' gives the shape, dtype and range of the inputs. Streamed data
         have no range in the line, because they are not read for it.
-      class_names: names by label.
+      class_names: names of the outputs.
       ignored: how much was not read, such as '3 files'; '' if everything was read.
       offset: the array subtracted from the inputs; None if nothing was subtracted.
+      kind: of the labels.
     """
     train, class_names = splits["train"], tuple(class_names)
     counts = ", ".join(f"{len(split)} {split_name}" for split_name, split in splits.items())
     shape = " x ".join(map(str, train.shape))
-    if isinstance(train, Arrays):
+    if kind == "tokens":
+        shape, values = f"{shape} tokens", ""
+    elif isinstance(train, Arrays):
         low, high = train.extremes
         digits = 4
         if offset is not None:
             low, high, digits = low + offset, high + offset, 10
-        values = f" from {low.min():.{digits}g} to {high.max():.{digits}g}"
+        values = f" {train.dtype} from {low.min():.{digits}g} to {high.max():.{digits}g}"
     else:
-        values = ", read from disk while training"
+        values = f" {train.dtype}, read from disk while training"
     return (
-        f"data: {printable(name)}: {counts} examples; {len(class_names)} classes "
-        f"({some(class_names)}); {shape} {train.dtype}{values}"
-        + (ignored and f"; ignored: {ignored}")
+        f"data: {printable(name)}: {counts} examples; {_outputs(train, class_names, kind)}; "
+        f"{shape}{values}" + (ignored and f"; ignored: {ignored}")
     )
 
 
-def absent(splits: Mapping[str, Arrays | Records], class_names: tuple[str, ...]) -> list[str]:
-    """Return a line for each non-empty split that lacks examples of some classes."""
+def _outputs(train: Arrays | Records, names: tuple[str, ...], kind: str) -> str:
+    """Return the number of outputs and some names; of targets also their range and mean."""
+    if kind == "numbers":
+        labels = train.labels.astype(np.float64)
+        low, high, mean = labels.min(0), labels.max(0), labels.mean(0)
+        ranges = [
+            f"{printable(name)} from {low[k]:.4g} to {high[k]:.4g}, mean {mean[k]:.4g}"
+            for k, name in enumerate(names[:3])
+        ]
+        more = "; ..." if len(names) > 3 else ""
+        return f"{len(names)} target{'s' * (len(names) > 1)} ({'; '.join(ranges)}{more})"
+    shown = map(repr, names) if kind == "tokens" else names  # '\\n' is one of them
+    told = f"{len(names)} {kind} ({some(shown)})"
+    if kind == "labels":
+        return f"{told}, {train.labels.sum() / len(train):.3g} for each example"
+    if kind == "tokens":
+        return f"vocabulary of {told}, {(train.labels >= 0).sum()} to predict in train"
+    return told
+
+
+def absent(
+    splits: Mapping[str, Arrays | Records], class_names: tuple[str, ...], kind: str = "classes"
+) -> list[str]:
+    """Return a line for each non-empty split that lacks some outputs.
+
+    These are classes or labels without an example, or targets that have one value only. Splits may
+    lack tokens.
+    """
     lines = []
     for split_name, split in splits.items():
-        counts = np.bincount(split.labels, minlength=len(class_names))
-        missing = [class_names[label] for label in np.flatnonzero(counts == 0)]
-        if missing and len(split):
+        if kind == "tokens" or not len(split):
+            continue
+        what = "no example of"
+        if kind == "classes":
+            seen = np.bincount(split.labels, minlength=len(class_names)) > 0
+        elif kind == "labels":
+            seen = split.labels.any(0)
+        else:
+            seen, what = split.labels.min(0) < split.labels.max(0), "only one value of"
+        missing = [class_names[output] for output in np.flatnonzero(~seen)]
+        if missing:
+            plural = {"numbers": "targets"}.get(kind, kind)
             lines.append(
-                f"{split_name} has no example of {len(missing)} of the {len(class_names)} classes "
+                f"{split_name} has {what} {len(missing)} of the {len(class_names)} {plural} "
                 f"({some(missing)})"
             )
     return lines

@@ -6,21 +6,23 @@ import numpy as np
 from jax import lax
 
 from research.data import mirrored
+from research.data.dataset import compact
 
 
 def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
     """Put a split on the device; bytes stay bytes.
 
     Returns:
-      {'inputs': (N, ...), 'labels': int32 (N,)}.
+      {'inputs': (N, ...), 'labels': (N, ...)}, labels in the dtype of their kind.
     """
-    return {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(labels, jnp.int32)}
+    return {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(compact(labels))}
 
 
 def preprocess(statistics, inputs: jax.Array) -> jax.Array:
     """Return (inputs - shift) * scale, then `turned`: float32 (B, ...).
 
-    Without a shift, return the inputs as they are, such as token ids.
+    Statistics without a shift are those of the scheme `identity`: return the inputs unchanged, in
+    their own dtype.
     """
     if "shift" not in statistics:
         return inputs
@@ -55,6 +57,8 @@ def inverted(statistics, outputs) -> np.ndarray:
       Float64 (B, ...), with the shape and in the units of the inputs.
     """
     x = np.asarray(outputs, np.float64)
+    if "shift" not in statistics:
+        return x
     names = ("shift", "scale", "matrix", "filters")
     statistics = {
         name: np.asarray(statistics[name], np.float64) for name in names if name in statistics
@@ -75,14 +79,14 @@ def padded_batches(
 
     Args:
       inputs: (N, ...), N at least 1.
-      labels: int (N,).
+      labels: (N, ...), of any kind.
       batch_size: largest number of examples in a batch; batches are smaller if that needs less
         padding.
       multiple: number of devices that share a batch; it divides the size of a batch.
 
     Returns:
-      {'inputs': (K, B, ...), 'labels': int32 (K, B), 'mask': bool (K, B)}; the mask is True exactly
-      N times.
+      {'inputs': (K, B, ...), 'labels': (K, B, ...), 'mask': bool (K, B)}; the mask is True exactly
+      N times. Labels have the dtype of their kind.
     """
     examples = len(labels)
     count = -(-examples // batch_size)
@@ -96,6 +100,6 @@ def padded_batches(
 
     return {
         "inputs": cut(inputs),
-        "labels": cut(labels.astype(np.int32)),
+        "labels": cut(compact(labels)),
         "mask": cut(np.ones(examples, bool)),
     }

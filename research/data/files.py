@@ -8,8 +8,10 @@ from ml_collections import ConfigDict
 
 from research import npz
 from research.data import labels as labelling
+from research.data.checks import check_arrays
+from research.data.dataset import Arrays, Dataset
 from research.data.description import printable, some
-from research.data.sources import Arrays, Dataset, check_arrays, cut_test
+from research.data.splits import cut_test
 from research.errors import UserError
 from research.platform import physical_memory
 
@@ -21,21 +23,25 @@ _SPLITS = {
     "validation": "val(?:id(?:ation)?)?|dev",
     "test": "test(?:ing)?",
 }
+_NAMES = ("class_names", "label_names", "target_names")  # arrays that name the outputs
+_MOST_TOKENS = 2**24  # in a vocabulary
 _FEW = 4  # the largest number of channels that is recognised
 
 
-def load_npz(data: ConfigDict, whole: bool = False) -> Dataset:
+def load_npz(data: ConfigDict, whole: bool = False, kind: str = "classes") -> Dataset:
     """Return the data set of an .npz file of named arrays, such as `train_inputs`.
 
     The name of an array has one word for its part: inputs, x, images, data, features; labels, y,
     target. It may have one word for its split: train; validation, val, valid, dev; test. Order and
     case are free, and other characters may separate the words. Arrays without a split are train.
-    If there is no test split, a fifth of each class becomes one, drawn by `data.split_seed`. All
-    other arrays are ignored, and not read.
+    If there is no test split, a fifth of the examples becomes one (`splits.cut_test`). An array
+    `class_names`, `label_names` or `target_names` names the outputs. All other arrays are ignored,
+    and not read.
 
     Inputs are images (N, H, W) or (N, H, W, C) of bytes, or numbers of any shape (N, ...). The
     shape decides whether images are (N, C, H, W); `data.image_axes` overrides it. Labels are as in
-    `labels.plain`.
+    `labels.of_kind`. Tokens are inputs (N, T) of whole numbers without labels: each token's label
+    is the token after it. The label -1 and the tokens behind it are padding.
 
     Raises:
       UserError: no such file, not an .npz, or arrays that are missing or cannot be used.
@@ -44,24 +50,29 @@ def load_npz(data: ConfigDict, whole: bool = False) -> Dataset:
     key = f"config.data.path = {str(path)!r}"
     try:
         names = npz.names(path)
-        used, ignored = _chosen(names, key, whole)
-        arrays = npz.load(path, physical_memory(), [name for of in used.values() for name in of])
+        used, ignored = _chosen(names, key, whole, kind)
+        naming = [name for name in names if name in _NAMES]
+        wanted = [name for pair in used.values() for name in pair if name] + naming[:1]
+        arrays = npz.load(path, physical_memory(), wanted)
     except FileNotFoundError:
         raise UserError(f"{key}: no such file") from None
     except ValueError as error:
         raise UserError(f"{key}: not a readable .npz of plain arrays ({error})") from None
+    ignored = [name for name in ignored if name not in naming[:1]]
     what = {split: tuple(f"{key}: {printable(name)}" for name in of) for split, of in used.items()}
-    inputs, axes = _inputs({split: arrays[of[0]] for split, of in used.items()}, data, what)
-    plain, forms = {}, []
-    for split, (_, name) in used.items():
-        plain[split], form = labelling.plain(arrays[name], what[split][1])
-        forms.append(form)
-    names = {split: of[1] for split, of in what.items()}
-    class_names, labels, mapping = labelling.as_classes(plain, names, whole)
-    splits = {split: Arrays(inputs[split], labels[split]) for split in used}
+    outputs = _output_names(arrays[naming[0]], f"{key}: {naming[0]}") if naming else None
+    inputs = {split: arrays[name] for split, (name, _) in used.items()}
+    labels = {split: arrays[name] for split, (_, name) in used.items() if name}
+    if kind == "tokens":
+        names, splits, told = _tokens(inputs, labels, what, outputs)
+    else:
+        inputs, axes = _inputs(inputs, data, what)
+        of_labels = {split: name for split, (_, name) in what.items()}
+        names, labels, told = labelling.of_kind(kind, labels, of_labels, outputs, whole)
+        splits = {split: Arrays(inputs[split], labels[split]) for split in used}
+        told = [axes, *told]
     for split, of in splits.items():
-        check_arrays(of, len(class_names), what[split][0])
-    told = [axes, *dict.fromkeys(forms), mapping]
+        check_arrays(of, len(names), what[split][0], kind)
     if "validation" in splits and not whole:
         told.append(
             f"{printable(used['validation'][0])} is the validation split (config.data.validation = "
@@ -71,7 +82,7 @@ def load_npz(data: ConfigDict, whole: bool = False) -> Dataset:
         splits = {"test": splits["train"]}
     if "test" not in splits and not whole:
         both = splits["train"]
-        splits["train"], splits["test"] = cut_test(both, data.split_seed, key)
+        splits["train"], splits["test"] = cut_test(both, data.split_seed, key, kind)
         told.append(
             f"no test split, {len(splits['test'])} of {len(both)} examples are cut off for it"
         )
@@ -80,20 +91,91 @@ def load_npz(data: ConfigDict, whole: bool = False) -> Dataset:
     return Dataset(
         path.name,
         **{"train": None, "test": None, **splits},
-        class_names=class_names,
+        class_names=names,
         messages=tuple(f"{printable(path.name)}: {line}" for line in told if line),
         ignored=f"{len(ignored)} array{'s' * (len(ignored) > 1)}" if ignored else "",
+        kind=kind,
     )
 
 
+def _output_names(array: np.ndarray, what: str) -> list[str]:
+    """Return the names in an array of words.
+
+    Raises:
+      UserError: an array of numbers, of another shape, or with a word twice.
+    """
+    if array.dtype.kind != "U" or array.ndim != 1 or len(set(array.tolist())) < len(array):
+        raise UserError(
+            f"{what} is {array.dtype} of shape {array.shape} (allowed: different words, one for "
+            "each output)"
+        )
+    return array.tolist()
+
+
+def _tokens(
+    inputs: dict[str, np.ndarray],
+    labels: dict[str, np.ndarray],
+    what: dict[str, tuple[str, str]],
+    names: list[str] | None,
+) -> tuple[tuple[str, ...], dict[str, Arrays], list[str]]:
+    """Return the names of the tokens, the splits, and messages.
+
+    Without labels, the tokens from the second one on are the labels.
+
+    Raises:
+      UserError: arrays that are no whole numbers (N, T), or negative tokens.
+    """
+    splits = {}
+    for split, tokens in inputs.items():
+        for name, array in zip(what[split], (tokens, labels.get(split)), strict=True):
+            if array is not None and (array.ndim != 2 or array.dtype.kind not in "iu"):
+                raise UserError(
+                    f"{name} are {array.dtype} of shape {array.shape} (allowed for "
+                    "config.task.name = 'next_token': whole numbers (N, T))"
+                )
+        if split in labels:
+            targets = labels[split]
+        else:
+            if tokens.shape[1] < 2:
+                raise UserError(
+                    f"{what[split][0]} have shape {tokens.shape} (allowed: at least 2 tokens for "
+                    "each example, or labels beside them)"
+                )
+            tokens, targets = tokens[:, :-1], tokens[:, 1:]
+        if tokens.shape != targets.shape:
+            raise UserError(
+                f"{what[split][1]}: labels have shape {targets.shape} (allowed, as the inputs: "
+                f"{tokens.shape})"
+            )
+        # A padded token may be -1, like its label; the loss does not count it.
+        tokens = np.where((tokens == -1) & (targets == -1), 0, tokens)
+        splits[split] = Arrays(tokens.astype(np.int64), targets.astype(np.int64))
+    first = splits.get("train", next(iter(splits.values())))
+    most = max(int(array.max(initial=0)) for array in (first.inputs, first.labels))
+    if most >= _MOST_TOKENS:
+        raise UserError(
+            f"{what[next(iter(splits))][0]} hold the token {most} (allowed: 0 to "
+            f"{_MOST_TOKENS - 1}; a model has an output for each of these)"
+        )
+    names = tuple(names or map(str, range(most + 1)))
+    for split, of in splits.items():
+        check_arrays(of, len(names), what[split][0], "tokens")
+    splits = {
+        split: Arrays(of.inputs.astype(np.int32), of.labels.astype(np.int32))
+        for split, of in splits.items()
+    }
+    told = [f"the label of each token is the token after it: {some(inputs)}"]
+    return names, splits, told if len(labels) < len(inputs) else []
+
+
 def _chosen(
-    names: list[str], key: str, whole: bool
+    names: list[str], key: str, whole: bool, kind: str
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Choose arrays by their names.
 
     Returns:
-      The names of the inputs and labels of each split that has both; and all other names, with a
-      reason for those that name a split.
+      The names of the inputs and labels of each split that has both, or of tokens ('' for absent
+      labels); and all other names, with a reason for those that name a split.
 
     Raises:
       UserError: several names for the same array, or no train arrays (if `whole`: no split).
@@ -107,7 +189,7 @@ def _chosen(
     used, reasons = {}, {}
     for split in _SPLITS:
         pair = tuple(_only(found.get((split, part), []), part, key) for part in _PARTS)
-        if all(pair):
+        if all(pair) or (kind == "tokens" and pair[0]):
             used[split] = pair
         elif any(pair):
             lacking = list(_PARTS)[pair.index("")]

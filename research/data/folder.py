@@ -7,7 +7,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.data import images
-from research.data.sources import Dataset, Records, cut_test, fitted_to_memory
+from research.data.dataset import Dataset, Records, fitted_to_memory
+from research.data.splits import cut_test
 from research.data.tree import NO_IMAGE, SUFFIXES, Tree
 from research.errors import UserError
 
@@ -74,7 +75,7 @@ def load(data: ConfigDict, whole: bool = False, channels: int = 0) -> Dataset:
     if "test" not in splits and not whole:
         splits["train"], splits["test"] = cut_test(splits["train"], data.split_seed, str(path))
     dataset = fitted_to_memory(
-        data,
+        data.memory_mb,
         Dataset(path.name, class_names=tuple(names), **{"train": None, "test": None, **splits}),
     )
     if any(isinstance(split, Records) for split in dataset.splits().values()):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from research.data.sources import Arrays, Records
+from research.data.dataset import Arrays, Records, compact
 from research.errors import LISTED, UserError, listed
 
 SPLITS = ("train", "validation", "test")
@@ -39,7 +39,7 @@ def of(class_names: Sequence[str], splits: Mapping[str, Arrays | Records]) -> di
     has.
 
     Args:
-      class_names: by label.
+      class_names: names of the outputs.
       splits: by name.
 
     Returns:
@@ -53,12 +53,20 @@ def of(class_names: Sequence[str], splits: Mapping[str, Arrays | Records]) -> di
 
 
 def begun(
-    class_names: Sequence[str], splits: Mapping[str, Arrays | Records]
+    class_names: Sequence[str],
+    splits: Mapping[str, Arrays | Records],
+    encoding: dict | None = None,
 ) -> Callable[[], dict[str, Any]]:
     """Return a function that gives `of` these splits.
 
     Compute checksums of data in memory now, before they are converted to float32. Compute those of
     data on disk when the function is called.
+
+    Args:
+      class_names: names of the outputs.
+      splits: by name.
+      encoding: of the columns of a table. The fingerprint holds it, so that a checkpoint knows how
+        its inputs were made.
     """
     known = {
         name: _of_split(split) if isinstance(split, Arrays) else split
@@ -68,7 +76,9 @@ def begun(
     @functools.cache
     def fingerprint() -> dict[str, Any]:
         on_disk = {name: split for name, split in known.items() if isinstance(split, Records)}
-        return {**of(class_names, on_disk), **{n: k for n, k in known.items() if n not in on_disk}}
+        in_memory = {name: split for name, split in known.items() if name not in on_disk}
+        columns = {} if encoding is None else {"encoding": encoding}
+        return {**of(class_names, on_disk), **in_memory, **columns}
 
     return fingerprint
 
@@ -97,7 +107,7 @@ def _of_split(split: Arrays | Records) -> dict[str, Any]:
 
 
 def _labels(split: Arrays | Records) -> str:
-    return checksum(np.asarray(split.labels, np.int32))
+    return checksum(compact(split.labels))
 
 
 def checksum(array: np.ndarray) -> str:
@@ -133,7 +143,10 @@ def differences(known: Any, found: dict) -> list[str]:
         before, now = known.get(split), found.get(split)
         if isinstance(before, dict) and isinstance(now, dict):
             told += _first_difference(split, before, now)
-    if not told and {"cut"} <= known.keys() & found.keys() and known["cut"] != found["cut"]:
+    both = known.keys() & found.keys()
+    if not told and "encoding" in both and known["encoding"] != found["encoding"]:
+        told.append("the columns of the table are other ones, or are encoded otherwise")
+    if not told and "cut" in both and known["cut"] != found["cut"]:
         told.append("train and validation are cut otherwise")
     return told
 

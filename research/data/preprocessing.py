@@ -10,6 +10,8 @@ Inputs may be stored as differences to an `offset` (data/offsets.py). It is floa
 of one example or of its last axis; 0 means no offset. An offset does not change the network's
 input as a function of the user's inputs.
 
+`identity` returns no statistics: {} means that inputs are passed on unchanged.
+
 A feature is constant, and is only centred, if its standard deviation is within the rounding error
 of its sums (data/moments.py). A scale is a normal float32 number, because devices flush numbers
 below 2^-126 to 0.
@@ -21,8 +23,8 @@ from collections.abc import Iterable
 import numpy as np
 
 from research.data import mirrored
+from research.data.checks import grey_hint
 from research.data.moments import CHANNEL, EPSILON, EXAMPLE, TOGETHER, moments, products
-from research.data.sources import grey_hint
 from research.errors import UserError
 
 Statistics = dict[str, np.ndarray]
@@ -36,6 +38,21 @@ def none(chunks: _Chunks, offset=0.0) -> Statistics:
     """Divide bytes by 255; keep floats as they are."""
     first = next(iter(chunks))
     return _statistics(0.0 - offset, 1 / 255 if first.dtype == np.uint8 else 1.0)
+
+
+def identity(chunks: _Chunks, offset=0.0) -> Statistics:
+    """Leave inputs as they are, in their own dtype: numbers of tokens stay whole.
+
+    Bytes are refused, because layers take no bytes, and so are differences to an offset.
+    """
+    first = next(iter(chunks))
+    if first.dtype == np.uint8 or np.any(offset):
+        what = "lie far from 0, and float32 keeps differences" if np.any(offset) else "are bytes"
+        raise UserError(
+            f"config.preprocessing.name = 'identity' leaves inputs as they are, and these {what} "
+            "(allowed here: none, which brings bytes from 0 to 1, or a scheme that standardises)"
+        )
+    return {}
 
 
 def min_max(chunks: _Chunks, offset=0.0) -> Statistics:

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 import jax
 import numpy as np
 
+from research.data.dataset import Arrays, Records
 from research.data.shuffle import MAX_POSITIONS, batch_epochs, batch_indices
-from research.data.sources import Arrays, Records
 from research.errors import UserError
 
 

@@ -11,14 +11,14 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from research.data import array_cache, images
-from research.data.sources import Arrays, Dataset, Records, fitted_to_memory
+from research.data.dataset import Arrays, Dataset, Records, fitted_to_memory
 from research.errors import UserError
 
 _EMBEDDED = "digits"
@@ -26,8 +26,13 @@ _SPLITS = ("train", "validation", "test")  # other splits are not read
 _CHUNK = 1024  # records at a time when only labels are read
 
 
-def load(data: ConfigDict, whole: bool = False) -> Dataset:
+def load(data: ConfigDict, whole: bool = False, others: Sequence[str] = ()) -> Dataset:
     """Read a set by its TFDS name ('mnist', 'cifar10:3.0.2'); prepare the embedded 'digits'.
+
+    Args:
+      data: `config.data`.
+      whole: as for `sources.load`.
+      others: names of other sources, which the user may have meant.
 
     Raises:
       UserError: the set is not prepared, has no image or no label among its features, or holds a
@@ -36,7 +41,7 @@ def load(data: ConfigDict, whole: bool = False) -> Dataset:
     name, _, version = data.name.partition(":")
     if not re.fullmatch(r"\w+(/[\w.\-]+)?", name):
         raise UserError(f"config.data.name = {data.name!r} is not a name of a data set")
-    folder = _find(name, version, _data_dirs(data)) or _prepare(data, name, version)
+    folder = _find(name, version, _data_dirs(data)) or _prepare(data, name, version, others)
     return _cached(folder, name, data, whole)
 
 
@@ -62,7 +67,7 @@ def _find(name: str, version: str, roots: list[Path]) -> Path | None:
     return max(found)[1] if found else None
 
 
-def _prepare(data: ConfigDict, name: str, version: str) -> Path:
+def _prepare(data: ConfigDict, name: str, version: str, others: Sequence[str]) -> Path:
     roots = _data_dirs(data)
     if name == _EMBEDDED:
         from research.data import digits
@@ -90,7 +95,7 @@ def _prepare(data: ConfigDict, name: str, version: str) -> Path:
         prepared = sorted(
             {info.parent.parent.name for info in roots[0].glob("*/*/dataset_info.json")}
         )
-        known = [*prepared, _EMBEDDED, "npz", "folder", "blobs", "moons", "spirals", "rings"]
+        known = [*prepared, _EMBEDDED, *others]
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close and close[0] != name else ""
         raise UserError(
@@ -125,7 +130,9 @@ def _cached(folder: Path, name: str, data: ConfigDict, whole: bool) -> Dataset:
                 messages=() if whole else tuple(header["messages"]),
                 **splits,
             )
-    dataset = fitted_to_memory(data, _open(folder, name, images.options(data), cache, whole))
+    dataset = fitted_to_memory(
+        data.memory_mb, _open(folder, name, images.options(data), cache, whole)
+    )
     if isinstance(dataset.train, Arrays) and not whole:
         splits = dataset.splits()
         header = {

@@ -5,7 +5,7 @@ import math
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from research.data.sources import grey_hint
+from research.data.checks import grey_hint
 from research.errors import UserError
 from research.models.layers import Layers
 

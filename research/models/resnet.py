@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from ml_collections import ConfigDict
 
-from research.data.sources import grey_hint
+from research.data.checks import grey_hint
 from research.errors import UserError
 from research.models.layers import Layers
 

@@ -5,8 +5,8 @@ from ml_collections import ConfigDict
 
 from research import platform
 from research.config import OPTIONS, default_config, flatten, usage
+from research.data.dataset import Arrays, Records
 from research.data.shuffle import MAX_POSITIONS
-from research.data.sources import Arrays, Records
 from research.errors import UserError
 from research.names import bind, check_options, numbers_of, resolve
 from research.optimizers import algorithms, schedules

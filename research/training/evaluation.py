@@ -11,8 +11,8 @@ import numpy as np
 from research import processes
 from research.atomic import replaced
 from research.data import offsets, stream
+from research.data.dataset import Arrays, Records
 from research.data.feed import padded_batches, turned
-from research.data.sources import Arrays, Records
 from research.errors import UserError
 from research.tasks import Task
 from research.training import averages, ensembles, executors, metrics, scores

@@ -1,7 +1,7 @@
 """Refuse inputs that do not fit their preprocessing or augmentation, or warn of them.
 
-The checks skip bytes, which have no outliers and differ by a factor of at most 255. They also skip
-images on disk, which are bytes or have 16 bits.
+The checks skip bytes, which have no outliers and differ by a factor of at most 255, and numbers of
+tokens. They also skip images on disk, which are bytes or have 16 bits.
 """
 
 import inspect
@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from research.data import offsets, preprocessing
-from research.data.sources import Arrays, Records, feature_name
+from research.data.checks import feature_name
+from research.data.dataset import Arrays, Records
 from research.errors import UserError
 from research.names import resolve
 
@@ -211,20 +212,25 @@ def _far(train: Arrays, held_out: dict, statistics: dict) -> list[str]:
 
 
 def _checked(split: Arrays | Records) -> bool:
-    return isinstance(split, Arrays) and split.dtype != np.uint8 and len(split) > 0
+    return isinstance(split, Arrays) and split.dtype.kind == "f" and len(split) > 0
 
 
 def _distance(split: Arrays, statistics: dict) -> tuple[np.ndarray, np.ndarray]:
     """Return the largest distance of each feature from its shift, and its scale."""
-    shift, scale = (np.float64(statistics[name]) for name in ("shift", "scale"))
+    shift, scale = _affine(statistics)
     low, high = split.extremes
     return np.maximum(np.abs(low - shift), np.abs(high - shift)), scale
+
+
+def _affine(statistics: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Return the shift and the scale of the inputs, which the scheme `identity` does not have."""
+    return np.float64(statistics.get("shift", 0)), np.float64(statistics.get("scale", 1))
 
 
 def _worst(name: str, split: Arrays, statistics: dict, badness: np.ndarray) -> str:
     """Name the worst feature's furthest value: 'example 12 of the test split, feature 3, is 9'."""
     place = np.unravel_index(badness.argmax(), badness.shape)
-    shift = np.broadcast_to(np.float64(statistics["shift"]), badness.shape)[place]
+    shift = np.broadcast_to(_affine(statistics)[0], badness.shape)[place]
     column = split.inputs[(slice(None), *place)].astype(np.float64)
     row = np.abs(column - shift).argmax()
     offset = offsets.of(statistics, split.shape)

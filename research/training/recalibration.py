@@ -10,7 +10,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from research import models
-from research.data.sources import Arrays, Records
+from research.data.dataset import Arrays, Records
 from research.models.batch_norm import BatchNorm
 from research.optimizers.multipliers import frozen_statistics
 from research.tasks import Task

@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 from research import tasks
 from research.config import automatic_keys, check_config, flatten, resolved
 from research.data import description, identity, offsets, preprocessing, sources, splits, stream
+from research.data.checks import grey_hint
+from research.data.dataset import Arrays, Dataset, Records
 from research.data.feed import preprocess
-from research.data.sources import Arrays, Dataset, Records
 from research.errors import UserError
 from research.names import bind, resolve
 from research.tasks import Task
@@ -50,6 +51,7 @@ class Setup:
     name: str = ""  # name of the data set
     ignored: str = ""  # as in `Dataset`
     fingerprint: Callable[[], dict] = dict  # of the data: research/data/identity.py
+    kind: str = "classes"  # of the labels: research/data/dataset.py
 
     @functools.cached_property
     def task(self) -> Task:
@@ -89,11 +91,11 @@ class Setup:
         """Return the lines about the data that every start prints."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         offset = offsets.of(self.statistics, self.train.shape)
-        line = description.line(self.name, parts, self.class_names, self.ignored, offset)
-        lines = [line, *self.messages, *description.absent(parts, self.class_names)]
+        line = description.line(self.name, parts, self.class_names, self.ignored, offset, self.kind)
+        lines = [line, *self.messages, *description.absent(parts, self.class_names, self.kind)]
         share = self.config.data.validation
         if share and not len(self.validation):
-            reason = splits.why_nothing(self.train.labels, share)
+            reason = splits.why_nothing(self.train.labels, share, self.kind)
             lines.append(f"there is no validation split: config.data.validation: {reason}")
         return lines
 
@@ -200,8 +202,8 @@ def cut(config: ConfigDict, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | 
     """
     if dataset.validation is not None:
         return np.arange(len(dataset.train)), None
-    labels = dataset.train.labels
-    return splits.train_validation(labels, config.data.validation, config.data.split_seed)
+    share, seed = config.data.validation, config.data.split_seed
+    return splits.train_validation(dataset.train.labels, share, seed, dataset.kind)
 
 
 def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
@@ -223,7 +225,7 @@ def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
     if names and len(dataset.train.shape) != 3:
         raise UserError(
             f"config.augmentation: {', '.join(names)} work on images, the data have shape "
-            f"{dataset.train.shape} (allowed here: (){sources.grey_hint(dataset.train.shape)})"
+            f"{dataset.train.shape} (allowed here: (){grey_hint(dataset.train.shape)})"
         )
     return dataset
 
@@ -273,6 +275,7 @@ def from_split(
         name=dataset.name,
         ignored=dataset.ignored,
         fingerprint=known,
+        kind=dataset.kind,
     )
     input_checks.check_values(config, train, run._held_out, statistics)
     return run
@@ -380,7 +383,7 @@ def _takes(statistics: dict, train: Arrays | Records) -> bool:
         return train.dtype.kind == "i"
     try:
         _given(statistics, train)
-        return np.broadcast_shapes(statistics["shift"].shape, train.shape) == train.shape
+        return np.broadcast_shapes(np.shape(statistics.get("shift", 0)), train.shape) == train.shape
     except (TypeError, ValueError):  # shapes do not match
         return False
 

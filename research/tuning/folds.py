@@ -14,8 +14,8 @@ from ml_collections import ConfigDict
 
 from research.config import automatic_keys
 from research.data import identity, sources, splits
+from research.data.dataset import Arrays, Dataset, compact
 from research.data.feed import padded_batches
-from research.data.sources import Arrays, Dataset
 from research.errors import UserError
 from research.training import setup
 from research.training.setup import Setup
@@ -48,10 +48,12 @@ class Folds:
         line, *others = self.run.description()
         if len(self) == 1:
             return [line, *others]
+        lines = [f"{line}; this is the first of {len(self)} cuts", *self.run.messages]
+        if self.run.kind != "classes":
+            return lines
         labels = self.arrays["labels"]
         whole = len(np.unique(labels))
         lacking = sum(len(np.unique(labels[rows])) < whole for rows in self.arrays["rows"])
-        lines = [f"{line}; this is the first of {len(self)} cuts", *self.run.messages]
         if lacking:
             lines.append(f"in {lacking} of {len(self)} cuts no example of some class is in train")
         return lines
@@ -72,17 +74,23 @@ class Folds:
 
 
 def cut(
-    config: ConfigDict, labels: np.ndarray, folds: int, repeats: int, stratified: bool = True
+    config: ConfigDict,
+    labels: np.ndarray,
+    folds: int,
+    repeats: int,
+    stratified: bool = True,
+    kind: str = "classes",
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Return the training and validation rows of each split, repeat by repeat.
 
     Args:
       config: `data.split_seed` is the seed of the first repeat; each next repeat adds 1.
         `data.validation` is the share for validation if `folds` is 1.
-      labels: int (N,).
+      labels: (N, ...).
       folds: 1: hold out a share once; N: leave-one-out; else k-fold cross-validation.
       repeats: number of times that the data are cut anew.
       stratified: whether all folds have the same shares of classes.
+      kind: of the labels.
 
     Raises:
       UserError: no validation examples, or too many folds for the data.
@@ -92,22 +100,24 @@ def cut(
             "config.data.validation = 0.0 leaves a search nothing to judge by (allowed: more than "
             "0, or config.search.folds of at least 2)"
         )
-    if folds == len(labels) and repeats > 1:
+    if repeats > 1 and (folds == len(labels) or kind == "tokens"):
+        what = "a text is cut in its order" if kind == "tokens" else "leave-one-out has one cut"
         raise UserError(
-            f"config.search.repeats = {repeats}: leave-one-out has one cut (allowed: 1; "
+            f"config.search.repeats = {repeats}: {what} (allowed: 1; "
             "config.search.seeds repeats the training)"
         )
-    classes = labels if stratified else np.zeros_like(labels)
+    if kind == "classes" and not stratified:
+        labels = np.zeros_like(labels)
     found = []
     for seed in range(config.data.split_seed, config.data.split_seed + repeats):
         if folds == 1:
-            found.append(splits.train_validation(classes, config.data.validation, seed))
+            found.append(splits.train_validation(labels, config.data.validation, seed, kind))
         else:
-            found += splits.k_fold(classes, folds, seed)
+            found += splits.k_fold(labels, folds, seed, kind)
     if not all(len(validation) for _, validation in found):
         raise UserError(
             f"config.data.validation = {config.data.validation} leaves a search nothing to judge "
-            f"by: {splits.why_nothing(classes, config.data.validation)} (allowed: more, or "
+            f"by: {splits.why_nothing(labels, config.data.validation, kind)} (allowed: more, or "
             "config.search.folds)"
         )
     return found
@@ -213,14 +223,14 @@ def _parts(
     split if `folds` is 1; cross-validation cuts both splits together.
     """
     if dataset.validation is None:
-        return dataset, cut(config, dataset.train.labels, folds, repeats, stratified)
+        return dataset, cut(config, dataset.train.labels, folds, repeats, stratified, dataset.kind)
     both = (dataset.train, dataset.validation)
     train = Arrays(*(np.concatenate([getattr(of, name) for of in both]) for name in _OF_ARRAYS))
     whole = dataclasses.replace(dataset, train=train, validation=None)
     if folds > 1:
         told = "cross-validation cuts train and the data's own validation split together"
         whole = dataclasses.replace(whole, messages=(*whole.messages, told))
-        return whole, cut(config, train.labels, folds, repeats, stratified)
+        return whole, cut(config, train.labels, folds, repeats, stratified, dataset.kind)
     if repeats > 1:
         raise UserError(
             f"config.search.repeats = {repeats}: the data have a validation split of their own, "
@@ -253,7 +263,7 @@ def _several(config: ConfigDict, train: Arrays, parts) -> dict:
 
 
 def _arrays(split: Arrays) -> dict:
-    return {"inputs": split.inputs, "labels": split.labels.astype(np.int32)}
+    return {"inputs": split.inputs, "labels": compact(split.labels)}
 
 
 def _table(rows) -> np.ndarray:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from research.config import default_config
-from research.data import augmentation, mixing, shuffle, sources
+from research.data import augmentation, mixing, shuffle
+from research.data.dataset import Records
 from research.names import bind, numbers_of, public_functions
 from research.training import hyperparameters, setup
 from research.training.step import _augment, _value_range
@@ -210,7 +211,7 @@ def test_the_range_of_images_on_disk_comes_with_the_fit():
         return np.zeros(40, np.int32)
 
     dtype = np.dtype(np.float32)
-    records = sources.Records(image, np.arange(40), (4, 4, 1), 1, "test", labels, dtype)
+    records = Records(image, np.arange(40), (4, 4, 1), 1, "test", labels, dtype)
     for scheme in ("none", "per_channel"):
         config = default_config()
         config.preprocessing.name = scheme

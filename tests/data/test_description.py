@@ -7,7 +7,7 @@ from PIL import Image
 
 from research.config import default_config
 from research.data import description
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 from research.errors import UserError
 from research.training import setup
 from research.tuning import folds

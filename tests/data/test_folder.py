@@ -9,6 +9,7 @@ from PIL import Image
 
 from research.config import default_config
 from research.data import sources, stream
+from research.data.dataset import Arrays, Records
 from research.errors import UserError
 from research.training import advance, evaluation, scores, setup
 
@@ -140,7 +141,7 @@ def test_stripes_are_told_apart_however_they_are_stored(tmp_path, save, memory):
     config.model.hidden, config.batch_size, config.duration = (32,), 16, "20 epochs"
     run = setup.from_config(config)
     state = run.init()
-    if isinstance(run.train, sources.Arrays):
+    if isinstance(run.train, Arrays):
         state, _ = advance.over_arrays(run, state)(state, run.plan().total_steps)
     else:
         batches = stream.TrainingBatches(run.train, 16, 0)
@@ -339,7 +340,7 @@ def test_a_stream_is_split_as_data_in_memory_are(tmp_path):
         config.data.update({"name": "folder", "path": str(tmp_path), "memory_mb": memory})
         config.batch_size = 16
         run = setup.from_config(config)
-        assert isinstance(run.train, sources.Arrays if memory else sources.Records)
+        assert isinstance(run.train, Arrays if memory else Records)
         splits = [run.train, run.validation, run.test]
         found.append([split.load(np.arange(len(split))) for split in splits])
     for streamed, resident in zip(*found, strict=True):

@@ -10,6 +10,8 @@ from runs import write_classes
 
 from research.config import default_config
 from research.data import identity, sources
+from research.data.dataset import Arrays, Dataset
+from research.data.relabelling import relabelled
 from research.errors import UserError
 
 RANDOM = np.random.default_rng(0)
@@ -137,19 +139,19 @@ def test_long_lists_of_classes_name_what_differs():
      {"train": {"examples": 1.5}}],
 )  # fmt: skip
 def test_what_is_no_fingerprint_makes_no_traceback(known):
-    found = identity.of(("a", "b"), {"train": sources.Arrays(INPUTS, LABELS)})
+    found = identity.of(("a", "b"), {"train": Arrays(INPUTS, LABELS)})
     assert len(identity.differences(known, found)) <= 1
 
 
 def test_classes_are_found_by_name():
-    dataset = sources.Dataset(
-        "new", None, sources.Arrays(INPUTS[:3], np.array([0, 1, 0], np.int32)), ("dog", "cat")
+    dataset = Dataset(
+        "new", None, Arrays(INPUTS[:3], np.array([0, 1, 0], np.int32)), ("dog", "cat")
     )
-    found = dataset.relabelled(("ape", "cat", "dog"))
+    found = relabelled(dataset, ("ape", "cat", "dog"))
     assert found.test.labels.tolist() == [2, 1, 2] and found.class_names == ("ape", "cat", "dog")
     assert found.train is None
     with pytest.raises(UserError, match=r"does not know: dog \(its classes: dog, cat; .* ape, cat"):
-        dataset.relabelled(("ape", "cat"))
+        relabelled(dataset, ("ape", "cat"))
 
 
 def test_data_are_known_as_they_were_read_and_not_as_they_are_trained_on(tmp_path):
@@ -161,6 +163,6 @@ def test_data_are_known_as_they_were_read_and_not_as_they_are_trained_on(tmp_pat
     known = identity.of(dataset.class_names, dataset.splits())
     dataset.train.inputs[:] = 0
     assert dataset.fingerprint() == known
-    other = dataset.relabelled(("b", "a")).fingerprint()
+    other = relabelled(dataset, ("b", "a")).fingerprint()
     assert other["class_names"] == ["b", "a"] and other["test"]["inputs"] == known["test"]["inputs"]
     assert other["test"]["labels"] == identity.checksum(1 - dataset.test.labels)

@@ -11,15 +11,17 @@ from hypothesis import strategies as st
 from research import models
 from research.config import default_config
 from research.data import mirrored, moments, preprocessing, stream
+from research.data.dataset import Arrays, Records
 from research.data.feed import inverted, preprocess
-from research.data.sources import Arrays, Records
 from research.errors import UserError
 from research.names import bind, public_functions
 from research.training import evaluation, setup
 
 NUMBERS = {"components": 0, "epsilon": 1e-4, "patch_size": 3}
 SCHEMES = {
-    name: bind(function, NUMBERS, {}) for name, function in public_functions(preprocessing).items()
+    name: bind(function, NUMBERS, {})
+    for name, function in public_functions(preprocessing).items()
+    if name != "identity"  # of no statistics
 }
 WHITENING = ("pca_whitening", "zca")
 
@@ -421,3 +423,19 @@ def test_first_filters_are_shown_as_they_act_on_pixels():
         centred = (inputs - statistics["shift"]) * statistics["scale"]
         got = flat(centred) @ flat(filters).T
         np.testing.assert_allclose(got, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_identity_leaves_inputs_and_their_dtype_alone():
+    for inputs in (np.arange(6, dtype=np.int32).reshape(2, 3), np.ones((2, 3), np.float32)):
+        statistics = preprocessing.identity([inputs])
+        assert statistics == {}
+        passed = preprocess(statistics, jax.numpy.asarray(inputs))
+        assert passed.dtype == inputs.dtype
+        np.testing.assert_array_equal(passed, inputs)
+        np.testing.assert_array_equal(inverted(statistics, inputs), inputs)
+    for inputs, offset in (
+        (np.zeros((2, 3), np.uint8), 0.0),
+        (np.ones((2, 3)), np.array([0, 1e9])),
+    ):
+        with pytest.raises(UserError, match="'identity' leaves inputs as they are, and these"):
+            preprocessing.identity([inputs], offset)

@@ -5,8 +5,8 @@ import pytest
 
 from research.config import default_config
 from research.data import sources, stream
+from research.data.dataset import Arrays, Records
 from research.data.shuffle import batch_indices
-from research.data.sources import Arrays, Records
 from research.errors import UserError
 from research.training import evaluation, setup
 

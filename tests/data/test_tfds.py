@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from research.config import default_config
 from research.data import sources, tfds_source
+from research.data.dataset import Arrays, Records
 from research.errors import UserError
 from research.training import setup
 
@@ -242,7 +243,7 @@ def test_a_stream_is_split_as_data_in_memory_are(tmp_path):
         config = default_config()
         config.data.memory_mb = memory
         run = setup.from_config(config)
-        assert isinstance(run.train, sources.Arrays if memory else sources.Records)
+        assert isinstance(run.train, Arrays if memory else Records)
         found.append((run.train, run.validation))
     for streamed, resident in zip(*found, strict=True):
         everything = streamed.load(np.arange(len(streamed)))

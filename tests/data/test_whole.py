@@ -8,6 +8,7 @@ from runs import write_classes
 
 from research.config import default_config
 from research.data import sources
+from research.data.relabelling import relabelled
 from research.errors import UserError
 
 INPUTS = np.random.default_rng(0).normal(size=(30, 3))
@@ -105,7 +106,7 @@ def test_a_prepared_set_of_one_split(tmp_path):
     name = {"name": "only_train", "data_dir": str(tmp_path)}
     dataset = load(**name)
     assert list(dataset.splits()) == ["train"] and len(dataset.train) == 3
-    found = dataset.relabelled(("a", "b"))
+    found = relabelled(dataset, ("a", "b"))
     assert np.array_equal(found.train.labels, 1 - dataset.train.labels)
     config = default_config().data
     config.update(name)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from research.config import default_config
+from research.data.dataset import Arrays
 from research.data.feed import to_device
-from research.data.sources import Arrays
 from research.training import averages, evaluation, executors, recalibration, setup
 from research.training.step import make_train_step
 

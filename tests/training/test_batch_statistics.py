@@ -12,7 +12,7 @@ from conftest import ROOT
 from runs import MAIN, one_line
 
 from research.config import default_config
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 from research.errors import UserError
 from research.training import batch_statistics, setup
 from research.training.recalibration import recalibrate

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from research.config import default_config
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 from research.training import advance, cause, culprit, setup
 from research.training.loop import Diverged
 

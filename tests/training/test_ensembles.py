@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from research.config import default_config
-from research.data.sources import Records
+from research.data.dataset import Records
 from research.errors import UserError
 from research.optimizers import learning_rate
 from research.training import (

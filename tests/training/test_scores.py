@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics
 
 from research.config import default_config
-from research.data.sources import Arrays
+from research.data.dataset import Arrays
 from research.training import evaluation, scores, setup
 
 

@@ -10,7 +10,9 @@ _BETA = (1e-3, math.inf)  # parameter of a Beta distribution
 DATA = {
     "data.name": Key(
         "digits",
-        "Data set: 'digits', an image classification set of TFDS, 'npz', 'folder', or a toy set.",
+        "Data set: 'digits', 'iris', 'wine', 'breast_cancer', 'diabetes', a toy set, an image "
+        "classification set of TFDS, or a file or folder of your own: 'npz', 'csv', 'folder', "
+        "'text'.",
     ),
     "data.data_dir": Key(
         None,
@@ -18,7 +20,18 @@ DATA = {
         resumable=True,
         location=True,
     ),
-    "data.path": Key(None, "Path of the .npz file or of the folder of images.", location=True),
+    "data.path": Key(None, "Path of the .npz, .csv or text file, or of the folder.", location=True),
+    "data.target": Key(
+        "",
+        "csv: names of the label columns, with commas between them. Empty: the last column.",
+    ),
+    "data.ignore": Key("", "csv: names of columns that are not used, with commas between them."),
+    "data.missing": Key(
+        "refuse",
+        "csv: what happens to cells without a value. 'median' fills in that of train, for numbers.",
+        choices=("refuse", "median"),
+    ),
+    "data.context": Key(128, "text: number of characters of an example.", range=(2, 2**20)),
     "data.image_axes": Key(
         "auto",
         "Order of the axes in an .npz file; 'NHW' is grey. 'auto' decides by the shape and prints "
@@ -30,7 +43,8 @@ DATA = {
     ),
     "data.validation": Key(
         0.1,
-        "Share of the training examples of each class that is used for validation instead.",
+        "Share of the training examples that is used for validation instead: of each class, and of "
+        "a text the end.",
         range=BELOW_1,
     ),
     "data.split_seed": Key(

@@ -1,0 +1,42 @@
+"""Small tables that ship with scikit-learn: () -> inputs, labels, names of the outputs.
+
+Inputs are float64 (N, D), in their own units. Labels are int32 (N,) classes, or float32 (N, 1).
+"""
+
+import numpy as np
+
+
+def iris():
+    """Return 150 irises of 3 species, by the sizes of their leaves (Fisher, 1936)."""
+    return _classes("load_iris")
+
+
+def wine():
+    """Return 178 Italian wines of 3 growers, by 13 chemical measurements (Forina et al., 1988)."""
+    return _classes("load_wine")
+
+
+def breast_cancer():
+    """Return 569 tumours, malignant or benign, by 30 measures of their cells (Street et al., 1993).
+
+    The measures are means, standard errors and worst values of 10 properties of cell nuclei.
+    """
+    return _classes("load_breast_cancer")
+
+
+def diabetes():
+    """Return 442 patients: the progress of their disease in a year, by 10 measurements.
+
+    The data are from Efron et al. (2004), in their own units. Targets are from 25 to 346.
+    """
+    from sklearn import datasets
+
+    found = datasets.load_diabetes(scaled=False)
+    return found.data, found.target.astype(np.float32)[:, None], ("disease_progression",)
+
+
+def _classes(loader: str):
+    from sklearn import datasets  # takes 2 seconds
+
+    found = getattr(datasets, loader)()
+    return found.data, found.target.astype(np.int32), tuple(map(str, found.target_names))
