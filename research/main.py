@@ -29,8 +29,8 @@ def main(argv: list[str]) -> int:
         )
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research import platform, processes, run_folder
+    from research.reporting.records import read_metrics
     from research.reporting.voice import Voice
-    from research.reporting.writers import read_metrics
     from research.session import Session
     from research.training import (
         averages,

@@ -24,6 +24,7 @@ from research.models import (
 )
 from research.names import numbers_of, public_functions
 from research.optimizers import algorithms, averaging, schedules
+from research.reporting import writers
 from research.training import lanes, modes
 from research.tuning import acquisition, engines, lane_modes, samplers, schedulers
 from research.tuning import config as search
@@ -44,6 +45,7 @@ NAMED: dict[str, ModuleType] = {
     "averaging.name": averaging,
     "ensemble.lanes": lanes,
     "parallel.mode": modes,
+    "logging.writers": writers,
 }
 # Those of the section `search`, which only the configs of searches have.
 SEARCH: dict[str, ModuleType] = {

@@ -20,6 +20,10 @@ def default_config() -> ConfigDict:
     checkpoint.every = "5 epochs"  # and at the end; at evaluations too where those are rarer
     checkpoint.on_error = "stop"  # what cannot be written: stop, or continue and try again later
 
+    config.logging = logging = ConfigDict()
+    logging.writers = ("tensorboard",)  # where metrics go besides metrics.jsonl, which is always
+    # written: research/reporting/writers.py, or ('my_package.module:MyWriter',)
+
     config.data = data = ConfigDict()
     data.name = "digits"  # digits, any image classification set of TFDS, npz, folder, or a toy set
     data.data_dir = config_dict.placeholder(str)  # of TFDS; default: TFDS_DATA_DIR or TFDS's own

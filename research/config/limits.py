@@ -112,6 +112,7 @@ POLICIES = (
     "on_divergence",
     "max_rollbacks",
     "checkpoint.on_error",
+    "logging.writers",
     "compute.steps_per_dispatch",
     "compute.evaluation_batch_size",
     "compute.remat",

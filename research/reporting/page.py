@@ -12,6 +12,7 @@ import numpy as np
 from research import config as configuration
 from research import npz
 from research.errors import UserError
+from research.json_files import read_json, read_jsonl, write_text
 from research.reporting import plots
 from research.reporting.document import (
     Figures,
@@ -22,7 +23,7 @@ from research.reporting.document import (
     tiles,
     values,
 )
-from research.reporting.writers import read_json, read_jsonl, read_metrics, write_text
+from research.reporting.records import read_metrics
 
 _MAX_BYTES = 2**30  # of pictures
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from research.errors import UserError
+from research.json_files import write_text
 from research.reporting import search_axes, search_plots, search_timeline
 from research.reporting import search_statistics as statistics
 from research.reporting.document import Figures, document, duration, number, table, tiles
@@ -15,7 +16,6 @@ from research.reporting.scales import Scale, last_score, scale_of, short_names
 from research.reporting.search_comparison import best_so_far, error_told, settings, several
 from research.reporting.search_surface import Surface, surface
 from research.reporting.searched import Search, read_search
-from research.reporting.writers import write_text
 from research.tuning.results import ENDS, best, command_line, overrides
 from research.tuning.trials import FINISHED, REPLACED, STOPPED, Trial
 

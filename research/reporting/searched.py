@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from research.config import flatten, tuples
 from research.errors import UserError
-from research.reporting.writers import read_json
+from research.json_files import read_json
 from research.tuning import ledger, methods
 from research.tuning.axes import parsed
 from research.tuning.config import check_section, completed

@@ -9,9 +9,10 @@ from browser import drawn
 
 from research import config as configuration
 from research.errors import UserError
+from research.json_files import read_jsonl
 from research.reporting import page
 from research.reporting.document import plotly_script
-from research.reporting.writers import MetricWriter, append_history, read_jsonl
+from research.reporting.records import MetricWriter, append_history
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 
