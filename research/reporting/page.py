@@ -209,8 +209,8 @@ def _tiles(run: Run) -> list[tuple[str, str]]:
 
 
 def _values(run: Run, split: str, metric: str | None) -> list[float]:
-    found = (record.get(metric) for record in run.metrics if record["split"] == split)
-    return [value for value in found if _is_number(value)]
+    values = (record.get(metric) for record in run.metrics if record["split"] == split)
+    return [value for value in values if _is_number(value)]
 
 
 def _results(run: Run) -> Table | None:
@@ -222,7 +222,7 @@ def _results(run: Run) -> Table | None:
     for split in plots.SPLITS[::-1]:
         last = {name: _values(run, split, name)[-1:] for name in _metrics([run])}
         title = f"{split.replace('_', ', ')}, last"
-        columns[title] = {name: found[0] for name, found in last.items() if found}
+        columns[title] = {name: ending[0] for name, ending in last.items() if ending}
     columns = {title: column for title, column in columns.items() if column}
     names = _ordered((name for c in columns.values() for name in c), (objective(run), "loss"))
     rows = [

@@ -32,7 +32,7 @@ def curves(runs: Sequence, metric: str, *, from_zero: bool = False) -> dict | No
     Returns:
       The figure, or None if no record has a number for the metric.
     """
-    traces = []
+    traces, drawn = [], set()
     for number, run in enumerate(runs):
         for place, split in enumerate(SPLITS):
             points = _points(run, split, metric)
@@ -46,7 +46,8 @@ def curves(runs: Sequence, metric: str, *, from_zero: bool = False) -> dict | No
                 name += " (mean)" if split == "train" else " (ensemble)"
             dash = "solid" if len(runs) == 1 else _DASHES[place]
             traces += [*band, _line(points, name, color, dash)]
-    return _over_epochs(traces, metric, len(runs), from_zero)
+            drawn.add(number)
+    return _over_epochs(traces, metric, len(drawn), from_zero)
 
 
 def entries(run: Any, metric: str, names: Sequence[str] = ()) -> list[dict]:
