@@ -19,7 +19,7 @@ import numpy as np
 from benchmarks.contender_ours import setup_of
 from benchmarks.workloads import WORKLOADS, make_data
 from research import platform
-from research.reporting.writers import MetricWriter
+from research.reporting.records import MetricWriter, named_writers
 from research.training import advance, checkpoints, divergence, loop
 from research.training.copies import copied
 from research.training.digest import parameters_sha256
@@ -74,7 +74,8 @@ def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests)
     plan = Plan(steps, EVERY, EVERY, EVERY)
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
-        with checkpoints.Checkpoints(workdir) as kept, MetricWriter(workdir, 0) as writer:
+        metrics = MetricWriter(workdir, 0, run.config, named_writers(run.config))
+        with checkpoints.Checkpoints(workdir) as kept, metrics as writer:
 
             def copy(state):
                 if digests:

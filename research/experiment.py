@@ -30,8 +30,8 @@ from research.data import sources
 from research.data.dataset import Dataset
 from research.reporting import page
 from research.reporting.formats import shown, words
+from research.reporting.records import read_metrics
 from research.reporting.voice import Voice
-from research.reporting.writers import read_metrics
 from research.session import Session
 from research.trained import Network, Trained, load
 from research.training import (

@@ -7,11 +7,11 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from safetensors.numpy import save
 
 from research.atomic import replaced
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
-from research.safetensors import written
 from research.trained import Trained
 from research.training import ensembles
 
@@ -73,9 +73,11 @@ def export(trained: Trained, folder: Path) -> None:
         if len(trained.networks) == 1:
             state = trained.networks[0].state
             trees = {"params": state.params, **state.collections}
-            arrays = {path: np.asarray(leaf) for path, leaf in leaves_by_path(trees).items()}
+            arrays = {
+                path: np.asarray(leaf, order="C") for path, leaf in leaves_by_path(trees).items()
+            }
             with replaced(folder / "weights.safetensors") as file:
-                file.writelines(written(arrays))
+                file.write(save(arrays))
         with replaced(folder / "model.json") as file:
             file.write(json.dumps(about, indent=2).encode())
     except OSError as error:

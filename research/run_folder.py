@@ -17,8 +17,9 @@ from ml_collections import ConfigDict
 from research import config as configuration
 from research.data import identity
 from research.errors import UserError
+from research.json_files import read_json, read_jsonl, write_json, write_text
 from research.reporting import page
-from research.reporting.writers import append_history, read_json, read_jsonl, write_json, write_text
+from research.reporting.records import append_history
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 _LOCK_BYTES = 1000

@@ -33,10 +33,10 @@ def main(argv: list[str]) -> int:
     import jax
 
     from research import platform, run_folder
+    from research.json_files import write_json
     from research.reporting import search_page
     from research.reporting.progress import SearchProgress
     from research.reporting.voice import Voice
-    from research.reporting.writers import write_json
     from research.training import interruption
     from research.tuning import methods, results
     from research.tuning.ledger import Ledger
@@ -276,7 +276,7 @@ def _check_folder(workdir: Path) -> None:
 def _write_config(workdir: Path, config) -> None:
     from research import config as configuration
     from research import run_folder
-    from research.reporting.writers import write_text
+    from research.json_files import write_text
 
     write_text(workdir / "config.json", configuration.to_json(config))
     run_folder.write_environment(workdir)
@@ -300,8 +300,8 @@ def _show(progress, study, config) -> None:
 
 def _finish(workdir: Path, voice, config, space, study) -> None:
     """Writes `best.py`, `report.html` and `summary.json`, and says what was found."""
+    from research.json_files import write_json, write_text
     from research.reporting import search_page
-    from research.reporting.writers import write_json, write_text
     from research.tuning import methods, results
 
     found = results.best(study.trials)

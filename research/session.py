@@ -11,8 +11,8 @@ from research.data import identity
 from research.data.dataset import Records
 from research.errors import UserError
 from research.reporting.progress import Progress, Silent
+from research.reporting.records import MetricWriter, median_throughput, named_writers, read_metrics
 from research.reporting.voice import Voice
-from research.reporting.writers import MetricWriter, median_throughput, read_metrics
 from research.training import (
     advance,
     copies,
@@ -63,6 +63,7 @@ class Session:
         self.records: list[dict] = []  # of metrics.jsonl
         self.divergence: dict | None = None  # what ended it, as `summary.json` tells it
         self._copies_on_device: bool | None = None  # known once there is something to save
+        self._writers = named_writers(run.config) if processes.first() else {}
         self._batches = None
         if isinstance(run.train, Records):
             from research.data import stream
@@ -146,8 +147,8 @@ class Session:
         writing = processes.first()
         total = self._plan.total_steps
         with (
-            MetricWriter(self._workdir, step) if writing else Silent() as writer,
-            Progress(total, self.steps_per_epoch, step) if writing else Silent() as progress,
+            self._metric_writer(step) if writing else Silent() as writer,
+            self._progress(total, step) if writing else Silent() as progress,
         ):
             self.records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
 
@@ -176,6 +177,12 @@ class Session:
                 agree=processes.agree,
                 window=self._window,
             )
+
+    def _progress(self, total: int, step: int) -> Progress:
+        return Progress(total, self.steps_per_epoch, step, self.objective.metric)
+
+    def _metric_writer(self, step: int) -> MetricWriter:
+        return MetricWriter(self._workdir, step, self._run.config, self._writers, self._voice.warn)
 
     def failed(self, line: str) -> None:
         """Something could not be written.

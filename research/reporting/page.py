@@ -1,39 +1,29 @@
 """The report of one run, or of several compared: one HTML file that opens offline."""
 
-import base64
 import dataclasses
-import io
-from collections.abc import Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from research import config as configuration
 from research import npz
 from research.errors import UserError
-from research.reporting import plots
-from research.reporting.document import (
-    Figures,
-    document,
-    number,
-    percent,
-    table,
-    tiles,
-    values,
-)
-from research.reporting.writers import read_json, read_jsonl, read_metrics, write_text
+from research.json_files import read_json, read_jsonl, write_text
+from research.reporting import formats, pictures, plots
+from research.reporting.records import NO_METRICS, read_metrics
+from research.reporting.rendering import Table, render, values
 
 _MAX_BYTES = 2**30  # of pictures
 
-_RECALLS = 20  # classes whose recall is told
-
-_NEEDED = {"step", "epoch", "loss", "accuracy"}  # of a record, to draw it
+# Of training, not of the network: drawn last.
+_COURSE = ("learning_rate", "examples_per_second")
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run folder holds; a run that is still going has no `summary` and no `pictures`."""
+    """What a run folder holds. A run that has not ended has no `summary` and no `arrays`."""
 
     name: str
     config: dict  # flat: {'optimizer.learning_rate': 0.001, ...}
@@ -41,11 +31,11 @@ class Run:
     history: list[dict]
     environment: dict
     summary: dict
-    pictures: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]  # of evaluation.npz
 
     @property
     def status(self) -> str:
-        """In one word, what happened last."""
+        """Return what happened last."""
         event = self.history[-1]["event"] if self.history else "start"
         return {"finish": "finished", "diverged": "diverged", "interrupted": "interrupted"}.get(
             event, "running, or killed"
@@ -53,10 +43,10 @@ class Run:
 
 
 def read_run(workdir: Path) -> Run:
-    """Reads a run folder, finished or not.
+    """Read a run folder, finished or not.
 
     Raises:
-      UserError: there is no run, or one of its files is damaged.
+      UserError: the folder holds no run, or one of its files is damaged.
     """
     if not (workdir / "config.json").exists():
         raise UserError(f"{str(workdir)!r} is not a run folder (it has no config.json)")
@@ -64,27 +54,26 @@ def read_run(workdir: Path) -> Run:
     def optional(name: str) -> dict:
         return read_json(workdir / name) if (workdir / name).exists() else {}
 
-    path = workdir / "config.json"  # read first: the rest is nothing without it
-    pictures = {}
+    arrays = {}
     try:
-        pictures = npz.load(workdir / "evaluation.npz", _MAX_BYTES)
+        arrays = npz.load(workdir / "evaluation.npz", _MAX_BYTES)
     except FileNotFoundError:
         pass
     except ValueError as error:
         raise UserError(f"{workdir / 'evaluation.npz'}: not readable ({error})") from None
     return Run(
         name=workdir.resolve().name,
-        config=configuration.flatten(configuration.read(path, trusted=True)),
-        metrics=[record for record in read_metrics(workdir) if record.keys() >= _NEEDED],
+        config=configuration.flatten(configuration.read(workdir / "config.json", trusted=True)),
+        metrics=[record for record in read_metrics(workdir) if "epoch" in record],
         history=read_jsonl(workdir / "history.jsonl"),
         environment=optional("environment.json"),
         summary=optional("summary.json"),
-        pictures=pictures,
+        arrays=arrays,
     )
 
 
 def write_report(workdirs: Sequence[Path], path: Path) -> None:
-    """Draws one run, or several compared, into an HTML file.
+    """Draw one run, or several compared, into an HTML file.
 
     Raises:
       UserError: a folder without a run, or a file that cannot be written.
@@ -99,8 +88,8 @@ def write_report(workdirs: Sequence[Path], path: Path) -> None:
         html = _page(runs)
     except Exception as error:  # files that can be read, but hold something else
         names = ", ".join(map(str, workdirs))
-        what = f"{type(error).__name__}: {error}"
-        raise UserError(f"{names}: damaged, it cannot be drawn ({what})") from None
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{names}: damaged, it cannot be drawn ({reason})") from None
     try:
         write_text(path, html)
     except OSError as error:
@@ -108,209 +97,194 @@ def write_report(workdirs: Sequence[Path], path: Path) -> None:
 
 
 def _page(runs: Sequence[Run]) -> str:
-    one = runs[0] if len(runs) == 1 else None
-    figure = Figures()
-    body = [_tiles(one) if one else _comparison(runs)]
-    body += [_divergence(run, prefix=f"{run.name}: ") for run in runs if not one]
-    body += [_members(run, prefix="" if one else f"{run.name}: ") for run in runs]
-    body.append("<h2>Training</h2>")
-    if any(run.metrics for run in runs):
-        body.append('<div class="grid">')
-        body.append(figure(plots.curves(runs, "loss", "loss (nats)", log=True)))
-        body.append(figure(plots.curves(runs, "accuracy", "accuracy", tickformat=".0%")))
-        body.append(figure(plots.curves(runs, "learning_rate", "learning rate")))
-        speed = plots.curves(runs, "examples_per_second", "examples / second", tickformat="~s")
-        body.append(figure(speed))
-        body.append("</div>")
-        body.append("<p>Train: averages since the point before, as the optimiser sees them: with")
-        body.append("dropout, augmentation, label smoothing and penalties. Validation: the whole")
-        body.append("split, without these, with running statistics; averaged: by the average of")
-        body.append("the weights. Hover for numbers.</p>")
-        if any("members" in record for run in runs for record in run.metrics):
-            body.append("<p>Ensembles: the mean over the members in training, their averaged")
-            body.append("predictions in validation; bands from the least to the greatest of the")
-            body.append("members, each alone.</p>")
-    else:
-        body.append("<p>No metrics yet.</p>")
+    single = len(runs) == 1
+    return render(
+        "run.html",
+        " and ".join(run.name for run in runs),
+        tiles=_tiles(runs[0]) if single else (),
+        comparison=None if single else _comparison(runs),
+        divergences=list(filter(None, (_divergence(run, single) for run in runs))),
+        results=_results(runs[0]) if single else None,
+        ensembles=[
+            (_titled(run, f"Ensemble of {len(run.summary['members'])}", single), _members(run))
+            for run in runs
+            if run.summary.get("members")
+        ],
+        curves=_curves(runs),
+        has_members=any("members" in record for run in runs for record in run.metrics),
+        sections=[
+            dataclasses.replace(section, title=_titled(run, section.title, single))
+            for run in runs
+            for section in pictures.sections(run.arrays)
+        ],
+        **_settings(runs),
+        histories=[(_titled(run, "History", single), _history(run)) for run in runs],
+    )
+
+
+def _titled(run: Run, title: str, single: bool) -> str:
+    return title if single else f"{run.name}: {title}"
+
+
+def objective(run: Run) -> str | None:
+    """Return the metric that the run is judged by; None if it has no metrics."""
+    chosen = run.summary.get("objective") or run.config.get("early_stopping.metric")
+    names = _metrics([run])
+    return chosen if chosen in names and chosen != "loss" else next(iter(names[1:] or names), None)
+
+
+def _metrics(runs: Iterable[Run], kind: type | tuple = (int, float)) -> list[str]:
+    """Return the names of the metrics in the records, the loss first, then in their order."""
+    names = dict.fromkeys(
+        name
+        for run in runs
+        for record in run.metrics
+        for name, value in record.items()
+        if isinstance(value, kind) and name not in (*NO_METRICS, *_COURSE)
+    )
+    return sorted(names, key=lambda name: name != "loss")
+
+
+def _ordered(names: Iterable[str], first: Iterable[str | None]) -> list[str]:
+    """Return names with some of them moved to the front."""
+    names = list(names)
+    return list(dict.fromkeys([*(name for name in first if name in names), *names]))
+
+
+def _curves(runs: Sequence[Run]) -> list[dict]:
+    metrics = _ordered(_metrics(runs), ("loss", *map(objective, runs)))
+    drawn = [plots.curves(runs, metric) for metric in metrics]
     for run in runs:
-        body.append(_pictures(run, figure, prefix="" if one else f"{run.name}: "))
-    body.append(_settings(runs))
-    return document(" and ".join(run.name for run in runs), body, figure)
+        names = pictures.output_names(run.arrays)
+        for metric in _metrics([run], list):
+            drawn += plots.entries(run, metric, names)
+    drawn += [plots.curves(runs, metric, from_zero=True) for metric in _COURSE]
+    return [plot for plot in drawn if plot]
 
 
-def _tiles(run: Run) -> str:
-    shown = [("status", run.status)]
-    summary = run.summary
-    validation = [r["accuracy"] for r in run.metrics if r["split"] == "validation"]
+def _tested(summary: dict, prefix: str = "test_") -> dict[str, float]:
+    """Return the numbers of a summary that begin with a prefix, by what follows it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in summary.items()
+        if name.startswith(prefix) and _is_number(value)
+    }
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _tiles(run: Run) -> list[tuple[str, str]]:
+    summary, tiles = run.summary, [("status", run.status)]
+    judged = objective(run)
     if summary.get("diverged"):
-        shown.append(("diverged at step", f"{summary['steps']:,}"))
-    elif summary:
-        shown.append(("test accuracy", percent(summary["test_accuracy"])))
-        shown.append(("test loss (nats)", number(summary["test_loss"])))
-        if "test_balanced_accuracy" in summary:
-            shown.append(("test balanced accuracy", percent(summary["test_balanced_accuracy"])))
-            share = percent(summary["test_majority_share"])
-            shown.append(("share of the most frequent class", share))
-        if "test_ece" in summary:
-            shown.append(("test calibration error", percent(summary["test_ece"])))
-        if "averaged_test_accuracy" in summary:
-            averaged = summary["averaged_test_accuracy"]
-            shown.append(("test accuracy, averaged weights", percent(averaged)))
-        if summary.get("stopped_early"):
-            shown.append(("tested step; stopped early", f"{summary['tested_step']:,}"))
-    if validation:
-        shown.append(("best validation accuracy", percent(max(validation))))
+        tiles.append(("diverged at step", f"{summary['steps']:,}"))
+    tested, averaged = _tested(summary), _tested(summary, "averaged_test_")
+    for name in dict.fromkeys((judged, "loss")):
+        if name in tested:
+            tiles.append((f"test {formats.words(name)}", formats.shown(name, tested[name])))
+        if name in averaged and name != "loss":
+            title = f"test {formats.words(name)}, averaged weights"
+            tiles.append((title, formats.shown(name, averaged[name])))
+    if summary.get("stopped_early"):
+        tiles.append(("tested step; stopped early", f"{summary['tested_step']:,}"))
+    validation = _values(run, "validation", judged)
+    higher = formats.higher_is_better(judged or "")
+    if validation and higher is not None:
+        best = max(validation) if higher else min(validation)
+        title = f"best validation {formats.words(judged)}"
+        tiles.append((title, formats.shown(judged, best)))
     if run.metrics:
         last = run.metrics[-1]
-        shown.append(("epochs", f"{last['epoch']:.1f}"))
-        shown.append(("steps", f"{last['step']:,}"))
+        tiles.append(("epochs", f"{last['epoch']:.1f}"))
+        tiles.append(("steps", f"{last['step']:,}"))
     if "parameter_count" in summary:
-        shown.append(("parameters", f"{summary['parameter_count']:,}"))
+        tiles.append(("parameters", f"{summary['parameter_count']:,}"))
     if summary:
-        shown.append(("from start to end", f"{summary['wall_seconds']:.1f} s"))
-        shown.append(("of that compiling", f"{summary['compile_seconds']:.1f} s"))
-        shown.append(("examples / second", number(summary["examples_per_second"])))
-    return tiles(shown) + _divergence(run, prefix="")
+        tiles.append(("from start to end", formats.duration(summary["wall_seconds"])))
+        tiles.append(("of that compiling", formats.duration(summary["compile_seconds"])))
+        tiles.append(("examples / second", formats.number(summary["examples_per_second"])))
+    return tiles
 
 
-def _divergence(run: Run, prefix: str) -> str:
-    """How a run ended that diverged; '' for others."""
+def _values(run: Run, split: str, metric: str | None) -> list[float]:
+    values = (record.get(metric) for record in run.metrics if record["split"] == split)
+    return [value for value in values if _is_number(value)]
+
+
+def _results(run: Run) -> Table | None:
+    """Return every metric: of the test, and what it came to on the other splits."""
+    columns = {
+        "test": _tested(run.summary),
+        "test, averaged weights": _tested(run.summary, "averaged_test_"),
+    }
+    for split in plots.SPLITS[::-1]:
+        last = {name: _values(run, split, name)[-1:] for name in _metrics([run])}
+        title = f"{split.replace('_', ', ')}, last"
+        columns[title] = {name: ending[0] for name, ending in last.items() if ending}
+    columns = {title: column for title, column in columns.items() if column}
+    names = _ordered((name for c in columns.values() for name in c), (objective(run), "loss"))
+    rows = [
+        [formats.words(name), *(formats.shown(name, c.get(name)) for c in columns.values())]
+        for name in names
+    ]
+    return Table(("metric", *columns), rows, numbers_from=1) if rows else None
+
+
+def _divergence(run: Run, single: bool) -> str:
+    """Return how a run diverged; '' for others."""
     summary = run.summary
     if not summary.get("diverged"):
         return ""
     where = f", first in {summary['layer']}" if summary["layer"] else ""
-    line = (
-        f"{prefix}Diverged: {summary['what']} at step {summary['steps']:,}{where}. Likely cause: "
-    )
-    return f"<p>{escape(line + summary['cause'])}. There is no test of it.</p>"
+    line = f"Diverged: {summary['what']} at step {summary['steps']:,}{where}"
+    line = f"{line}. Likely cause: {summary['cause']}. It was not tested."
+    return line if single else f"{run.name}: {line}"
 
 
-def _members(run: Run, prefix: str) -> str:
-    """The ensemble beside each of its networks alone."""
-    members = run.summary.get("members")
-    if not members:
-        return ""
-    shown = (("test_accuracy", percent), ("test_loss", "{:.4f}".format))
-    shown += (("test_ece", "{:.4f}".format),)
-    mean, spread = run.summary["members_mean"], run.summary["members_spread"]
+def _members(run: Run) -> Table:
+    """Return the ensemble beside each of its networks alone."""
+    summary, mean, spread = run.summary, run.summary["members_mean"], run.summary["members_spread"]
+    keys = _ordered((f"test_{name}" for name in _tested(mean)), (f"test_{objective(run)}",))
     rows = [
-        ["averaged predictions", *(form(run.summary[key]) for key, form in shown)],
-        ["mean alone", *(f"{form(mean[key])} \u00b1 {form(spread[key])}" for key, form in shown)],
-    ]
-    for member in members:
+        ["averaged predictions", *(formats.shown(key, summary.get(key)) for key in keys)],
+        [
+            "mean alone",
+            *(f"{formats.shown(key, mean[key])} ± {formats.shown(key, spread[key])}"
+              for key in keys),
+        ],
+    ]  # fmt: skip
+    for member in summary["members"]:
         name = f"seed {member['seed']}, step {member['step']:,}"
-        rows.append([name, *(form(member[key]) for key, form in shown)])
-    heads = ("", "test accuracy", "test loss (nats)", "calibration error (ECE)")
-    title = f"<h2>{escape(prefix)}Ensemble of {len(members)}</h2>"
-    return title + table(heads, rows, numbers_from=1)
+        rows.append([name, *(formats.shown(key, member[key]) for key in keys)])
+    return Table(("", *map(formats.words, keys)), rows, numbers_from=1)
 
 
-def _comparison(runs: Sequence[Run]) -> str:
-    keys = ("test_accuracy", "test_loss", "epochs", "parameter_count", "wall_seconds")
-    rows = []
-    for run in runs:
-        cells = [run.name, run.status]
-        for key in keys:
-            value = run.summary.get(key)
-            cells.append(percent(value) if key == "test_accuracy" else number(value))
-        rows.append(cells)
-    heads = ("run", "status", *(key.replace("_", " ") for key in keys))
-    return f"<h2>Result</h2>{table(heads, rows, numbers_from=2)}"
+def _comparison(runs: Sequence[Run]) -> Table:
+    tests = (f"test_{name}" for run in runs for name in _tested(run.summary))
+    first = [f"test_{name}" for name in (*map(objective, runs), "loss")]
+    keys = (*_ordered(tests, first), "epochs", "parameter_count", "wall_seconds")
+    rows = [
+        [run.name, run.status, *(formats.shown(key, run.summary.get(key)) for key in keys)]
+        for run in runs
+    ]
+    return Table(("run", "status", *map(formats.words, keys)), rows, numbers_from=2)
 
 
-def _pictures(run: Run, figure, prefix: str) -> str:
-    found = run.pictures
-    if not found:
-        return ""
-    prefix = escape(prefix)
-    names = [str(name) for name in found["class_names"]]
-    parts = []
-    if "confusion" in found:
-        parts.append(f"<h2>{prefix}Confusion matrix, test split</h2>")
-        parts.append(figure(plots.confusion_matrix(found["confusion"], names)))
-    else:
-        pairs = [[names[a], names[b], f"{count:,}"] for a, b, count in found["confused"]]
-        parts.append(f"<h2>{prefix}Most frequent mistakes, test split</h2>")
-        parts.append(table(("true class", "predicted class", "examples"), pairs, numbers_from=2))
-    if "class_examples" in found:
-        parts.append(_recalls(names, found["class_examples"], found["class_hits"], prefix))
-    if "reliability_counts" in found:
-        parts.append(f"<h2>{prefix}Reliability, test split</h2>")
-        bins = (found[f"reliability_{name}"] for name in ("counts", "confidences", "accuracies"))
-        parts.append(figure(plots.reliability_diagram(*bins)))
-    if "plane_classes" in found:
-        parts.append(f"<h2>{prefix}Decision regions and test points</h2>")
-        parts.append(figure(plots.decision_regions(found, names)))
-    if len(found.get("mistake_images", ())):
-        parts.append(f"<h2>{prefix}Most confident mistakes, test split</h2>")
-        parts.append('<div class="images mistakes">')
-        for image, label, predicted, confidence in zip(
-            found["mistake_images"],
-            found["mistake_labels"],
-            found["mistake_predictions"],
-            found["mistake_confidences"],
-            strict=True,
-        ):
-            caption = f"{names[label]}, taken for {names[predicted]} ({confidence:.0%})"
-            parts.append(
-                f"<figure>{_image(image)}<figcaption>{escape(caption)}</figcaption></figure>"
-            )
-        parts.append("</div>")
-    if "filters" in found:
-        parts.append(f"<h2>{prefix}First-layer filters</h2>")
-        parts.append("<p>Grey is zero; each is scaled to its largest weight.</p>")
-        parts.append('<div class="images filters">')
-        for weights in found["filters"]:
-            largest = float(np.abs(weights).max()) or 1.0
-            parts.append(_image(np.round(127.5 + 127.5 * weights / largest).astype(np.uint8)))
-        parts.append("</div>")
-    return "\n".join(parts)
-
-
-def _recalls(names: list[str], examples: np.ndarray, hits: np.ndarray, prefix: str) -> str:
-    """Draw a table of the share of each class that is found, the worst classes first."""
-    recall = hits / np.maximum(examples, 1)
-    occurs = np.flatnonzero(examples)
-    worst = occurs[np.argsort(recall[occurs], kind="stable")][:_RECALLS]
-    title = f"<h2>{prefix}Recall by class, test split</h2>"
-    if len(worst) < len(names):
-        title += f"<p>The lowest {len(worst)} of {len(names):,} classes.</p>"
-    rows = [[names[of], f"{examples[of]:,}", percent(float(recall[of]))] for of in worst]
-    return title + table(("class", "examples", "recall"), rows, numbers_from=1)
-
-
-def _settings(runs: Sequence[Run]) -> str:
-    parts = ["<h2>Config</h2>"]
+def _settings(runs: Sequence[Run]) -> dict[str, Any]:
     names = [run.name for run in runs]
-    keys = list(dict.fromkeys(key for run in runs for key in run.config))
-    if len(runs) > 1:
-        different = [key for key in keys if len({repr(run.config.get(key)) for run in runs}) > 1]
-        parts.append("<p>What differs:</p>")
-        parts.append(values(("key", *names), different, [run.config for run in runs]))
-        parts.append("<details><summary>All keys</summary>")
-        parts.append(values(("key", *names), keys, [run.config for run in runs]) + "</details>")
-    else:
-        told = values(("key", "value"), keys, [runs[0].config])
-        parts.append(f'<div class="columns">{told}</div>')
-    parts.append("<h2>Environment</h2>")
-    keys = list(dict.fromkeys(key for run in runs for key in run.environment))
-    heads = ("what", *names) if len(runs) > 1 else ("what", "value")
-    parts.append(values(heads, keys, [run.environment for run in runs]))
-    for run in runs:
-        parts.append(f"<h2>{escape(run.name + ': ' if len(runs) > 1 else '')}History</h2>")
-        rows = [
-            [entry.get("time"), entry.get("event"), entry.get("step"), entry.get("changes", "")]
-            for entry in run.history
-        ]
-        parts.append(table(("time (UTC)", "event", "step", "changes"), rows))
-    return "\n".join(parts)
+    heads = ("key", *names) if len(runs) > 1 else ("key", "value")
+    config = values(heads, [run.config for run in runs])
+    different = [row for row in config.rows if len(set(map(repr, row[1:]))) > 1]
+    return {
+        "config": config,
+        "differing": Table(heads, different) if len(runs) > 1 else None,
+        "environment": values(heads, [run.environment for run in runs]),
+    }
 
 
-def _image(pixels: np.ndarray) -> str:
-    """Uint8 (H, W, 1 or 3) as an <img>."""
-    from PIL import Image
-
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-    data = base64.b64encode(file.getvalue()).decode()
-    return f'<img alt="" src="data:image/png;base64,{data}">'
+def _history(run: Run) -> Table:
+    keys = ("time", "event", "step", "changes")
+    rows = [[entry.get(key, "") for key in keys] for entry in run.history]
+    return Table(("time (UTC)", *keys[1:]), rows)

@@ -1,92 +1,147 @@
-"""Figures as plain dicts of Plotly's JSON: built without importing Plotly, drawn by its script."""
+"""Figures as plain dicts of Plotly's JSON: built without importing Plotly, drawn by its script.
+
+Colours of the page (background, text, grid) come from `templates/draw.js`, light or dark.
+"""
 
 import html
 from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+from research.reporting import formats
 
-# Okabe and Ito's colours, which the colour-blind can tell apart; the first two are train and
-# validation where there is one run.
+# Okabe and Ito's colours, which the colour-blind can tell apart. With one run the first two are
+# train and validation. Black is drawn in the colour of text.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#7F7F7F")
-_SQUARE = {"height": 560, "width": 720}
-_NUMBERED_CLASSES = 20  # confusion matrices of more classes show no numbers in their cells
+INK = COLORS[6]
+SPLITS = ("train", "validation", "validation_averaged")
+LEGEND_ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0}
+SQUARE = {"height": 560, "meta": "square"}  # as wide as high, at most as wide as the page
+MOST_LINES = 12  # entries of an array metric that are drawn as lines
+
+_DASHES = ("dot", "solid", "dash")
 
 
-def curves(runs: Sequence, key: str, title: str, *, tickformat="~g", log=False) -> dict | None:
-    """A metric over epochs, for each run and split; of ensembles with a band over the members.
+def curves(runs: Sequence, metric: str, *, from_zero: bool = False) -> dict | None:
+    """Return a metric over epochs, for each run and split; of ensembles with a band over members.
 
     Args:
       runs: have `name` and `metrics`, the records of `metrics.jsonl`.
-      key: what to draw, as in the records.
-      title: of the vertical axis, with its unit.
-      tickformat: of the numbers at the axis, in d3's notation; '.0%' for shares.
-      log: logarithmic vertical axis.
+      metric: its key in the records.
+      from_zero: let the vertical axis begin at 0.
 
     Returns:
-      The figure, or None where no record has the key.
+      The figure, or None if no record has a number for the metric.
     """
-    traces = []
+    traces, drawn = [], set()
     for number, run in enumerate(runs):
-        for dash, split in enumerate(("train", "validation", "validation_averaged")):
-            points = [
-                (record["epoch"], record[key])
-                for record in run.metrics
-                if record.get("split") == split and record.get(key) is not None
-            ]
+        for place, split in enumerate(SPLITS):
+            points = _points(run, split, metric)
             if not points:
                 continue
-            color = COLORS[(number if len(runs) > 1 else dash) % len(COLORS)]
+            color = COLORS[(number if len(runs) > 1 else place) % len(COLORS)]
             name = split.replace("_", ", ")
             name = name if len(runs) == 1 else f"{run.name} {name}"
-            style = "solid" if len(runs) == 1 else ("dot", "solid", "dash")[dash]
-            band = _band(run.metrics, split, key, color)
+            band = _band(run.metrics, split, metric, color)
             if band:
                 name += " (mean)" if split == "train" else " (ensemble)"
-            traces += band
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers" if len(points) < 40 else "lines",
-                    "name": text(name),
-                    "x": [x for x, _ in points],
-                    "y": [y for _, y in points],
-                    "line": {"color": color, "width": 2, "dash": style},
-                    "marker": {"size": 5},
-                    "hovertemplate": f"%{{y:{'.2%' if tickformat == '.0%' else '.5g'}}}",
-                }
-            )
+            dash = "solid" if len(runs) == 1 else _DASHES[place]
+            traces += [*band, _line(points, name, color, dash)]
+            drawn.add(number)
+    return _over_epochs(traces, metric, len(drawn), from_zero)
+
+
+def entries(run: Any, metric: str, names: Sequence[str] = ()) -> list[dict]:
+    """Return figures of an array metric: a line for each of a few entries, else a heat map.
+
+    Args:
+      run: has `metrics`, the records of `metrics.jsonl`.
+      metric: its key in the records.
+      names: of the entries, if they are as many as the entries.
+    """
+    figures, lines, drawn = [], [], set()
+    for place, split in enumerate(SPLITS):
+        points = [(x, y) for x, y in _points(run, split, metric, list) if y]
+        if not points:
+            continue
+        rows = points[-1][1]
+        if isinstance(rows[0], list):  # a matrix: as it was last
+            if not isinstance(rows[0][0], list):
+                figures.append(_matrix(f"{metric}, {split}, at the end", rows, names))
+            continue
+        points = [(x, row) for x, row in points if len(row) == len(rows)]
+        if len(rows) > MOST_LINES:
+            figures.append(_heat_map(f"{metric}, {split}", points, names))
+            continue
+        for entry, name in enumerate(_named(names, len(rows))):
+            line = [(x, row[entry]) for x, row in points if row[entry] is not None]
+            if line:
+                trace = _line(line, name, COLORS[entry % len(COLORS)], _DASHES[place])
+                trace["hovertemplate"] = f"%{{y:.5g}}<extra>{split} {name}</extra>"
+                trace |= {"legendgroup": name, "showlegend": name not in drawn}
+                drawn.add(name)
+                lines.append(trace)
+    plot = _over_epochs(lines, metric, 1 + len(drawn) // 4, False)
+    if plot:
+        plot["layout"]["yaxis"]["title"]["text"] += "<br>(train: dotted)"
+        figures.insert(0, plot)
+    return figures
+
+
+def _points(run: Any, split: str, metric: str, kind: type | tuple = (int, float)) -> list[tuple]:
+    """Return (epoch, value) for the records of a split that have a value of this kind."""
+    return [
+        (record["epoch"], record[metric])
+        for record in run.metrics
+        if record.get("split") == split and isinstance(record.get(metric), kind)
+    ]
+
+
+def _line(points: Sequence[tuple[float, float]], name: str, color: str, dash: str) -> dict:
+    return {
+        "type": "scatter",
+        "mode": "lines+markers" if len(points) < 40 else "lines",
+        "name": text(name),
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
+        "line": {"color": color, "width": 2, "dash": dash},
+        "marker": {"size": 5},
+    }
+
+
+def _over_epochs(traces: list[dict], metric: str, legend_rows: int, from_zero: bool):
     if not traces:
         return None
-    axis = {"title": {"text": title}, "tickformat": tickformat}
-    if log:
-        drawn = [y for trace in traces for y in trace["y"] if y > 0]
-        axis |= {"type": "log"}
-        if drawn and max(drawn) >= 10 * min(drawn):
+    numbers = [y for trace in traces for y in trace["y"]]
+    share = formats.is_share(metric, numbers)
+    axis: dict[str, Any] = {"title": {"text": text(formats.words(metric))}}
+    axis["tickformat"] = ".0%" if share else "~s" if max(numbers) >= 10_000 else "~g"
+    if share and max(numbers) - min(numbers) < 0.05:
+        axis["tickformat"] = ".1%"
+    if formats.is_logarithmic(metric, numbers):
+        axis["type"] = "log"
+        if max(numbers) >= 10 * min(numbers):
             axis["dtick"] = "D2"  # labels at 1, 2 and 5 of each decade
-    elif tickformat != ".0%":
+    elif from_zero:
         axis["rangemode"] = "tozero"
+    for trace in traces:
+        trace.setdefault("hovertemplate", f"%{{y:{'.2%' if share else '.5g'}}}")
     return figure(
         traces,
         xaxis={"title": {"text": "epoch"}, "rangemode": "tozero"},
         yaxis=axis,
         hovermode="x unified",
-        legend={
-            "orientation": "h",
-            "y": 1.02,
-            "yanchor": "bottom",
-            "x": 0,
-            "traceorder": "normal",  # which fills would reverse
-        },
-        margin={"l": 64, "r": 16, "t": 32 + 20 * (len(runs) - 1), "b": 48},
+        showlegend=True,
+        legend={**LEGEND_ABOVE, "traceorder": "normal"},  # which fills would reverse
+        margin={"l": 64, "r": 16, "t": 32 + 20 * (legend_rows - 1), "b": 48},
     )
 
 
-def _band(metrics: Sequence[dict], split: str, key: str, color: str) -> list[dict]:
-    """From the least to the greatest of the members; [] where there are none."""
+def _band(metrics: Sequence[dict], split: str, metric: str, color: str) -> list[dict]:
+    """Return a band from the least to the greatest of the members; [] without members."""
     points = [
-        (record["epoch"], [value for value in record["members"][key] if value is not None])
+        (record["epoch"], [value for value in record["members"][metric] if value is not None])
         for record in metrics
-        if record.get("split") == split and key in record.get("members", {})
+        if record.get("split") == split and metric in record.get("members", {})
     ]
     edges = [(epoch, min(values), max(values)) for epoch, values in points if values]
     return [
@@ -106,152 +161,44 @@ def _band(metrics: Sequence[dict], split: str, key: str, color: str) -> list[dic
     ]
 
 
-def confusion_matrix(counts: np.ndarray, class_names: Sequence[str]) -> dict:
-    """Counts (C, C) of true (rows) against predicted classes, coloured by the share of the row."""
-    totals = counts.sum(1, keepdims=True)
-    shares = counts / np.maximum(totals, 1)
-    names = [text(name) for name in class_names]
+def _heat_map(title: str, points: Sequence[tuple[float, list]], names: Sequence[str]) -> dict:
+    rows = list(zip(*(row for _, row in points), strict=True))  # one for each entry
+    return _heat(title, rows, x=[x for x, _ in points], y=_named(names, len(rows)), across="epoch")
+
+
+def _matrix(title: str, rows: list[list], names: Sequence[str]) -> dict:
+    return _heat(title, rows, x=_named(names, len(rows[0])), y=_named(names, len(rows)), across="")
+
+
+def _heat(title: str, rows: Sequence[Sequence], *, x: list, y: list[str], across: str) -> dict:
     trace = {
         "type": "heatmap",
-        "z": np.round(shares, 4).tolist(),
-        "x": names,
-        "y": names,
-        "customdata": counts.tolist(),
-        "colorscale": [[0, "#ffffff"], [0.02, "#deebf7"], [0.2, "#6baed6"], [1, "#08306b"]],
-        "zmin": 0,
-        "zmax": 1,
-        "colorbar": {"title": {"text": "share of<br>true class"}, "tickformat": ".0%"},
-        "hovertemplate": "true %{y}, predicted %{x}: %{customdata} (%{z:.1%})<extra></extra>",
+        "z": [list(row) for row in rows],
+        "x": x,
+        "y": y,
+        "colorscale": "Viridis",
+        "colorbar": {"thickness": 14},
+        "hovertemplate": f"{across or 'column'} %{{x}}, %{{y}}: %{{z:.5g}}<extra></extra>",
     }
-    if len(names) <= _NUMBERED_CLASSES:
-        trace |= {
-            "text": np.where(counts > 0, counts.astype(str), "").tolist(),
-            "texttemplate": "%{text}",
-        }
-    category = {"type": "category", "constrain": "domain", "showgrid": False}
     return figure(
         [trace],
-        xaxis={"title": {"text": "predicted class"}, **category},
-        yaxis={
-            "title": {"text": "true class"},
-            "autorange": "reversed",
-            "scaleanchor": "x",
-            **category,
-        },
-        **_SQUARE,
+        title={"text": text(formats.words(title)), "font": {"size": 13}, "x": 0.02},
+        xaxis={"title": {"text": across}, "showgrid": False},
+        yaxis={"type": "category", "autorange": "reversed", "showgrid": False},
+        height=min(max(320, 14 * len(y)), 900),
     )
 
 
-def reliability_diagram(counts: np.ndarray, confidences: np.ndarray, accuracies: np.ndarray):
-    """Accuracy over confidence, in bins of equal width (Guo et al., 2017, figure 1).
-
-    On the diagonal the probabilities can be trusted; below it the network is too sure.
-    """
-    filled = counts > 0
-    place = {
-        "x": ((np.arange(len(counts)) + 0.5) / len(counts))[filled].tolist(),
-        "width": 1 / len(counts),
-    }
-    told = np.stack([confidences, accuracies, counts], axis=1)[filled].tolist()
-    bars = {
-        "type": "bar",
-        "name": "accuracy",
-        **place,
-        "y": np.round(accuracies[filled], 4).tolist(),
-        "customdata": told,
-        "marker": {"color": COLORS[0], "line": {"color": "#fff", "width": 1}},
-        "hovertemplate": "confidence %{customdata[0]:.1%}, accuracy %{customdata[1]:.1%}, "
-        "%{customdata[2]:,} examples<extra></extra>",
-    }
-    shares = {
-        "type": "bar",
-        "name": "share of the examples",
-        **place,
-        "y": np.round(counts[filled] / max(counts.sum(), 1), 4).tolist(),
-        "marker": {"color": "rgba(0, 0, 0, 0)", "line": {"color": COLORS[6], "width": 1.5}},
-        "hoverinfo": "skip",
-    }
-    diagonal = {
-        "type": "scatter",
-        "mode": "lines",
-        "name": "accuracy = confidence",
-        "x": [0, 1],
-        "y": [0, 1],
-        "line": {"color": COLORS[1], "width": 2, "dash": "dash"},
-        "hoverinfo": "skip",
-    }
-    share = {"tickformat": ".0%", "range": [0, 1.02], "constrain": "domain"}
-    return figure(
-        [bars, shares, diagonal],
-        xaxis={"title": {"text": "confidence"}, **share},
-        yaxis={"title": {"text": "accuracy"}, "scaleanchor": "x", **share},
-        barmode="overlay",
-        legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        **_SQUARE,
-    )
-
-
-def decision_regions(found: dict, class_names: Sequence[str]) -> dict:
-    """Where in the plane each class is predicted, and the test points."""
-    x, y, winner = found["plane_x"], found["plane_y"], found["plane_classes"]
-    classes = len(class_names)
-    colors = [COLORS[label % len(COLORS)] for label in range(classes)]
-    steps = []  # a colour scale of flat bands
-    for label, color in enumerate(colors):
-        steps += [[label / classes, color], [(label + 1) / classes, color]]
-    region = {
-        "type": "heatmap",
-        "x": np.round(x, 4).tolist(),
-        "y": np.round(y, 4).tolist(),
-        "z": winner.tolist(),
-        "zmin": -0.5,
-        "zmax": classes - 0.5,
-        "colorscale": steps,
-        "opacity": 0.3,
-        "showscale": False,
-        "hoverinfo": "skip",
-    }
-    points, labels = found["plane_points"], found["plane_labels"]
-    clouds = [
-        {
-            "type": "scatter",
-            "mode": "markers",
-            "name": text(f"class {class_names[label]}"),
-            "x": np.round(points[labels == label, 0], 4).tolist(),
-            "y": np.round(points[labels == label, 1], 4).tolist(),
-            "marker": {"color": colors[label], "size": 5, "line": {"color": "#fff", "width": 0.5}},
-            "hovertemplate": "(%{x:.2f}, %{y:.2f})",
-        }
-        for label in range(classes)
-    ]
-    return figure(
-        [region, *clouds],
-        xaxis={"title": {"text": "x"}, "constrain": "domain", "zeroline": False},
-        yaxis={"title": {"text": "y"}, "scaleanchor": "x", "zeroline": False},
-        **_SQUARE,
-    )
+def _named(names: Sequence[str], count: int) -> list[str]:
+    return [text(name) for name in names] if len(names) == count else list(map(str, range(count)))
 
 
 def text(value: object) -> str:
-    """A name as Plotly shall show it: it takes some of HTML's tags for markup."""
+    """Return a name that Plotly shows as it is: Plotly takes some of HTML's tags for markup."""
     return html.escape(str(value), quote=False)
 
 
 def figure(traces: list[dict], **layout) -> dict:
-    """Traces under the layout that all figures share, with what is given over it."""
-    for axis in [name for name in layout if name.startswith(("xaxis", "yaxis"))]:
-        style = {"gridcolor": "#e8e8e8", "linecolor": "#888", "ticks": "outside"}
-        layout[axis] = {**style, "automargin": True, **layout[axis]}
-        if axis.startswith("y") and "title" in layout[axis]:  # wide labels would run into it
-            layout[axis]["title"] = {"standoff": 10, **layout[axis]["title"]}
-    return {
-        "data": traces,
-        "layout": {
-            "height": 320,
-            "margin": {"l": 64, "r": 16, "t": 32, "b": 48},
-            "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#222"},
-            "plot_bgcolor": "#fff",
-            "paper_bgcolor": "#fff",
-            **layout,
-        },
-    }
+    """Return traces with the layout that all figures share, under the given one."""
+    margin = {"l": 64, "r": 16, "t": 32, "b": 48}
+    return {"data": traces, "layout": {"height": 320, "margin": margin, **layout}}

@@ -1,17 +1,33 @@
-"""What a user watches: a live bar on a terminal, plain lines elsewhere."""
+"""Progress for the user: a live bar on a terminal, plain lines elsewhere."""
 
 import math
 import sys
 import time
 from datetime import timedelta
 
+from research.reporting import formats
+
 
 class Progress:
-    """Shows where training stands: epoch, loss, accuracy, examples a second, time left."""
+    """Show where training stands: epoch, loss, objective, examples a second, time left.
 
-    def __init__(self, total_steps: int, steps_per_epoch: float, first_step: int = 0):
+    Args:
+      total_steps: of the training.
+      steps_per_epoch: need not be a whole number.
+      first_step: where a resumed run begins.
+      objective: the metric that is shown beside the loss.
+    """
+
+    def __init__(
+        self,
+        total_steps: int,
+        steps_per_epoch: float,
+        first_step: int = 0,
+        objective: str = "accuracy",
+    ):
         self._total, self._steps_per_epoch = total_steps, steps_per_epoch
         self._first, self._started, self._shown = first_step, time.perf_counter(), {}
+        self._objective = objective
         self._last_line = -math.inf
         self._bar = None
         if sys.stderr.isatty():
@@ -28,33 +44,42 @@ class Progress:
             self._bar.stop()
 
     def update(self, step: int, metrics: dict) -> None:
-        """Tells of a finished dispatch.
+        """Show the metrics after a dispatch.
 
-        On a terminal the bar moves. Elsewhere a line is printed where there is a new validation
-        accuracy (but not more than one a second), every ten seconds, and at the end.
+        On a terminal the bar moves. Elsewhere a line is printed every ten seconds, after each
+        validation (but at most one a second), and at the end.
+
+        Args:
+          step: the last step of the dispatch.
+          metrics: by name; those of validation begin with `validation_`. Metrics of earlier calls
+            stay shown.
         """
         self._shown.update(metrics)
         if self._bar:
             self._bar.update(self._task, completed=step, text=self._text(step))
             return
         now = time.perf_counter()
-        pause = 1 if "validation_accuracy" in metrics else 10
+        pause = 1 if any(name.startswith("validation_") for name in metrics) else 10
         if now - self._last_line > pause or step == self._total:
             self._last_line = now
             print(f"{self._text(step)}  {self._left(step)} left", file=sys.stderr, flush=True)
 
     def _text(self, step: int) -> str:
-        shown = self._shown
+        objective = self._objective
         epochs = self._total / self._steps_per_epoch
         epoch = step / self._steps_per_epoch
         parts = [f"epoch {epoch:.1f}/{epochs:.1f}", f"step {step}/{self._total}"]
-        parts.append(f"loss {shown['loss']:.4f}")
-        parts.append(f"accuracy {shown['accuracy']:.2%}")
-        if "validation_accuracy" in shown:
-            parts.append(f"validation {shown['validation_accuracy']:.2%}")
-        if "validation_averaged_accuracy" in shown:
-            parts.append(f"averaged {shown['validation_averaged_accuracy']:.2%}")
-        parts.append(f"{shown['examples_per_second']:,.0f} examples/s")
+        labels = {"loss": "loss", objective: formats.words(objective)}
+        labels |= {
+            f"validation_{objective}": "validation",
+            f"validation_averaged_{objective}": "averaged",
+        }
+        for name, label in labels.items():
+            value = self._shown.get(name)
+            if isinstance(value, (int, float)):
+                share = formats.is_share(objective, [value]) and name != "loss"
+                parts.append(f"{label} {value:.2%}" if share else f"{label} {value:.4f}")
+        parts.append(f"{self._shown['examples_per_second']:,.0f} examples/s")
         return "  ".join(parts)
 
     def _left(self, step: int) -> str:
@@ -64,7 +89,7 @@ class Progress:
 
 
 class SearchProgress:
-    """Shows where a search stands: trials, the best so far, lanes at work, speed, time left."""
+    """Show where a search stands: trials, the best so far, busy lanes, speed, time left."""
 
     def __init__(self):
         self._bar = self._began = None
@@ -78,17 +103,18 @@ class SearchProgress:
             self._bar.stop()
 
     def update(self, done: float, total: int, ended: int, best: str, busy: int, lanes: int) -> None:
-        """Tells of what just happened; on a terminal the bar moves, elsewhere there are lines.
+        """Show the state of the search: on a terminal the bar moves, elsewhere lines are printed.
 
         Args:
-          done: trials, with shares of those at work.
-          total: trials there are to be.
-          ended: trials.
-          best: what is known of the best, in words.
-          busy: lanes that were trained just now, of so many `lanes`.
+          done: number of trials; a running trial counts by the share it has trained.
+          total: number of trials at the end.
+          ended: number of trials that have ended.
+          best: the best trial so far, in words.
+          busy: number of lanes that were just trained.
+          lanes: number of lanes.
         """
         now = time.perf_counter()
-        if self._began is None:  # what a resumed search did before says nothing of the speed
+        if self._began is None:  # a resumed search measures its own speed
             self._began = (now, done)
             if sys.stderr.isatty():
                 self._bar, self._task = _terminal_bar(total, done)
@@ -109,7 +135,7 @@ class SearchProgress:
 
 
 class Silent:
-    """Stands in for progress and writers in all processes of a run but the one that writes."""
+    """Stand in for progress and writers in the processes that write nothing."""
 
     def __enter__(self) -> "Silent":
         return self
@@ -118,10 +144,10 @@ class Silent:
         pass
 
     def update(self, step: int, metrics: dict) -> None:
-        """Shows nothing."""
+        """Show nothing."""
 
     def write(self, record: dict) -> None:
-        """Writes nothing."""
+        """Write nothing."""
 
 
 def _terminal_bar(total: int, first: int):

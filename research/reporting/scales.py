@@ -1,4 +1,4 @@
-"""Axes of a search's figures: of scores, and of what is searched."""
+"""The axes of a search's figures: scores, and the axes of the search space."""
 
 import dataclasses
 import math
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from research.reporting import formats
 from research.reporting.plots import text
 from research.tuning.axes import Axis
 from research.tuning.spaces import Space
@@ -17,7 +18,7 @@ _PAD = 0.04  # of an axis, beyond its ends, so that points on them are whole
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Where scores are drawn: what is worse than the ceiling lies on it."""
+    """Where scores are drawn: scores worse than the ceiling lie on it."""
 
     title: str
     tickformat: str  # in d3's notation
@@ -26,18 +27,18 @@ class Scale:
     ceiling: float
 
     def place(self, scores: Iterable[float]) -> list[float]:
-        """Where they are drawn."""
+        """Return where scores are drawn."""
         clipped = np.nan_to_num(np.array(list(scores), float), nan=np.inf, posinf=np.inf)
         return [float(f"{score:.5g}") for score in np.minimum(clipped, self.ceiling)]
 
     def transformed(self, scores: Iterable[float]) -> np.ndarray:
-        """On a linear axis: as logarithms to base 10 where the scale is logarithmic."""
+        """Return places on a linear axis: logarithms to base 10 if the scale is logarithmic."""
         placed = np.array(self.place(scores))
         return np.log10(placed) if self.log else placed
 
     @property
     def axis(self) -> dict:
-        """For Plotly."""
+        """Return the axis for Plotly."""
         ends = self.transformed([self.floor, self.ceiling])
         pad = _PAD * max(ends[1] - ends[0], 1e-9)
         axis = {
@@ -51,19 +52,21 @@ class Scale:
             axis["dtick"] = "D1" if ends[1] - ends[0] < 0.7 else "D2"
         return axis
 
-    def told(self, score: float) -> str:
-        """A score as text."""
+    def shown(self, score: float) -> str:
+        """Return a score as text."""
         if not math.isfinite(score):
             return "diverged"
         return f"{score:.2%}" if "%" in self.tickformat else f"{score:.4g}"
 
 
 def scale_of(objective: str, scores: Iterable[float]) -> Scale:
-    """Logarithmic where scores are positive and far apart; up to what nine tenths of them need.
+    """Return a scale up to what nine tenths of the scores need.
+
+    It is logarithmic if the scores are positive and far apart.
 
     Args:
-      objective: `validation_loss` or `validation_accuracy`.
-      scores: those that are to be seen; at least one is finite.
+      objective: `validation_loss`, `validation_accuracy` or another metric of the validation split.
+      scores: the scores to draw; at least one is finite.
     """
     finite = np.array([score for score in scores if math.isfinite(score)])
     low, high = finite.min(), np.quantile(finite, 0.9)
@@ -71,10 +74,11 @@ def scale_of(objective: str, scores: Iterable[float]) -> Scale:
     low_, high_ = (math.log(low), math.log(high)) if log else (low, high)
     most = high_ + (high_ - low_) / 2
     ceiling = min(float(finite.max()), math.exp(most) if log else most)
-    accuracy = objective == "validation_accuracy"
+    # A score is 1 - metric where more of the metric is better.
+    title = formats.words(objective)
     return Scale(
-        "validation error (1 - accuracy)" if accuracy else "validation loss (nats)",
-        ".3~%" if accuracy else "~g",
+        f"1 - {title}" if formats.higher_is_better(objective) else title,
+        ".3~%" if formats.is_share(objective) else "~g",
         log,
         float(low),
         float(ceiling),
@@ -82,12 +86,12 @@ def scale_of(objective: str, scores: Iterable[float]) -> Scale:
 
 
 def last_score(trial: Trial) -> float:
-    """What it came to; inf where it diverged, or has not reported yet."""
+    """Return the last score of a trial; inf if it diverged or has not reported yet."""
     return trial.score if trial.end != DIVERGED and math.isfinite(trial.score) else math.inf
 
 
 def short_names(space: Space) -> dict[str, str]:
-    """The last word of each key, where it is no other's too, and says what it names."""
+    """Return the last word of each key, or the key if the word is not unique or says too little."""
     words = [key.rpartition(".")[2] for key in space.keys]
     return {
         key: word if words.count(word) == 1 and word not in ("name", "names") else key
@@ -96,7 +100,7 @@ def short_names(space: Space) -> dict[str, str]:
 
 
 def axis_of(axis: Axis) -> dict:
-    """An axis of the space for Plotly, with a little space beyond its ends."""
+    """Return an axis of the space for Plotly, with a margin beyond its ends."""
     layout: dict[str, Any] = {"title": {"text": text(axis.key)}, "zeroline": False}
     if axis.kind == "choice":
         places = list(range(axis.count))
@@ -115,14 +119,14 @@ def axis_of(axis: Axis) -> dict:
 
 
 def position(axis: Axis, value: Any) -> float:
-    """Where a value stands on the axis: choices by their number."""
+    """Return where a value stands on the axis; a choice stands at its number."""
     return axis.values.index(value) if axis.kind == "choice" else value
 
 
 def dimension(axis: Axis, trials: Sequence[Trial], name: str) -> dict:
-    """The axis as one of parallel coordinates, which know no logarithms and no gaps.
+    """Return the axis as one of parallel coordinates, which have no log scale and no gaps.
 
-    Trials that have no value on it stand below its end.
+    Trials without a value on the axis stand below its end.
     """
     inactive = any(axis.key not in trial.values for trial in trials)
     if axis.kind == "choice":
@@ -153,7 +157,7 @@ def dimension(axis: Axis, trials: Sequence[Trial], name: str) -> dict:
 
 
 def even_ticks(low: float, high: float) -> dict[float, str]:
-    """Place and label: both ends, and round numbers between that leave room."""
+    """Return labels by place: both ends, and round numbers between them that leave room."""
     raw = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= raw * (1 - 1e-9))
@@ -162,7 +166,7 @@ def even_ticks(low: float, high: float) -> dict[float, str]:
 
 
 def _decades(low: float, high: float) -> dict[float, str]:
-    """The same for logarithms to base 10, labelled with what they are of."""
+    """Return labels by place on a log axis: both ends, and powers of ten between them."""
     low, high = math.log10(low), math.log10(high)
     step = max(1, math.ceil((high - low) / 8))
     powers = range(math.ceil(low), math.floor(high) + 1, step)

@@ -1,4 +1,4 @@
-"""Figures of a search as Plotly's JSON: what it found out about its axes."""
+"""Figures of a search as Plotly's JSON: scores over the axes of its space."""
 
 from collections.abc import Sequence
 
@@ -23,7 +23,7 @@ _SCALE = [[place / (len(VIRIDIS) - 1), color] for place, color in enumerate(VIRI
 
 
 def parallel_coordinates(search: Search, trials: Sequence[Trial], scale: Scale) -> dict:
-    """A line for each trial through its values to its score, the best ones dark and above."""
+    """Return a line for each trial through its values to its score, the best dark and above."""
     trials = sorted(trials, key=last_score, reverse=True)
     names = short_names(search.space)
     dimensions = [dimension(axis, trials, names[axis.key]) for axis in search.space.axes]
@@ -43,14 +43,14 @@ def parallel_coordinates(search: Search, trials: Sequence[Trial], scale: Scale) 
     low, high = map(float, scale.transformed([scale.floor, scale.ceiling]))
     high = high if high > low else low + 1
     ticks = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
-    told = [scale.told(10**tick if scale.log else tick) for tick in ticks]
+    labels = [scale.shown(10**tick if scale.log else tick) for tick in ticks]
     dimensions.append(
         {
             "label": "score",
             "values": scores.round(6).tolist(),
             "range": [low, high],
             "tickvals": ticks,
-            "ticktext": told,
+            "ticktext": labels,
         }
     )
     trace = {
@@ -71,7 +71,7 @@ def parallel_coordinates(search: Search, trials: Sequence[Trial], scale: Scale) 
 
 
 def slices(search: Search, trials: Sequence[Trial], best: Trial, scale: Scale) -> list[dict]:
-    """For each axis, scores over values, coloured by the number of the trial."""
+    """Return a figure for each axis: scores over values, coloured by the number of the trial."""
     return [_slice(search, axis, trials, best, scale) for axis in search.space.axes]
 
 
@@ -91,7 +91,7 @@ def _slice(search: Search, axis: Axis, trials: Sequence[Trial], best: Trial, sca
             "customdata": [
                 [
                     trial.number,
-                    scale.told(last_score(trial)),
+                    scale.shown(last_score(trial)),
                     trial.end or "running",
                     text(trial.values[axis.key]),
                 ]
@@ -101,7 +101,7 @@ def _slice(search: Search, axis: Axis, trials: Sequence[Trial], best: Trial, sca
                 "size": 7,
                 "symbol": [ENDS[trial.end][1] for trial in there],
                 "color": [trial.number for trial in there],
-                "colorscale": [[0, "#9ecae1"], [0.5, "#3182bd"], [1, "#08306b"]],
+                "colorscale": [[0, "#9ecae1"], [1, "#1563a8"]],
                 "cmin": 0,
                 "cmax": max(1, search.trials[-1].number),
                 "line": {"width": 1},
@@ -130,7 +130,7 @@ def _slice(search: Search, axis: Axis, trials: Sequence[Trial], best: Trial, sca
 
 
 def importances(search: Search, shares: dict[str, float]) -> dict:
-    """A bar for each axis, the longest above."""
+    """Return a bar for each axis, the longest above."""
     order = sorted(shares, key=shares.get)
     names = short_names(search.space)
     trace = {
@@ -156,26 +156,29 @@ def importances(search: Search, shares: dict[str, float]) -> dict:
     )
 
 
-def surfaces(found: Surface, trials: Sequence[Trial], best: Trial, scale: Scale) -> list[dict]:
-    """What the surrogate expects over two axes, and how sure it is; trials as points."""
+def surfaces(fitted: Surface, trials: Sequence[Trial], best: Trial, scale: Scale) -> list[dict]:
+    """Return what the surrogate expects over two axes, and its deviation; trials as points."""
     low, high = map(float, scale.transformed([scale.floor, scale.ceiling]))
     ticks = [low + share * (high - low) for share in (0, 0.25, 0.5, 0.75, 1)]
     expected = {
-        "z": scale.transformed(found.scores.ravel()).reshape(found.scores.shape).round(5).tolist(),
+        "z": scale.transformed(fitted.scores.ravel())
+        .reshape(fitted.scores.shape)
+        .round(5)
+        .tolist(),
         "zmin": low,
         "zmax": high,
         "colorscale": _SCALE,
-        "customdata": [[scale.told(score) for score in row] for row in found.scores],
+        "customdata": [[scale.shown(score) for score in row] for row in fitted.scores],
         "hovertemplate": "expected %{customdata}<extra></extra>",
         "colorbar": {
             "title": {"text": "expected score", "side": "right"},
             "tickvals": ticks,
-            "ticktext": [scale.told(10**tick if scale.log else tick) for tick in ticks],
+            "ticktext": [scale.shown(10**tick if scale.log else tick) for tick in ticks],
             "thickness": 14,
         },
     }
     unsure = {
-        "z": found.deviations.round(4).tolist(),
+        "z": fitted.deviations.round(4).tolist(),
         "zmin": 0,
         "colorscale": [[0, "#fff"], [1, "#636363"]],
         "hovertemplate": "%{z:.3f}<extra></extra>",
@@ -183,13 +186,13 @@ def surfaces(found: Surface, trials: Sequence[Trial], best: Trial, scale: Scale)
     }
     places = [
         [position(axis, value) for value in values]
-        for axis, values in zip(found.axes, found.values, strict=True)
+        for axis, values in zip(fitted.axes, fitted.values, strict=True)
     ]
-    points = _points_on(found.axes, trials, best, scale)
-    x, y = map(axis_of, found.axes)
+    points = _points_on(fitted.axes, trials, best, scale)
+    x, y = map(axis_of, fitted.axes)
     return [
         figure(
-            [{"type": _kind(found.axes), "x": places[0], "y": places[1], **drawn}, *points],
+            [{"type": _kind(fitted.axes), "x": places[0], "y": places[1], **drawn}, *points],
             xaxis={**x, "showgrid": False},
             yaxis={**y, "showgrid": False},
             hovermode="closest",
@@ -200,7 +203,7 @@ def surfaces(found: Surface, trials: Sequence[Trial], best: Trial, scale: Scale)
 
 
 def _kind(axes: Sequence[Axis]) -> str:
-    """Between words, and between whole numbers, there is nothing to draw lines through."""
+    """Return the type of trace: contour lines need values between those of both axes."""
     return "heatmap" if any(axis.count for axis in axes) else "contour"
 
 
@@ -212,9 +215,9 @@ def _points_on(
     marks = {
         "size": [12 if trial is best else 6 for trial in there],
         "color": [COLORS[1] if trial is best else "#fff" for trial in there],
-        "line": {"color": "#000", "width": 1},
+        "line": {"color": "#222", "width": 1},
     }
-    told = [f"trial {trial.number}: {scale.told(last_score(trial))}" for trial in there]
+    labels = [f"trial {trial.number}: {scale.shown(last_score(trial))}" for trial in there]
     return [
         {
             "type": "scatter",
@@ -223,14 +226,14 @@ def _points_on(
             "y": y,
             "marker": marks,
             "showlegend": False,
-            "customdata": told,
+            "customdata": labels,
             "hovertemplate": "%{customdata}<extra></extra>",
         }
     ]
 
 
 def boxes(search: Search, rounds: Sequence[Round]) -> list[dict]:
-    """For each axis of numbers, the range of each round, its trials and its best value."""
+    """Return for each axis of numbers the range of each round, its trials and its best value."""
     return [_boxes(axis, rounds) for axis in search.space.axes if axis.kind != "choice"]
 
 
@@ -283,5 +286,5 @@ def _boxes(axis: Axis, rounds: Sequence[Round]) -> dict:
 
 
 def _shift(trial: Trial) -> float:
-    """From -0.5 to 0.5: evenly spread over trials, and the same each time."""
+    """Return a shift from -0.5 to 0.5: evenly spread over trials, and the same each time."""
     return (trial.number * 0.6180339887) % 1 - 0.5

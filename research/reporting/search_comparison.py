@@ -1,23 +1,25 @@
-"""What a report says of several searches side by side; one alone is the simplest case."""
+"""The report of several searches side by side, at equal budgets."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from research.reporting import search_plots
-from research.reporting.document import duration, number, table, values
-from research.reporting.scales import Scale, last_score, scale_of
+from research.reporting import formats, search_plots
+from research.reporting.formats import duration, number
+from research.reporting.rendering import Table, values
+from research.reporting.scales import last_score, scale_of
 from research.reporting.searched import Search
 from research.tuning.results import best
 
 
-def several(searches: Sequence[Search], figure: Callable[[dict], str]) -> list[str]:
-    """The body of their report: what each came to, with all it had and with the least budget."""
+def several(searches: Sequence[Search]) -> dict[str, Any]:
+    """Return what `searches.html` shows: the results, with all trials and at the least budget."""
+    context = {**settings(searches), "result": None}
     finals = [last_score(trial) for search in searches for trial in search.trials]
     if not np.isfinite(finals).any():
-        return ["<p>No trial has a score yet, or all diverged.</p>", *settings(searches)]
+        return context
     curves = [np.minimum.accumulate(list(map(last_score, search.trials))) for search in searches]
     scale = scale_of(searches[0].objective, np.concatenate(list(map(np.unique, curves))))
     worst = max(curve[-1] for curve in curves if np.isfinite(curve[-1]))
@@ -29,8 +31,8 @@ def several(searches: Sequence[Search], figure: Callable[[dict], str]) -> list[s
         scores = np.array(list(map(last_score, search.trials)))
         spent = np.cumsum([search.epochs(trial) for trial in search.trials])
         within = scores[spent <= epochs * (1 + 1e-9)]
-        found = best(search.trials)
-        told = [min(scores[:trials]), min(within, default=np.inf), min(scores)]
+        leader = best(search.trials)
+        lowest = [min(scores[:trials]), min(within, default=np.inf), min(scores)]
         rows.append(
             [
                 search.name,
@@ -39,56 +41,35 @@ def several(searches: Sequence[Search], figure: Callable[[dict], str]) -> list[s
                 len(search.trials),
                 number(float(spent[-1])),
                 duration(search.seconds),
-                *(scale.told(x) if np.isfinite(x) else "none" for x in told),
-                error_told(search, found.reports[-1]["standard_error"]) if found else "",
+                *(scale.shown(score) if np.isfinite(score) else "none" for score in lowest),
+                error_shown(search, leader.reports[-1]["standard_error"]) if leader else "",
             ]
         )  # fmt: skip
     heads = ("search", "method", "scheduler", "trials", "epochs", "time",
              f"best of {trials:,} trials", f"best of {number(epochs)} epochs", "best",
              "standard error")  # fmt: skip
-    body = [f"<h2>Result</h2>{table(heads, rows, numbers_from=3)}"]
-    body.append(f"<p>Scores: {escape(scale.title)}; less is better.</p>")
-    return [*body, best_so_far(searches, scale, figure), *settings(searches)]
+    return {
+        **context,
+        "result": Table(heads, rows, numbers_from=3),
+        "score": scale.title,
+        "best_plots": [
+            search_plots.best_so_far(searches, scale, over) for over in ("trials", "epochs")
+        ],
+    }
 
 
-def best_so_far(searches: Sequence[Search], scale: Scale, figure: Callable[[dict], str]) -> str:
-    """Their curves over trials and over epochs."""
-    parts = ["<h2>Best so far</h2>"]
-    parts.append('<div class="grid">')
-    parts += [
-        figure(search_plots.best_so_far(searches, scale, over)) for over in ("trials", "epochs")
-    ]
-    parts.append("</div><p>The least score that trials came to, finished or stopped, in order of")
-    parts.append("their numbers, each with the epochs it trained.")
-    if len(searches) == 1:
-        parts.append("Points that are filled were trained to their end.")
-    parts.append("The band is a bootstrap, 5 to 95 %,")
-    parts.append(
-        "dotted the median: the same trials drawn with replacement, and so the luck of the"
-    )
-    parts.append(
-        "draw alone. A method that learns is above it at first: its good trials come late."
-    )
-    if len(searches) > 1:
-        parts.append("Dashed: the least budget of them all, up to which they compare.")
-    return "\n".join([*parts, "</p>"])
+def settings(searches: Sequence[Search]) -> dict[str, Table]:
+    """Return the tables of the settings of searches, and of where they ran."""
+    names = [search.name for search in searches]
+    heads = ("key", *names) if len(searches) > 1 else ("key", "value")
+    return {
+        "settings": values(heads, [search.settings for search in searches]),
+        "environment": values(heads, [search.environment for search in searches]),
+    }
 
 
-def settings(searches: Sequence[Search]) -> list[str]:
-    """What they were asked for, and where they ran."""
-    columns = [search.settings for search in searches]
-    keys = list(dict.fromkeys(key for column in columns for key in column))
-    heads = (
-        ("key", *(search.name for search in searches)) if len(searches) > 1 else ("key", "value")
-    )
-    parts = [f"<h2>config.search</h2>{values(heads, keys, columns)}"]
-    environments = [search.environment for search in searches]
-    keys = list(dict.fromkeys(key for column in environments for key in column))
-    return [*parts, f"<h2>Environment</h2>{values(heads, keys, environments)}"]
-
-
-def error_told(search: Search, error: float) -> str:
-    """A standard error as text; '' where there is none."""
+def error_shown(search: Search, error: float) -> str:
+    """Return a standard error as text; '' if it is not known."""
     if not np.isfinite(error):
         return ""
-    return f"{error:.2%}" if "accuracy" in search.objective else f"{error:.2g}"
+    return f"{error:.2%}" if formats.is_share(search.objective) else f"{error:.2g}"

@@ -1,4 +1,4 @@
-"""Figures of a search as Plotly's JSON: the scores that it came to."""
+"""Figures of a search as Plotly's JSON: its scores."""
 
 import math
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from research.reporting import search_statistics as statistics
-from research.reporting.plots import COLORS, figure, text
+from research.reporting.plots import COLORS, INK, LEGEND_ABOVE, figure, text
 from research.reporting.scales import Scale, last_score
 from research.reporting.searched import Search
 from research.tuning.trials import (
@@ -27,13 +27,13 @@ ENDS = {  # colour and symbol of a trial, by how it ended
 }
 VIRIDIS = ("#440154", "#482878", "#3e4989", "#31688e", "#26828e", "#1f9e89", "#35b779", "#6ece58",
            "#b5de2b", "#fde725")  # fmt: skip
-ABOVE = {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "traceorder": "normal"}
+ABOVE = {**LEGEND_ABOVE, "traceorder": "normal"}
 _POINTS = 200  # of a band
 _POINTS_OF_TRIALS = 2000
 
 
 def best_so_far(searches: Sequence[Search], scale: Scale, over: str) -> dict:
-    """The least score of the trials up to each, with a bootstrap band from 5 to 95 %.
+    """Return the lowest score of the trials up to each, with a bootstrap band from 5 to 95 %.
 
     Args:
       searches: one, whose trials are shown as points too, or several.
@@ -124,7 +124,7 @@ def _trials_as_points(trials: Sequence[Trial], x: np.ndarray, scale: Scale) -> d
         "name": "trials",
         "x": [float(place) for place, _ in kept],
         "y": scale.place(last_score(trial) for _, trial in kept),
-        "customdata": [[trial.number, scale.told(last_score(trial))] for _, trial in kept],
+        "customdata": [[trial.number, scale.shown(last_score(trial))] for _, trial in kept],
         "marker": {
             "color": COLORS[7],
             "size": 5,
@@ -140,7 +140,7 @@ def _upright(x: float) -> dict:
 
 
 def learning_curves(trials: Sequence[Trial], best: Trial, scale: Scale, score_scale: Scale) -> dict:
-    """Scores over epochs; one colour for each tenth of the trials, by where they ended.
+    """Return scores over epochs; each tenth of the trials, by final score, has a colour.
 
     Args:
       trials: those drawn.
@@ -157,12 +157,12 @@ def learning_curves(trials: Sequence[Trial], best: Trial, scale: Scale, score_sc
     for (whole, tenth), members in sorted(groups.items(), reverse=True):
         traces.append(_curves(members, VIRIDIS[tenth], scale, width=1.6 if whole else 0.8))
     traces.sort(key=lambda trace: trace["line"]["width"])
-    traces.append({**_curves([best], "#000", scale, width=3), "name": f"best: trial {best.number}"})
+    traces.append({**_curves([best], INK, scale, width=3), "name": f"best: trial {best.number}"})
     traces[-1] |= {"showlegend": True, "mode": "lines+markers"}
     finals = score_scale.place(last_score(trial) for trial in order)
     ticks = [0, 0.25, 0.5, 0.75, 1]
-    told = [score_scale.told(float(q)) for q in np.quantile(finals, ticks)]
-    bar = {"title": {"text": "final score", "side": "right"}, "tickvals": ticks, "ticktext": told}
+    labels = [score_scale.shown(float(q)) for q in np.quantile(finals, ticks)]
+    bar = {"title": {"text": "final score", "side": "right"}, "tickvals": ticks, "ticktext": labels}
     traces.append(
         {
             "type": "scatter",
@@ -191,19 +191,19 @@ def learning_curves(trials: Sequence[Trial], best: Trial, scale: Scale, score_sc
 
 
 def _curves(trials: Sequence[Trial], color: str, scale: Scale, width: float) -> dict:
-    """Many in one trace, with gaps between them."""
-    x, y, told = [], [], []
+    """Return many curves as one trace, with gaps between them."""
+    x, y, labels = [], [], []
     for trial in trials:
         x += [round(report["epoch"], 4) for report in trial.reports] + [None]
         y += [*scale.place(report["score"] for report in trial.reports), None]
-        told += [f"trial {trial.number} ({trial.end or 'running'})"] * (len(trial.reports) + 1)
+        labels += [f"trial {trial.number} ({trial.end or 'running'})"] * (len(trial.reports) + 1)
     single = any(len(trial.reports) == 1 for trial in trials)
     return {
         "type": "scatter",
         "mode": "lines+markers" if single else "lines",
         "x": x,
         "y": y,
-        "customdata": told,
+        "customdata": labels,
         "showlegend": False,
         "line": {"color": color, "width": width},
         "marker": {"size": 4},

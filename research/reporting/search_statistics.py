@@ -1,4 +1,4 @@
-"""What a search's report says in numbers and in words, beside its figures."""
+"""The numbers of a search's report, and its warnings."""
 
 import math
 from collections.abc import Sequence
@@ -12,16 +12,16 @@ from research.tuning.boxes import beyond, borders, tried_elsewhere
 from research.tuning.results import best, within_one_standard_error
 from research.tuning.trials import FINISHED, RUNNING, Trial
 
-TOP = 0.05  # share of the space that the chance is told for
+TOP = 0.05  # share of the space whose chance is reported
 FEWEST_FOR_IMPORTANCES = 20  # finished trials: a tenth of them are the best that are looked at
 _RESAMPLES = 500
 
 
 def band(scores: np.ndarray, quantile: float) -> np.ndarray:
-    """A quantile of the least of m scores drawn with replacement, for m = 1 ... n: (n,).
+    """Return a quantile of the least of m scores drawn with replacement, for m = 1 ... n: (n,).
 
-    The bootstrap of the curve of the best so far; it needs no drawing. Of the n scores in order,
-    the least of m draws is above the k-th with probability (1 - k / n)^m.
+    This is the bootstrap of the best so far in closed form: of n sorted scores, the least of m
+    draws is above the k-th with probability (1 - k / n)^m.
     """
     count = len(scores)
     draws = np.arange(1, count + 1)
@@ -32,14 +32,14 @@ def band(scores: np.ndarray, quantile: float) -> np.ndarray:
 def band_over_cost(
     scores: np.ndarray, costs: np.ndarray, at: np.ndarray, quantiles: Sequence[float]
 ) -> np.ndarray:
-    """Quantiles (q, len(at)) of the best so far once so much is spent, over resampled trials.
+    """Return quantiles (q, len(at)) of the best so far at each cost, over resampled trials.
 
-    Trials are drawn with replacement, each with its cost, one after the other; what is not yet paid
-    for does not count.
+    Trials are drawn with replacement, one after the other, each with its cost. A trial counts once
+    its cost is spent.
 
     Args:
       scores, costs: (n,), costs at least 0.
-      at: what is spent, at most the sum of the costs.
+      at: costs spent, at most the sum of the costs.
       quantiles: which.
     """
     drawn = np.random.default_rng(0).integers(len(scores), size=(_RESAMPLES, 2 * len(scores)))
@@ -48,12 +48,12 @@ def band_over_cost(
     spent = np.cumsum(costs[drawn], axis=1)
     slack = 1e-9 * max(1.0, float(costs.sum()))  # of sums in another order
     places = [np.searchsorted(row, at + slack, side="right") for row in spent]
-    found = np.stack([curve[place] for curve, place in zip(curves, places, strict=True)])
-    return np.quantile(found, quantiles, axis=0, method="inverted_cdf")
+    best_so_far = np.stack([curve[place] for curve, place in zip(curves, places, strict=True)])
+    return np.quantile(best_so_far, quantiles, axis=0, method="inverted_cdf")
 
 
 def chance_of_top(draws: int, top: float = TOP) -> float:
-    """That the best of so many independent uniform draws is in the best `top` of the space.
+    """Return the chance that the best of some uniform draws is in the best `top` of the space.
 
     Bergstra and Bengio, 2012, https://jmlr.org/papers/v13/bergstra12a.html.
     """
@@ -61,25 +61,25 @@ def chance_of_top(draws: int, top: float = TOP) -> float:
 
 
 def draws_for(chance: float, top: float = TOP) -> int:
-    """The fewest draws that have this chance."""
+    """Return the fewest draws that have this chance."""
     return math.ceil(math.log(1 - chance) / math.log(1 - top))
 
 
 def warnings(search: Search) -> list[str]:
-    """What to be careful about, a line each."""
-    found = best(search.trials)
-    if found is None:
+    """Return what to be careful about, a line each."""
+    leader = best(search.trials)
+    if leader is None:
         return []
     lines = [] if search.over else ["The search has not come to its end."]
-    if found.end != FINISHED:
-        lines.append(f"No trial was trained to its end; trial {found.number} came furthest.")
-    for key, side in borders(search.space, found).items():
+    if leader.end != FINISHED:
+        lines.append(f"No trial was trained to its end; trial {leader.number} came furthest.")
+    for key, side in borders(search.space, leader).items():
         axis = search.space.axes[search.space.keys.index(key)]
         if tried_elsewhere(search.space, key, side, search.trials):
-            lines.append(_border_told(axis, found.values[key], side, found.number))
+            lines.append(_border_warning(axis, leader.values[key], side, leader.number))
         else:
             lines.append(f"All trials lie at the {side} end of {key}: no other value was tried.")
-    lines += _noise_told(search, found)
+    lines += _noise_warnings(search, leader)
     draws = sum(t.end != RUNNING and t.proposal.parent is None for t in search.trials)
     chance = chance_of_top(draws)
     if search.left < draws_for(0.95):
@@ -94,25 +94,25 @@ def warnings(search: Search) -> list[str]:
     return lines
 
 
-def _border_told(axis: Axis, value: float, side: str, number: int) -> str:
+def _border_warning(axis: Axis, value: float, side: str, number: int) -> str:
     end = axis.low if side == "lower" else axis.high
-    told = (
+    line = (
         f"The best trial, {number}, lies at the {side} end of {axis.key}: {value:.4g}, and the "
         f"axis {'begins' if side == 'lower' else 'ends'} at {end:.4g}. "
     )
-    return f"{told}{beyond(axis, side).capitalize()}."
+    return f"{line}{beyond(axis, side).capitalize()}."
 
 
-def _noise_told(search: Search, found: Trial) -> list[str]:
+def _noise_warnings(search: Search, leader: Trial) -> list[str]:
     if len(search.trials) == 1:
         return []
-    if not math.isfinite(found.reports[-1]["standard_error"]):
+    if not math.isfinite(leader.reports[-1]["standard_error"]):
         return [
             "Each trial was trained once, so how much of a difference is luck is not known: "
             "config.search.seeds = 3 (or folds) gives each a standard error."
         ]
     near = [
-        trial.number for trial in within_one_standard_error(search.trials) if trial is not found
+        trial.number for trial in within_one_standard_error(search.trials) if trial is not leader
     ]
     if not near:
         return []
@@ -125,7 +125,7 @@ def _noise_told(search: Search, found: Trial) -> list[str]:
 
 
 def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
-    """How much each axis decides whether a trial is among the best tenth: shares of 1.
+    """Return how much each axis decides whether a trial is among the best tenth: shares of 1.
 
     PED-ANOVA (Watanabe et al., 2023, https://arxiv.org/abs/2304.10255), of the finished trials that
     were trained longest, for scores of other durations do not compare; {} where they are too few,
@@ -150,11 +150,11 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
         study = optuna.load_study(study_name=STUDY, storage=storage)
         among = optuna.create_study(direction=study.direction)  # in memory
         among.add_trials([trial for trial in study.get_trials() if trial.number in compared])
-        found = get_param_importances(
+        measured = get_param_importances(
             among, evaluator=PedAnovaImportanceEvaluator(), normalize=False
         )
-    total = sum(found.values())
-    return {key: share / total for key, share in found.items()} if total else {}
+    total = sum(measured.values())
+    return {key: share / total for key, share in measured.items()} if total else {}
 
 
 def longest(trials: Sequence[Trial]) -> list[Trial]:

@@ -17,7 +17,7 @@ _POINTS = 40  # along each axis
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """What a Gaussian process expects where two axes vary, and all others are the best trial's."""
+    """What a Gaussian process expects where two axes vary; the others are the best trial's."""
 
     axes: tuple[Axis, Axis]
     shares: tuple[float, float]  # of all axes' importance; of all their main effects
@@ -30,13 +30,16 @@ class Surface:
 def surface(
     space: Space, trials: Sequence[Trial], best: Trial, shares: dict[str, float]
 ) -> Surface | None:
-    """Over the two most important axes that the best trial has; None where there is too little.
+    """Fit a surrogate, and predict over the two most important axes that the best trial has.
 
     Args:
-      space: that was searched.
+      space: the space that was searched.
       trials: of the search.
-      best: of them, with a finite score.
+      best: the best trial; its score is finite.
       shares: importances by key; {}: the surrogate's own main effects are taken.
+
+    Returns:
+      The surface, or None if there are too few trials or axes.
     """
     scored = [trial for trial in trials if trial.reports and np.isfinite(trial.score)]
     if len(best.values) < 2 or len(scored) < _FEWEST:
@@ -67,14 +70,14 @@ def _score(trial: Trial) -> float:
 
 
 def _along(axis: Axis) -> list:
-    """Values along an axis: those that there are, or evenly on its scale."""
+    """Return values along an axis: all of a choice, otherwise evenly spread on its scale."""
     count = min(axis.count or _POINTS, _POINTS)
     places = np.linspace(0, 1, count) if count == _POINTS else (np.arange(count) + 0.5) / count
     return list(dict.fromkeys(axis.decode(place) for place in places))
 
 
 def _main_effects(surrogate, space: Space) -> dict[str, float]:
-    """The variance of what is expected along each axis, averaged over all others."""
+    """Return the variance of the prediction along each axis, averaged over all others."""
     random = np.random.default_rng(0).random((128, space.size))
     effects = {}
     for place, axis in enumerate(space.axes):

@@ -1,4 +1,4 @@
-"""Figures of a search as Plotly's JSON: what happened when, in its slots and to its trials."""
+"""Figures of a search as Plotly's JSON: its slots over time, and the fate of its trials."""
 
 import numpy as np
 
@@ -12,7 +12,7 @@ BARS = 3000  # drawn, at most
 
 
 def timeline(search: Search) -> dict:
-    """Slots from top to bottom, turns from left to right, a bar for each of the first stays."""
+    """Return slots from top to bottom over turns, with a bar for each of the first stays."""
     stays = search.stays[:BARS]
     places = sorted({(stay.program, stay.slot) for stay in stays})
     rows = {place: row for row, place in enumerate(places)}
@@ -26,23 +26,25 @@ def timeline(search: Search) -> dict:
     traces = []
     colors = {end: color for end, (color, _) in ENDS.items()} | {_LATER: _WENT_ON}
     for end, color in colors.items():
-        found = groups.get(end)
-        if not found:
+        group = groups.get(end)
+        if not group:
             continue
         traces.append(
             {
                 "type": "bar",
                 "orientation": "h",
                 "name": end or "running",
-                "y": [rows[stay.program, stay.slot] for stay in found],
-                "x": [stay.last - stay.first + 1 for stay in found],
-                "base": [stay.first for stay in found],
+                "y": [rows[stay.program, stay.slot] for stay in group],
+                "x": [stay.last - stay.first + 1 for stay in group],
+                "base": [stay.first for stay in group],
                 "width": 0.9,
-                "text": [str(stay.trial) if numbered else "" for stay in found],
+                "text": [str(stay.trial) if numbered else "" for stay in group],
                 "textposition": "inside",
                 "insidetextanchor": "middle",
                 "textangle": 0,
-                "customdata": [_stay_told(search.trials[stay.trial], stay.piece) for stay in found],
+                "customdata": [
+                    _stay_label(search.trials[stay.trial], stay.piece) for stay in group
+                ],
                 "marker": {"color": color, "line": {"color": "#fff", "width": 1}},
                 "hovertemplate": "%{customdata}<extra></extra>",
             }
@@ -53,7 +55,7 @@ def timeline(search: Search) -> dict:
     if len(programs) > 1:
         groups = [[rows[p] for p in places if p[0] == program] for program in programs]
         axis |= {"title": {"text": "program"}, "tickvals": [sum(g) / len(g) for g in groups]}
-        axis["ticktext"] = [_program_told(search, program) for program in programs]
+        axis["ticktext"] = [_program_label(search, program) for program in programs]
         shapes = [_level(group[0] - 0.5) for group in groups[1:]]
     elif len(rows) <= 16:
         axis["dtick"] = 1
@@ -71,19 +73,19 @@ def timeline(search: Search) -> dict:
     )
 
 
-def _stay_told(trial: Trial, piece: int) -> str:
+def _stay_label(trial: Trial, piece: int) -> str:
     end = (trial.end or "running") if piece == trial.piece else _LATER
-    told = f"trial {trial.number}: {end}, after piece {piece}"
+    label = f"trial {trial.number}: {end}, after piece {piece}"
     if trial.proposal.parent is not None:
-        told += f", copied from trial {trial.proposal.parent}"
-    return f"{told} of {trial.pieces}"
+        label += f", copied from trial {trial.proposal.parent}"
+    return f"{label} of {trial.pieces}"
 
 
-def _program_told(search: Search, program: int) -> str:
+def _program_label(search: Search, program: int) -> str:
     number = next(stay.trial for stay in search.stays if stay.program == program)
     static = search.space.static(search.trials[number].values)
-    told = ", ".join(map(str, static.values()))
-    return text(told if len(told) <= 28 else told[:27] + "\u2026")
+    label = ", ".join(map(str, static.values()))
+    return text(label if len(label) <= 28 else label[:27] + "\u2026")
 
 
 def _level(y: float) -> dict:
@@ -92,7 +94,7 @@ def _level(y: float) -> dict:
 
 
 def pieces(search: Search) -> dict:
-    """How many trials came to the end of each piece, and what became of them there."""
+    """Return how many trials came to the end of each piece, and what became of them there."""
     count = search.config.search.pieces
     traces = []
     went_on = np.zeros(count, int)

@@ -1,4 +1,4 @@
-"""A search's folder, as its report sees it: everything comes from the ledger."""
+"""A search as its report sees it: everything comes from the ledger in its folder."""
 
 import dataclasses
 import functools
@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from research.config import flatten, trust, tuples
 from research.errors import UserError
-from research.reporting.writers import read_json
+from research.json_files import read_json
 from research.tuning import ledger, methods
 from research.tuning.axes import parsed
 from research.tuning.config import check_section, completed
@@ -21,7 +21,7 @@ from research.tuning.trials import RUNNING, Proposal, Trial, pieces_of
 
 @dataclasses.dataclass
 class Stay:
-    """A trial in a slot, from turn to turn; in each, all slots of one program train a piece."""
+    """A trial in a slot, over some turns. In a turn all slots of one program train a piece."""
 
     trial: int
     program: int
@@ -33,7 +33,7 @@ class Stay:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What a ledger tells; of a search that is still going, so far."""
+    """The content of a ledger; of a search that still runs, so far."""
 
     name: str
     folder: Path
@@ -47,12 +47,12 @@ class Search:
 
     @property
     def objective(self) -> str:
-        """`validation_loss` or `validation_accuracy`."""
+        """Return `validation_loss`, `validation_accuracy` or another metric of validation."""
         return self.config.search.objective
 
     @property
     def lanes(self) -> int:
-        """How often each trial is trained."""
+        """Return how often each trial is trained."""
         search = self.config.search
         return search.folds * search.repeats * search.seeds
 
@@ -69,11 +69,11 @@ class Search:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The section `search` of its config, flat."""
+        """Return the section `search` of the config, flat."""
         return flatten(self.config.search)
 
     def epochs(self, trial: Trial) -> float:
-        """What the trial trained itself, over all its lanes: a copy after its parent did."""
+        """Return the epochs a trial trained, over all its lanes, without those of its parent."""
         if not trial.reports:
             return 0.0
         first, last = trial.reports[0], trial.reports[-1]
@@ -82,25 +82,25 @@ class Search:
 
 
 def read_search(folder: Path) -> Search:
-    """Reads a search's folder, while it runs too.
+    """Read the folder of a search, which may still run.
 
     Raises:
-      UserError: there is no search, or its ledger is damaged.
+      UserError: the folder holds no search, or its ledger is damaged.
     """
     path = Path(folder) / "ledger.jsonl"
     if not path.exists():
         raise UserError(f"{str(folder)!r} is not the folder of a search (it has no ledger.jsonl)")
     lines = ledger.read(path)
-    told = [line for line in lines if line["event"] == "study"]
-    if not told or lines[0] is not told[0]:
+    starts = [line for line in lines if line["event"] == "study"]
+    if not starts or lines[0] is not starts[0]:
         raise UserError(f"{path}: no search has begun there")
-    config = ConfigDict(_tupled(completed(told[0]["config"])))
+    config = ConfigDict(_tupled(completed(starts[0]["config"])))
     try:
         check_section(config)
     except UserError as error:
         raise UserError(f"{path}, line 1: damaged: {error}") from None
     trust.check(flatten(config), str(path))
-    config.search.trials = told[-1]["trials"]  # they may have grown
+    config.search.trials = starts[-1]["trials"]  # they may have grown
     space = Space(tuple(map(parsed, config.search.space)))
     trials = trials_of(lines, config.search.pieces)
     environment = Path(folder) / "environment.json"
@@ -120,7 +120,7 @@ def read_search(folder: Path) -> Search:
 
 
 def trials_of(lines: Sequence[dict], pieces: int) -> list[Trial]:
-    """The trials that a ledger tells of, in order of their numbers.
+    """Return the trials of a ledger, in the order of their numbers.
 
     Args:
       lines: of the ledger.
@@ -129,9 +129,9 @@ def trials_of(lines: Sequence[dict], pieces: int) -> list[Trial]:
     trials: list[Trial] = []
     for line in lines:
         if line["event"] in ("ask", "replace"):
-            for told in line["trials"]:
-                proposal = Proposal(_tupled(told["values"]), told["share"], told["parent"])
-                trials.append(Trial(told["number"], proposal, pieces_of(told["share"], pieces)))
+            for entry in line["trials"]:
+                proposal = Proposal(_tupled(entry["values"]), entry["share"], entry["parent"])
+                trials.append(Trial(entry["number"], proposal, pieces_of(entry["share"], pieces)))
         elif line["event"] == "report":
             trials[line["trial"]].reports.append(line)
         elif line["event"] == "end":
@@ -140,10 +140,10 @@ def trials_of(lines: Sequence[dict], pieces: int) -> list[Trial]:
 
 
 def stays_of(lines: Sequence[dict], trials: Sequence[Trial], space: Space) -> list[Stay]:
-    """Which trial stood in which slot, and when.
+    """Return which trial was in which slot, and when.
 
-    The reports of a turn stand together: what else happened, another program, a trial or a
-    slot that reports again, begins the next one.
+    The reports of a turn stand together. The next turn begins with any other event, another
+    program, or a trial or a slot that reports again.
     """
     programs: dict[tuple, int] = {}
     stays: list[Stay] = []
@@ -175,7 +175,7 @@ def stays_of(lines: Sequence[dict], trials: Sequence[Trial], space: Space) -> li
 
 
 def _tupled(value: Any) -> Any:
-    """JSON's objects with the lists in them as the config's tuples."""
+    """Return a JSON value with its lists as tuples, which the config uses."""
     if isinstance(value, dict):
         return {key: _tupled(inner) for key, inner in value.items()}
     return tuples(value)

@@ -4,7 +4,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from research.reporting.writers import append_history
+from research.reporting.records import append_history
 
 
 @dataclasses.dataclass(frozen=True)

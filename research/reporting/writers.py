@@ -1,65 +1,201 @@
-"""The files of a run folder that grow while it runs, and survive a kill."""
+"""Where metrics go besides `metrics.jsonl`, which every run writes.
+
+A writer is any function or class (workdir, config, step) -> object with `write(record)` and
+`close()`. `step` is the step that the run starts or resumes at. A writer that raises is dropped;
+the run goes on.
+"""
 
 import contextlib
-import json
+import importlib
+import logging
 import math
 import os
-import statistics
+import re
+import secrets
 import sys
 import time
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from research.atomic import read_text, replaced
-from research.errors import UserError
+from ml_collections import ConfigDict
 
 _FLUSH_SECONDS = 10  # between flushes for TensorBoard
-_NO_NUMBERS = ("step", "split", "members")
+_MOST_ENTRIES = 12  # of an array; longer arrays are in metrics.jsonl only
 
 
-class MetricWriter:
-    """Appends records to `metrics.jsonl` and to TensorBoard's event files.
+class tensorboard:  # noqa: N801: names of the config are lower case
+    """TensorBoard's event files in `tensorboard/`; tags are `train/loss`, `validation/loss`.
 
-    A record is one line, written at once, so that a kill leaves at most one half line; the next
-    start removes it, and all that a resumed run will write again.
+    tensorboardX's own writer has a thread that dies when the disk is full, and then blocks the
+    training. This class writes events itself.
     """
 
-    def __init__(self, workdir: Path, resume_step: int):
-        self._path = Path(workdir) / "metrics.jsonl"
-        kept = [record for record in read_metrics(workdir) if record["step"] <= resume_step]
-        write_text(self._path, "".join(_line(record) for record in kept))
-        self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND)
-        self._pending: list[str] = []
-        self._board = _Board(Path(workdir) / "tensorboard", resume_step + 1)
+    def __init__(self, workdir: Path, config: ConfigDict, step: int):
+        with _without_torch():
+            from tensorboardX import event_file_writer, summary
+            from tensorboardX.proto import event_pb2
 
-    def __enter__(self) -> "MetricWriter":
-        return self
-
-    def __exit__(self, *_) -> None:
-        with contextlib.suppress(OSError):  # there may be room again for what could not be written
-            _append(self._file, "".join(self._pending))
-        self._board.close()
-        os.close(self._file)
+        self._event, self._scalar = event_pb2.Event, summary.scalar
+        folder = Path(workdir) / "tensorboard"
+        folder.mkdir(exist_ok=True)
+        self._events = event_file_writer.EventsWriter(str(folder / "events"), f".{time.time_ns()}")
+        self._flushed = -math.inf
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        # TensorBoard forgets events of an earlier start from this step on.
+        self._write(step + 1, session_log=start)
+        if step == 0:
+            for value in summary.hparams(_flat(config), {"validation/loss": math.nan}):
+                self._write(0, summary=value)
 
     def write(self, record: dict) -> None:
-        """Appends {'step', 'split', ...numbers}; TensorBoard gets each number as split/name.
+        """Write each number of a record as an event of its own."""
+        for tag, value in _numbers(record).items():
+            self._write(record["step"], summary=self._scalar(tag, value))
+        if time.time() - self._flushed > _FLUSH_SECONDS:
+            self._events.flush()
+            self._flushed = time.time()
 
-        'members', {'loss': [...], ...}, becomes split/members/loss_0 and so on.
+    def close(self) -> None:
+        """Flush and close the file."""
+        with contextlib.suppress(OSError):  # metrics.jsonl has all records
+            self._events.flush()
+        with contextlib.suppress(OSError):
+            self._events.close()
 
-        Raises:
-          OSError: it cannot be written, and is tried again with the next one.
-        """
-        self._pending.append(_line(record))
-        _append(self._file, "".join(self._pending))
-        self._pending.clear()
-        self._board.write(record)
+    def _write(self, step: int, **content) -> None:
+        self._events.write_event(self._event(wall_time=time.time(), step=step, **content))
+
+
+class wandb:  # noqa: N801
+    """Weights & Biases, offline in `wandb/`; `wandb sync` uploads it, `WANDB_MODE` changes it.
+
+    `WANDB_PROJECT` names the project. A resumed run goes on with the id in `wandb/run_id`.
+    """
+
+    package = "wandb"
+
+    def __init__(self, workdir: Path, config: ConfigDict, step: int):
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # nothing leaves the machine
+        package = importlib.import_module("wandb")
+        folder = Path(workdir).resolve()
+        (folder / "wandb").mkdir(exist_ok=True)  # otherwise it takes the system's folder
+        run_id = _kept(folder / "wandb" / "run_id", lambda: secrets.token_hex(4), step)
+        self._run = package.init(
+            dir=str(folder),
+            project=os.environ.get("WANDB_PROJECT", "onestep"),
+            name=folder.name,
+            id=run_id,
+            resume="allow",
+            mode=os.environ.get("WANDB_MODE", "offline"),
+            config=_flat(config),
+            settings=package.Settings(silent=True, console="off"),
+        )
+        # A step of our own: theirs may not go back, as after a rollback.
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+
+    def write(self, record: dict) -> None:
+        """Log the numbers of a record."""
+        self._run.log({**_numbers(record), "step": record["step"]})
+
+    def close(self) -> None:
+        """Finish this session of the run."""
+        self._run.finish()
+
+
+class mlflow:  # noqa: N801
+    """MLflow, in the SQLite file `mlflow.db`; `MLFLOW_TRACKING_URI` names another store.
+
+    `MLFLOW_EXPERIMENT_NAME` names the experiment. A resumed run goes on with the id in
+    `mlflow_run_id`.
+    """
+
+    package = "mlflow"
+
+    def __init__(self, workdir: Path, config: ConfigDict, step: int):
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing leaves the machine
+        tracking = importlib.import_module("mlflow")
+        logging.getLogger("mlflow").setLevel(logging.WARNING)  # not a line for each table
+        folder = Path(workdir).resolve()
+        store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{folder / 'mlflow.db'}")
+        self._metric = tracking.entities.Metric
+        self._client = tracking.MlflowClient(tracking_uri=store)
+
+        def start() -> str:
+            name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "onestep")
+            experiment = self._client.get_experiment_by_name(name)
+            number = experiment.experiment_id if experiment else self._client.create_experiment(
+                name, artifact_location=(folder / "mlflow").as_uri())  # fmt: skip
+            run_id = self._client.create_run(number, run_name=folder.name).info.run_id
+            for key, value in _flat(config).items():
+                self._client.log_param(run_id, key, value)
+            return run_id
+
+        self._id = _kept(folder / "mlflow_run_id", start, step)
+        self._client.update_run(self._id, "RUNNING")
+
+    def write(self, record: dict) -> None:
+        """Log the numbers of a record."""
+        now = int(1000 * time.time())
+        metrics = [
+            self._metric(re.sub(r"[^\w\-. /]", "_", name), value, now, record["step"])
+            for name, value in _numbers(record).items()
+        ]
+        self._client.log_batch(self._id, metrics)
+
+    def close(self) -> None:
+        """Mark the run as finished; a resumed one is marked as running again."""
+        self._client.set_terminated(self._id)
+
+
+def _numbers(record: dict) -> dict[str, float]:
+    """Return the finite numbers of a record by tag.
+
+    A metric is `split/name`, an entry of a short array `split/name/0`, the metric of a member of an
+    ensemble `split/members/name_0`.
+    """
+    tags = {}
+    for name, value in record.items():
+        if name in ("step", "split", "members"):
+            continue
+        entries = {name: value}
+        if isinstance(value, (list, tuple)):
+            entries = {f"{name}/{place}": entry for place, entry in enumerate(value)}
+        if len(entries) <= _MOST_ENTRIES:
+            tags |= entries
+    for name, values in record.get("members", {}).items():
+        tags |= {f"members/{name}_{member}": value for member, value in enumerate(values)}
+    return {
+        f"{record['split']}/{name}": float(value)
+        for name, value in tags.items()
+        if isinstance(value, (int, float)) and math.isfinite(value)
+    }
+
+
+def _flat(config: ConfigDict) -> dict[str, Any]:
+    """Return the config by dotted key; what is not a number or a word becomes text."""
+    from research.config import flatten
+
+    kinds = (bool, int, float, str)
+    return {
+        key: value if isinstance(value, kinds) else repr(value)
+        for key, value in flatten(config).items()
+    }
+
+
+def _kept(path: Path, make: Callable[[], str], step: int) -> str:
+    """Return the id in a file, for a resumed run; or make an id and write it to the file."""
+    if step and path.exists():
+        return path.read_text().strip()
+    run_id = make()
+    path.write_text(run_id + "\n")
+    return run_id
 
 
 @contextlib.contextmanager
 def _without_torch() -> Iterator[None]:
-    """tensorboardX imports PyTorch wherever that is installed: seconds, for nothing used here."""
+    """Hide PyTorch while tensorboardX is imported: it would import it, which takes seconds."""
     if "torch" in sys.modules:
         yield
         return
@@ -68,151 +204,3 @@ def _without_torch() -> Iterator[None]:
         yield
     finally:
         del sys.modules["torch"]
-
-
-class _Board:
-    """TensorBoard's event files.
-
-    tensorboardX's own writer has a thread that dies of a full disk, and then blocks the training.
-    """
-
-    def __init__(self, folder: Path, first_step: int):
-        with _without_torch():
-            from tensorboardX.event_file_writer import EventsWriter
-            from tensorboardX.proto.event_pb2 import Event, SessionLog
-
-        folder.mkdir(exist_ok=True)
-        self._events = EventsWriter(str(folder / "events"), f".{time.time_ns()}")
-        self._flushed = -math.inf
-        start = SessionLog(status=SessionLog.START)  # what came later is forgotten
-        self._events.write_event(Event(wall_time=time.time(), step=first_step, session_log=start))
-
-    def write(self, record: dict) -> None:
-        from tensorboardX.proto.event_pb2 import Event
-        from tensorboardX.summary import scalar
-
-        now = time.time()
-        numbers = {name: value for name, value in record.items() if name not in _NO_NUMBERS}
-        for name, values in record.get("members", {}).items():
-            numbers |= {f"members/{name}_{member}": value for member, value in enumerate(values)}
-        for name, value in numbers.items():
-            summary = scalar(f"{record['split']}/{name}", value)
-            event = Event(wall_time=now, step=record["step"], summary=summary)
-            self._events.write_event(event)
-        if now - self._flushed > _FLUSH_SECONDS:
-            self._events.flush()
-            self._flushed = now
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # metrics.jsonl has it all
-            self._events.flush()
-        with contextlib.suppress(OSError):
-            self._events.close()
-
-
-def median_throughput(workdir: Path) -> float | None:
-    """Training examples a second over all log points of a run, those before a resume too."""
-    found = [record.get("examples_per_second") for record in read_metrics(workdir)]
-    found = [number for number in found if number]
-    return statistics.median(found) if found else None
-
-
-def read_metrics(workdir: Path) -> list[dict]:
-    """The records of `metrics.jsonl`, without those that something else has damaged."""
-    return [record for record in read_jsonl(Path(workdir) / "metrics.jsonl") if _is_whole(record)]
-
-
-def _is_whole(record: dict) -> bool:
-    numbers = [value for name, value in record.items() if name not in ("split", "members")]
-    return (
-        isinstance(record.get("split"), str)
-        and isinstance(record.get("step"), int)
-        and all(isinstance(number, (int, float, type(None))) for number in numbers)
-    )
-
-
-def append_history(workdir: Path, event: str, step: int, **details) -> None:
-    """Adds a line to `history.jsonl`: when, what, at which step."""
-    record = {"time": datetime.now(UTC).isoformat(timespec="seconds"), "event": event}
-    file = os.open(Path(workdir) / "history.jsonl", os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-    try:
-        size = os.fstat(file).st_size
-        half = size and os.pread(file, 1, size - 1) != b"\n"  # a line, left by a crash
-        _append(file, "\n" * bool(half) + _line({**record, "step": step, **details}))
-    finally:
-        os.close(file)
-
-
-def read_jsonl(path: Path) -> list[dict]:
-    """All whole lines that are JSON objects; [] where there is no file.
-
-    Raises:
-      UserError: it is no file, or cannot be read.
-    """
-    records = []
-    try:
-        lines = read_text(Path(path)).splitlines()
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue  # half a line, left by a kill
-        if isinstance(record, dict):
-            records.append(record)
-    return records
-
-
-def read_json(path: Path) -> dict:
-    """One JSON object.
-
-    Raises:
-      UserError: there is none.
-    """
-    try:
-        value = json.loads(read_text(Path(path)))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not readable as JSON ({error})") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path}: not a JSON object")
-    return value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file at once."""
-    with replaced(path) as file:
-        file.write(text.encode(errors="backslashreplace"))
-
-
-def write_json(path: Path, value: dict) -> None:
-    """Replaces a JSON file at once."""
-    write_text(path, json.dumps(strict(value), indent=2) + "\n")
-
-
-def strict(value: Any) -> Any:
-    """As it comes back from JSON, which has no NaN or infinity: they become null."""
-    if isinstance(value, dict):
-        return {name: strict(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [strict(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _append(file: int, text: str) -> None:
-    """All of the text or nothing."""
-    size, data = os.fstat(file).st_size, text.encode()
-    try:
-        while data:  # what was written in part tells why at the next write
-            data = data[os.write(file, data) :]
-    except OSError:
-        os.ftruncate(file, size)
-        raise
-
-
-def _line(record: dict) -> str:
-    return json.dumps(strict(record)) + "\n"

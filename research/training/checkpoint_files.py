@@ -27,11 +27,12 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax.traverse_util import unflatten_dict
 from ml_collections import ConfigDict
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load_file
+from safetensors.numpy import save as to_safetensors
 
 from research import config as configuration
-from research import safetensors
 from research.errors import UserError
-from research.platform import physical_memory
 from research.training import metrics
 from research.training.copies import Copies, saved_fields, saved_leaves
 from research.training.digest import SEAL, sealed
@@ -73,13 +74,18 @@ class _Files(ocp.CheckpointHandler):
     """
 
     def save(self, directory, args: _Content) -> None:
-        digest = hashlib.sha256()
+        # The library copies the memory of an array as it lies, so it must lie in C's order. It
+        # could write the file itself, but would not raise OSError when the disk is full.
+        arrays = {name: np.asarray(array, order="C") for name, array in args.arrays.items()}
+        try:
+            content = to_safetensors(arrays)
+        except SafetensorError as error:
+            raise TypeError(str(error)) from None
         with open(directory / ARRAYS, "wb") as file:
-            for piece in safetensors.written(args.arrays):
-                digest.update(piece)
-                file.write(piece)
+            file.write(content)
             _to_disk(file)
-        metadata = {**args.metadata, "format": FORMAT, "sha256": digest.hexdigest()}
+        digest = hashlib.sha256(content).hexdigest()
+        metadata = {**args.metadata, "format": FORMAT, "sha256": digest}
         with open(directory / METADATA, "w") as file:
             json.dump(sealed(metadata), file)
             _to_disk(file)
@@ -96,7 +102,7 @@ class _Content(ocp.args.CheckpointArgs):
 
 
 def read(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
-    """The metadata and the arrays of a checkpoint; these are views of one piece of memory.
+    """Return the metadata and the arrays of a checkpoint.
 
     Raises:
       UserError: it is of another version.
@@ -106,13 +112,12 @@ def read(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
     metadata = read_metadata(folder)
     with _damage_told():
         path = folder / ARRAYS
-        beyond_memory = path.is_file() and path.stat().st_size > physical_memory()
-        if beyond_memory and not safetensors.is_whole(path):
-            raise ValueError(f"{ARRAYS} is not as long as its header says")
-        content = _content(path)
-        if hashlib.sha256(content).hexdigest() != metadata["sha256"]:
-            raise ValueError("its arrays do not match their digest")
-        return metadata, safetensors.read(content)
+        with _opened(path) as file:
+            with safe_open(path, "np"):  # compares the header with the file's length, reads no more
+                pass
+            if hashlib.file_digest(file, "sha256").hexdigest() != metadata["sha256"]:
+                raise ValueError("its arrays do not match their digest")
+        return metadata, load_file(path)
 
 
 def read_metadata(folder: Path) -> dict:
@@ -120,7 +125,8 @@ def read_metadata(folder: Path) -> dict:
     if (folder / "metadata").is_dir():  # where the formats 1 and 2 had theirs
         raise _other_version(folder, "an older format")
     with _damage_told():
-        metadata = json.loads(_content(folder / METADATA).tobytes())
+        with _opened(folder / METADATA) as file:
+            metadata = json.load(file)
         has_seal = SEAL in metadata
         if has_seal and metadata[SEAL] != sealed(metadata)[SEAL]:
             raise ValueError("its metadata do not match their digest")
@@ -206,16 +212,15 @@ def state_of(
 def read_weights(folder: Path) -> dict:
     """What `Checkpoints.weights` returns; raises as `read`."""
     _, arrays = read(folder)
-    # Copies: a view would keep all of the file in memory.
-    kept = {name: np.array(array) for name, array in arrays.items() if name.startswith(WEIGHTS)}
+    kept = {name: array for name, array in arrays.items() if name.startswith(WEIGHTS)}
     tree = unflatten_dict(kept, sep="/")
     return {name: tree.get(name, {}) for name in WEIGHTS}
 
 
-def _content(path: Path) -> np.ndarray:
+def _opened(path: Path) -> IO[bytes]:
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError(f"{path.name} is no file")
-    return np.fromfile(path, np.uint8)
+    return open(path, "rb")
 
 
 def _to_disk(file: IO) -> None:

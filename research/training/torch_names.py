@@ -4,8 +4,9 @@ import re
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
 
-from research import safetensors
 from research.errors import UserError
 
 _MODULES = {"conv": "Conv", "bn": "BatchNorm"}
@@ -28,8 +29,8 @@ def read(path: Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise UserError(f"config.transfer.checkpoint = {str(path)!r}: no such file")
     try:
-        arrays = safetensors.read(np.fromfile(path, np.uint8))
-    except ValueError as error:
+        arrays = load_file(path)
+    except (SafetensorError, AttributeError, OSError) as error:  # AttributeError: float8
         raise UserError(f"{path} is damaged: {error}") from None
     blocks = {}  # convolutions on the main path of a block, by 'layer1.0'
     for name in arrays:

@@ -28,7 +28,7 @@ from research import config as configuration
 from research.config import AUTOMATIC
 from research.data import identity
 from research.errors import UserError
-from research.reporting.writers import strict
+from research.json_files import strict
 from research.tuning.config import completed
 from research.tuning.trials import METRICS
 

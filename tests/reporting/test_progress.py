@@ -5,6 +5,8 @@ import pty
 import subprocess
 import sys
 
+import pytest
+
 from research.reporting.progress import Progress, SearchProgress
 
 METRICS = {"loss": 0.5, "accuracy": 0.25, "examples_per_second": 12345.6}
@@ -25,6 +27,22 @@ def test_lines_tell_all_but_not_too_often(capsys):
     for words in ("epoch 100.0/100.0", "step 1000/1000", "loss 0.5000", "accuracy 25.00%",
                   "validation 75.00%", "12,346 examples/s", "0:00:00 left"):  # fmt: skip
         assert words in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("objective", "metrics", "told"),
+    [
+        ("rmse", {"rmse": 41.5, "validation_rmse": 43.25}, "loss 0.5000  rmse 41.5000  "
+         "validation 43.2500  10 examples/s"),
+        ("macro_f1", {"accuracy": 0.9, "validation_macro_f1": 0.75}, "loss 0.5000  "
+         "validation 75.00%  10 examples/s"),
+        ("loss", {"validation_loss": 0.25}, "loss 0.5000  validation 0.2500  10 examples/s"),
+    ],
+)  # fmt: skip
+def test_the_objective_stands_beside_the_loss(objective, metrics, told, capsys):
+    with Progress(10, 10.0, objective=objective) as progress:
+        progress.update(10, {"loss": 0.5, "examples_per_second": 10.0, **metrics})
+    assert told in capsys.readouterr().err
 
 
 def test_a_terminal_gets_a_bar():

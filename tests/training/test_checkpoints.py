@@ -205,7 +205,7 @@ def test_what_the_machine_refuses_is_no_damage(tmp_path, run, monkeypatch):
         raise OSError(errno.EMFILE, "Too many open files")
 
     with Checkpoints(tmp_path) as checkpoints:
-        monkeypatch.setattr(np, "fromfile", refuse)
+        monkeypatch.setattr(checkpoint_files, "open", refuse, raising=False)
         with pytest.raises(OSError, match="Too many open files"):
             checkpoints.restore(lambda *_: run.init())
         assert checkpoints.steps() == [3]
@@ -232,7 +232,7 @@ def test_weights_do_not_hold_the_whole_file(tmp_path, run):
     save(tmp_path, run, [3])
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         weights = checkpoints.weights(3)
-    assert all(leaf.base is None for leaf in jax.tree.leaves(weights))
+    assert all(leaf.base.nbytes == leaf.nbytes for leaf in jax.tree.leaves(weights))
 
 
 def test_other_tools_read_them(tmp_path, run):
@@ -245,6 +245,20 @@ def test_other_tools_read_them(tmp_path, run):
     orbax = ocp.Checkpointer(checkpoint_files._Files())
     metadata, arrays = orbax.restore(tmp_path / "checkpoints" / "7")
     assert metadata["class_names"] == ["a", "b"] and arrays.keys() == found.keys()
+
+
+def test_bfloat16_and_arrays_in_other_orders_come_back(tmp_path):
+    arrays = {"a": np.arange(6).astype(jax.numpy.bfloat16), "b": np.arange(6).reshape(2, 3).T,
+              "c": np.float32(3), "d": np.zeros((0, 3), np.uint8)}  # fmt: skip
+    checkpoint_files._Files().save(tmp_path, checkpoint_files._Content(arrays, {"metrics": {}}))
+    _, restored = checkpoint_files.read(tmp_path)
+    assert restored.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert restored[name].dtype == array.dtype and restored[name].shape == array.shape
+        np.testing.assert_array_equal(restored[name], array)
+    wrong = checkpoint_files._Content({"z": np.zeros(2, np.complex128)}, {})
+    with pytest.raises(TypeError, match="complex128"):
+        checkpoint_files._Files().save(tmp_path, wrong)
 
 
 def test_another_model_is_not_a_damaged_file(tmp_path, run):
@@ -380,4 +394,4 @@ def test_a_sparse_file_larger_than_the_memory_is_damage(tmp_path, run):
     save(tmp_path, run, [1, 2])
     os.truncate(tmp_path / "checkpoints" / "2" / "arrays.safetensors", 2**43)
     _, warnings, steps = restore(tmp_path, run)
-    assert "not as long as its header says" in warnings[0] and steps == [1]
+    assert "file not fully covered" in warnings[0] and steps == [1]

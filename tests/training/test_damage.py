@@ -96,7 +96,7 @@ def test_a_bit_flipped_anywhere_is_found(tmp_path, saved):
             flipped = bytearray(data)
             flipped[place] ^= 0x10
             path.write_bytes(bytes(flipped))
-            with pytest.raises(UserError, match="7 is damaged: its arrays do not match"):
+            with pytest.raises(UserError, match="7 is damaged: "):
                 checkpoints.restore(lambda *_: state, 7)
 
 

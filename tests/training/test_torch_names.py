@@ -1,13 +1,16 @@
 """PyTorch's ResNets from .safetensors: the same logits for the same random weights."""
 
 import json
+import tempfile
 from pathlib import Path
 
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from hypothesis import strategies as st
+from safetensors.numpy import save, save_file
 
 from research import models
 from research.config import default_config
@@ -146,3 +149,47 @@ def test_other_names_and_damaged_files_are_told(tmp_path):
     path.write_bytes(path.read_bytes()[:-5])
     with pytest.raises(UserError, match="is damaged"):
         torch_names.read(path)
+
+
+def lying(**changes) -> bytes:
+    entry = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8], **changes}
+    text = json.dumps({"x": entry}).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(8)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", b"junk", bytes(8), b"\xff" * 8 + b"{}", (2).to_bytes(8, "little") + b"[]",
+        (10**5).to_bytes(8, "little") + b"[" * 10**5,
+        lying(shape=[3]), lying(shape=[10**12]), lying(shape=[-2]), lying(shape=[-1, -2]),
+        lying(shape=[2.0]), lying(shape="2"), lying(shape=None), lying(data_offsets=[0, 9]),
+        lying(data_offsets=[-8, 0]), lying(data_offsets=[8, 0]), lying(data_offsets=[4, 12]),
+        lying(data_offsets=[0]), lying(dtype="F31"), lying(dtype=[]),
+        lying(dtype="F8_E8M0", shape=[8]),
+    ],
+)  # fmt: skip
+def test_files_that_lie_are_refused_in_one_line(content, tmp_path):
+    path = tmp_path / "weights.safetensors"
+    path.write_bytes(lying())
+    with pytest.raises(UserError, match="'x' is no parameter"):  # a file that does not lie
+        torch_names.read(path)
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="is damaged: ") as refused:
+        torch_names.read(path)
+    assert "\n" not in str(refused.value)
+
+
+@hypothesis.given(st.data())
+def test_damaged_files_are_refused_or_hold_no_more_than_they_have(data):
+    arrays = {"a": np.arange(6, dtype=np.int32), "b": np.ones((2, 3))}
+    content = bytearray(save(arrays))
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    content = bytes(content[: data.draw(st.integers(0, len(content)))])
+    with tempfile.NamedTemporaryFile(suffix=".safetensors") as file:
+        file.write(content)
+        file.flush()
+        with pytest.raises(UserError, match="is damaged|is no parameter") as refused:
+            torch_names.read(Path(file.name))
+    assert "\n" not in str(refused.value)

@@ -14,6 +14,7 @@ from research.config.keys.training import (
     COMPUTE,
     EARLY_STOPPING,
     ENSEMBLE,
+    LOGGING,
     LOSS,
     PARALLEL,
     TASK,
@@ -25,6 +26,7 @@ from research.config.keys.training import (
 TRAINING: dict[str, Key] = {
     **TOP,
     **CHECKPOINT,
+    **LOGGING,
     **DATA,
     **PREPROCESSING,
     **AUGMENTATION,

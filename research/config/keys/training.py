@@ -65,6 +65,15 @@ CHECKPOINT = {
     ),
 }
 
+LOGGING = {
+    "logging.writers": Key(
+        ("tensorboard",),
+        "Where metrics go besides `metrics.jsonl`, which is always written.",
+        choices_in="research.reporting.writers",
+        resumable=True,
+    ),
+}
+
 TASK = {
     "task.name": Key(
         "classification",
