@@ -28,8 +28,9 @@ def test_every_number_has_limits():
 @pytest.mark.parametrize("key", KEYS)
 def test_a_declaration_is_consistent(key):
     declared = KEYS[key]
-    kinds = ("range", "choices", "choices_in", "duration", "pairs", "form", "options")
-    assert sum(bool(getattr(declared, kind)) for kind in kinds) <= 1
+    kinds = ("range", "duration", "pairs", "form", "options")
+    words = bool(declared.choices or declared.choices_in)
+    assert sum(bool(getattr(declared, kind)) for kind in kinds) + words <= 1
     assert declared.meaning.endswith(".") and declared.meaning[0].isupper()
     assert declared.duration or not declared.interval
     assert not (declared.traced and declared.resumable)
@@ -252,6 +253,9 @@ def test_options_are_a_section():
     config.model.options.width = 3
     check_config(config)
     assert configuration.from_json(configuration.to_json(config), "x") == config
+    config.model.options.inner = {"a": 1}
+    with pytest.raises(UserError, match=r"config.model.options.inner.a: options hold no sections"):
+        check_config(config)
     config = default_config()
     config.optimizer = {**config.optimizer, "options": 3}
     with pytest.raises(UserError, match=r"config.optimizer.options = 3 is no section"):
