@@ -27,6 +27,9 @@ def run(main: Callable[[list[str]], int | None]) -> None:
     sys.stdout.reconfigure(errors="backslashreplace")  # paths and names may be any bytes
 
     def ended(argv: list[str]) -> None:
+        from research.config import trust  # a mistyped flag is answered at once
+
+        trust.allow(_ALLOW.value)
         code = _guarded(main, argv)
         _end_undisturbed()
         peers.leave(code)
@@ -79,9 +82,6 @@ def _end_undisturbed() -> None:
 
 
 def _told(main: Callable, argv: list[str]) -> int:
-    from research.config import trust  # after the flags, so that a mistyped one is answered at once
-
-    trust.allow(_ALLOW.value)
     try:
         return main(argv) or 0
     except UserError as error:

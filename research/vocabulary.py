@@ -39,9 +39,10 @@ def page() -> str:
 
 def accepted(key: str) -> str:
     """Return what a key of the config may be set to, in Markdown."""
-    if key in NAMED:
-        return f"[names](#config{key.replace('.', '')})"
-    return KEYS[key].accepted()
+    if key not in NAMED:
+        return KEYS[key].accepted()
+    words = [f"`{word}`" for word in KEYS[key].choices]
+    return ", ".join([*words, f"[names](#config{key.replace('.', '')})"])
 
 
 def _keys() -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 
 from research import config as configuration
-from research.config import KEYS, Duration, check_config, default_config
+from research.config import KEYS, Duration, check_config, default_config, usage
 from research.config.key import LARGEST_FLOAT32
 from research.errors import UserError
 
@@ -28,8 +28,9 @@ def test_every_number_has_limits():
 @pytest.mark.parametrize("key", KEYS)
 def test_a_declaration_is_consistent(key):
     declared = KEYS[key]
-    kinds = ("range", "choices", "choices_in", "duration", "pairs", "form", "options")
-    assert sum(bool(getattr(declared, kind)) for kind in kinds) <= 1
+    kinds = ("range", "duration", "pairs", "form", "options")
+    words = bool(declared.choices or declared.choices_in)
+    assert sum(bool(getattr(declared, kind)) for kind in kinds) + words <= 1
     assert declared.meaning.endswith(".") and declared.meaning[0].isupper()
     assert declared.duration or not declared.interval
     assert not (declared.traced and declared.resumable)
@@ -173,3 +174,89 @@ def test_a_duration_is_read_or_refused(text):
         assert Duration.parse(text, "x").amount >= 0
     except UserError as error:
         assert "config.x" in str(error)
+
+
+EVERY = configuration.flatten(default_config())
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"optimizer.momentum": 0.5}, "optimizer.name = 'adam' (used by: momentum, nesterov"),
+        ({"model.stochastic_depth_rate": 0.1}, "model.name = 'mlp' (used by: resnet)"),
+        ({"model.pooling_window": 3}, "model.name = 'mlp' (used by: cnn)"),
+        ({"schedule.milestones": ("1 steps",)}, "schedule.name = 'cosine' (used by: piecewise)"),
+        ({"schedule.patience": 1.0}, "schedule.name = 'cosine' (used by: plateau)"),
+        ({"augmentation.noise": 0.1}, "augmentation.names = () (used by: noise)"),
+        ({"model.norm_groups": 4}, "model.normalization = 'batch_norm' (used by: group_norm)"),
+        ({"averaging.decay": 0.5}, "averaging.name = 'none' (used by: ema)"),
+        ({"model.name": "own_parts:Net", "model.activation": "elu"}, "(used by: cnn, mlp, resnet)"),
+        ({"optimizer.name": "optax.sgd", "optimizer.momentum": 0.5}, "(used by: momentum"),
+    ],
+)
+def test_a_key_without_effect_is_named_with_the_choices_that_use_it(changes, line):
+    (warning,) = usage.warnings(EVERY | changes)
+    key = list(changes)[-1]
+    assert warning.startswith(f"config.{key} = {changes[key]!r} has no effect") and line in warning
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"optimizer.weight_decay": 0.1},
+        {"optimizer.name": "nesterov", "optimizer.momentum": 0.5},
+        {"schedule.name": "plateau", "schedule.patience": 1.0},
+        {"schedule.warmup": "3 steps"},
+        {"model.initial_bias": 0.1},
+        {"model.name": "cnn", "model.pooling": "avg_pool", "model.pooling_window": 3},
+        {"augmentation.names": ("flip", "noise"), "augmentation.noise": 0.1},
+        {"model.activation": "own_parts:swish", "model.leaky_slope": 0.3},
+        {"model.name": "own_parts:build", "model.hidden": (3,)},  # it takes our layers: who knows
+    ],
+)
+def test_a_key_with_an_effect_is_not(changes):
+    assert usage.warnings(EVERY | changes) == []
+
+
+def test_numbers_of_a_search_count_through_the_method_of_its_rounds():
+    searched = {key: declared.default for key, declared in configuration.SEARCH.items()}
+    searched |= {"search.beta": 2.0, "search.acquisition": "upper_confidence_bound"}
+    assert len(usage.warnings(searched)) == 2
+    searched |= {"search.method": "coarse_to_fine", "search.round_method": "bayes"}
+    assert usage.warnings(searched) == []
+
+
+@hypothesis.given(st.data())
+def test_every_number_is_used_by_the_choices_that_a_warning_names(data):
+    key = data.draw(st.sampled_from(sorted(usage.idle(EVERY))))
+    choice, users = usage.idle(EVERY)[key]
+    name = data.draw(st.sampled_from(users))
+    chosen = EVERY | {choice: (name,) if choice == "augmentation.names" else name}
+    still = usage.idle(chosen).get(key)
+    assert still is None or still[0] != choice  # another choice may stand between
+
+
+def test_an_earlier_name_of_a_key_answers_with_its_present_name():
+    line = "'ensemble.lanes' is called 'ensemble.lane_mode' now"
+    config = default_config()
+    config.ensemble.lanes = "vmap"
+    with pytest.raises(UserError, match=line):
+        check_config(config)
+    # A run folder keeps its meaning.
+    text = json.dumps({"ensemble": {"lanes": "vmap"}})
+    assert configuration.from_json(text, "x").ensemble.lane_mode == "vmap"
+
+
+def test_options_are_a_section():
+    config = default_config()
+    config.model.options.width = 3
+    check_config(config)
+    assert configuration.from_json(configuration.to_json(config), "x") == config
+    config.model.options.inner = {"a": 1}
+    with pytest.raises(UserError, match=r"config.model.options.inner.a: options hold no sections"):
+        check_config(config)
+    config = default_config()
+    config.optimizer = {**config.optimizer, "options": 3}
+    with pytest.raises(UserError, match=r"config.optimizer.options = 3 is no section"):
+        check_config(config)

@@ -78,6 +78,13 @@ RAISES = "def get_config():\n    return undefined_name\n"
             ["schedule.name = 'cosine'", "allowed: 'cosine_restarts'"],
         ),
         ([MAIN, "--config.ensemble.lane_mode=vmpa"], ["ensemble.lane_mode", "did you mean 'vmap'"]),
+        (
+            [MAIN, "--config.ensemble.lanes=vmap"],
+            ["'ensemble.lanes' is called 'ensemble.lane_mode'"],
+        ),
+        ([MAIN, "--config.model.options.width=3"], ["options.width", "config file does not set"]),
+        ([MAIN, "--config.model.name=own_models.vit"], ["no module 'own_models'"]),
+        ([MAIN, "--config.model.activation=jax.nn.rellu"], ["jax.nn has no 'rellu'", "'relu'"]),
         ([MAIN, "--config.duration=0 epochs"], ["config.duration = '0 epochs'"]),
         ([MAIN, "--wrokdir=x"], ["wrokdir"]),
         ([MAIN, "stray"], ["unexpected argument 'stray'"]),

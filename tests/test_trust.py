@@ -22,6 +22,10 @@ pathlib.Path(__file__).with_name("imported").touch()
 
 def act(x):
     return x
+
+
+def powers(x, power=1):
+    return x**power
 """
 CONFIG = """
 from research.config import default_config
@@ -116,14 +120,17 @@ def test_a_search_trusts_its_command_and_not_its_ledger(folder):
             "    from research.tuning.spaces import choice\n"
             "    config.search = default_search()\n"
             "    config.search.trials, config.search.pieces = 2, 1\n"
-            "    config.search.space = (choice('model.activation', 'hostile.parts:act', 'relu'),)\n"
-            "    config.model.activation = 'relu'\n"
+            "    config.search.space = (choice('model.options.power', 1, 2),)\n"
+            "    config.model.activation = 'hostile.parts:powers'\n"
+            "    config.model.options.power = 3\n"
             "    return config",
         )
     )
     done = run(folder, "search", "--config=search.py", "--workdir=search")
     assert done.returncode == 0, done.stderr
     assert marked(folder)
+    done = run(folder, "main", "--config=search/best.py", "--workdir=best")
+    assert done.returncode == 0 and marked(folder), done.stderr
     ledger = folder / "search" / "ledger.jsonl"
     first, *rest = ledger.read_text().splitlines()
     first = json.loads(first)

@@ -37,8 +37,11 @@ def check_values(values: Mapping[str, Any], keys: Mapping[str, Key]) -> None:
       UserError: the first mistake.
     """
     for key in values:
-        if key not in keys and not section_of_options(key):
+        section = section_of_options(key)
+        if key not in keys and not section:
             raise unknown_key("config", key, keys)
+        if section and "." in key.removeprefix(f"{section}.options."):
+            raise UserError(f"config.{key}: options hold no sections (allowed: one value by name)")
     for key, declared in keys.items():
         if declared.options:
             if key in values:  # not a section: `flatten` would have looked inside

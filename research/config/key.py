@@ -21,15 +21,16 @@ COUNT_OR_0 = (0, 2**31)
 class Key:
     """The declaration of one key: default, allowed values, and meaning.
 
-    At most one of `range`, `choices`, `choices_in`, `duration`, `pairs`, `form` and `options`
-    says which values are allowed. A key with none of them takes a truth value, text, or a tuple of
-    patterns, as its default is.
+    One of `range`, `choices`, `choices_in`, `duration`, `pairs`, `form` and `options` says which
+    values are allowed. A key with none of them takes a truth value, text, or a tuple of patterns,
+    as its default is.
 
     Attributes:
       default: the value in `default_config()`; None for text that need not be given.
       meaning: what the key does, in one English sentence, with the paper where there is one.
       range: numbers are allowed with `range[0] <= number < range[1]`.
-      choices: the allowed words, for a key that stands for no function.
+      choices: the allowed words that stand for no function; beside `choices_in` such a word, as
+        'auto', leaves the choice to the program.
       choices_in: the module whose public functions are the allowed names; a package if its modules
         with a function `build` are. A dotted name of the user's own code is allowed too.
       duration: whether the value is a duration, such as '10 epochs'.
@@ -83,7 +84,7 @@ class Key:
         if self.range:
             for number in value if isinstance(value, tuple) else (value,):
                 self._check_number(key, value, number)
-        if self.choices and value not in self.choices:
+        if self.choices and not self.choices_in and value not in self.choices:
             raise unknown_name(f"config.{key}", value, self.choices)
         if self.duration:
             for text in value if isinstance(value, tuple) else (value,):
@@ -92,7 +93,7 @@ class Key:
             self._check_pairs(key, value)
 
     def accepted(self) -> str:
-        """Return the allowed values in Markdown; '' where they are names of functions."""
+        """Return the allowed values in Markdown, but for names of functions."""
         several = isinstance(self.default, tuple)
         if self.choices:
             return ", ".join(f"`{name}`" for name in self.choices)

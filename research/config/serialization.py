@@ -89,7 +89,7 @@ def _update(config: ConfigDict, values: dict, origin: str, section: str = "") ->
         if name not in config:
             raise unknown_key(origin, key, flatten(default_config()))
         if key in OPTIONS and isinstance(value, dict):
-            config[name] = ConfigDict(_options(value))
+            config[name] = ConfigDict({option: tuples(each) for option, each in value.items()})
             continue
         if isinstance(config[name], ConfigDict) and isinstance(value, dict):
             _update(config[name], value, origin, f"{key}.")
@@ -98,10 +98,3 @@ def _update(config: ConfigDict, values: dict, origin: str, section: str = "") ->
             config[name] = tuples(value)
         except TypeError as error:
             raise UserError(f"{origin}: {key} = {value!r}: {error}") from None
-
-
-def _options(values: dict) -> dict:
-    return {
-        name: _options(value) if isinstance(value, dict) else tuples(value)
-        for name, value in values.items()
-    }

@@ -31,11 +31,7 @@ def named(values: Mapping[str, Any]) -> dict[str, list[Any]]:
     Raises:
       UserError: a name that stands for nothing.
     """
-    return {
-        key: [resolve(f"config.{key}", name, module_of(key)) for name in _names(values[key])]
-        for key in NAMED
-        if key in values
-    }
+    return {key: _functions(key, values[key]) for key in NAMED if key in values}
 
 
 def warnings(values: Mapping[str, Any]) -> list[str]:
@@ -90,7 +86,9 @@ def _takers(names: tuple[str, ...]) -> dict[str, tuple[str, list[str]]]:
 
 
 def _taken(key: str, value: Any) -> list[str]:
-    functions = [resolve(f"config.{key}", name, module_of(key)) for name in _names(value)]
+    functions = _functions(key, value)
+    if value in KEYS[key].choices:  # such as 'auto', which may choose any of them
+        functions = list(choices(module_of(key)).values())
     return [number for function in functions for number in _numbers(key, function)]
 
 
@@ -120,7 +118,7 @@ def _unused_by_model(name: str) -> dict[str, list[str]]:
     }
 
 
-def _names(value: Any) -> tuple[str, ...]:
-    if value is None:
-        return ()
-    return value if isinstance(value, tuple) else (value,)
+def _functions(key: str, value: Any) -> list[Any]:
+    names = () if value is None else value if isinstance(value, tuple) else (value,)
+    words = KEYS[key].choices
+    return [resolve(f"config.{key}", name, module_of(key)) for name in names if name not in words]

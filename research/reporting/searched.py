@@ -99,7 +99,8 @@ def read_search(folder: Path) -> Search:
         check_section(config)
     except UserError as error:
         raise UserError(f"{path}, line 1: damaged: {error}") from None
-    trust.check(flatten(config), str(path))
+    # A report looks up how the search went about it, and nothing of what was trained.
+    trust.check(flatten(ConfigDict({"search": config.search})), str(path))
     config.search.trials = starts[-1]["trials"]  # they may have grown
     space = Space(tuple(map(parsed, config.search.space)))
     trials = trials_of(lines, config.search.pieces)

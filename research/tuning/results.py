@@ -113,7 +113,7 @@ def config_file(config: ConfigDict, told: str) -> str:
     lines = [
         f"    config.{key} = {value!r}"
         for key, value in flatten(config).items()
-        if value != defaults[key]
+        if key not in defaults or value != defaults[key]
     ]
     assignments = "\n".join(lines)
     return (

@@ -1,13 +1,16 @@
 """The section `search`: what can be refused before any work is done."""
 
+import json
+
 import pytest
 
-from research.config import SEARCH, default_config
+from research.config import SEARCH, default_config, flatten, to_json, usage
 from research.errors import UserError
-from research.tuning.config import check_search, default_search, training
-from research.tuning.spaces import choice, integer, log
+from research.tuning.config import check_search, completed, default_search, training
+from research.tuning.spaces import choice, integer, linear, log
 
 RATE = log("optimizer.learning_rate", 1e-4, 1e-1)
+MOMENTUM = ("optimizer.name", "nesterov")
 
 
 def searched(*space, **settings):
@@ -60,6 +63,30 @@ def test_more_programs_than_are_meant_are_counted():
     told = r"30 programs to compile.*optimizer.name, batch_size \(allowed: .*max_programs = 16"
     with pytest.raises(UserError, match=told):
         check_search(searched(*space))
+
+
+def test_an_axis_without_effect_is_refused():
+    momentum = linear("optimizer.momentum", 0.5, 0.99)
+    told = r"space: optimizer.momentum has no effect with config.optimizer.name = 'adam' \(used by"
+    with pytest.raises(UserError, match=told):
+        check_search(searched(RATE, momentum))
+    name = choice("optimizer.name", "adam", "nesterov")
+    check_search(searched(RATE, name, momentum))
+    check_search(searched(name, linear("optimizer.momentum", 0.5, 0.99, when=MOMENTUM)))
+    # Where it has no effect it stays at the value of the config, and there is nothing to warn of.
+    config = searched(name, momentum)
+    space = check_search(config)
+    for value, number in (("adam", 0.9), ("nesterov", 0.745)):
+        program = space.program(config, {"optimizer.name": value, "optimizer.momentum": 0.6})
+        assert program.optimizer.momentum == pytest.approx(number)
+        assert usage.warnings(flatten(program)) == []
+
+
+def test_an_earlier_name_of_a_key_in_a_ledger_is_told():
+    theirs = json.loads(to_json(searched()))
+    theirs["ensemble"]["lanes"] = theirs["ensemble"].pop("lane_mode")
+    with pytest.raises(UserError, match="'ensemble.lanes', which is called 'ensemble.lane_mode'"):
+        completed(theirs)
 
 
 def test_other_keys_and_other_sections():
