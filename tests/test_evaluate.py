@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, command_line
 from PIL import Image
-from runs import MAIN, here, lines, one_line, read, saved_run, write_classes
+from runs import ACCURACY, MAIN, here, lines, one_line, read, saved_run, write_classes
 
 from research import config as configuration
 from research.config import default_config
@@ -278,7 +278,7 @@ def test_the_step_that_the_run_reported_is_tested_by_default(numbers, tmp_path):
     folder, run = numbers
     shutil.copytree(folder / "run", tmp_path / "run")
     with Checkpoints(tmp_path / "run") as checkpoints:
-        checkpoints.save(9, run.config, copied(run.init().replace(step=jnp.int32(9))), {})
+        checkpoints.save(9, run.config, copied(run.init().replace(step=jnp.int32(9))), {}, ACCURACY)
     done = here("evaluate", tmp_path / "run")
     assert "is not finished: its last checkpoint is tested, of step 9" in done.stdout
     assert "step 9, test" in done.stdout
