@@ -252,9 +252,9 @@ def from_split(
     checks.check_ensemble(config, train)
     if statistics is None or not _takes(statistics, train):
         statistics = _fitted(config, train, dataset.offset)
+    if "targets" not in statistics:
         targets = tasks.build(config, dataset.class_names).statistics(train.labels)
-        if targets:
-            statistics["targets"] = targets
+        statistics = statistics | ({"targets": targets} if targets else {})
     if config.augmentation.mixing == "cutmix" and len(_given(statistics, train)) != 3:
         raise UserError(
             "config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "

@@ -112,9 +112,12 @@ def test_sealed_words_where_numbers_should_be_are_damage(tmp_path, saved):
     path = tmp_path / "run" / "checkpoints" / "7" / "metadata.json"
     metadata = json.loads(path.read_text())
     with Checkpoints(tmp_path / "run") as checkpoints:
-        window = {"window": {"seconds": 1.0, "sums": {"loss": [1.0, "x"]}}}
+        sums = {"means": {"loss": {"0": 1.0, "1": "x"}}, "members": {}}
+        today = {"seconds": 1.0, "metrics": {"sums": sums, "examples": 1}}
+        earlier = {"seconds": 1.0, "sums": {"loss": [1.0, "x"], "correct": 1, "count": 2}}
         for change in (
-            {"rollbacks": "x"}, {"wall_seconds": []}, {"metrics": {"loss": None}}, window
+            {"rollbacks": "x"}, {"wall_seconds": []}, {"metrics": {"loss": None}},
+            {"window": today}, {"window": earlier},
         ):  # fmt: skip
             path.write_text(json.dumps(sealed(metadata | change)))
             with pytest.raises(Damaged, match="words where numbers should be"):

@@ -106,4 +106,4 @@ def test_what_is_not_reported_or_has_no_direction_cannot_decide(metric):
     config.metrics, config.early_stopping.metric = ("recall",), metric
     with pytest.raises(UserError, match=f"early_stopping.metric = '{metric}' is unknown") as error:
         decided(config)
-    assert "loss, accuracy" in str(error.value) and "\n" not in str(error.value)
+    assert "allowed: accuracy, loss" in str(error.value) and "\n" not in str(error.value)

@@ -30,17 +30,26 @@ def three_steps(parts, **changes):
 
 @pytest.mark.parametrize(
     ("parts", "changes"),
-    [(4, {"optimizer.sam_radius": 0.1}), (32, {"augmentation.mixing": "mixup"})],
+    [
+        (4, {"optimizer.sam_radius": 0.1}),
+        (32, {"augmentation.mixing": "mixup"}),
+        (4, {"loss.class_weights": (1.0, 9.0, 0.1), "optimizer.sam_radius": 0.1}),
+        (32, {"loss.class_weights": (1.0, 3.0, 0.0), "loss.label_smoothing": 0.0}),
+        (4, {"loss.name": "focal", "loss.class_weights": ("balanced",)}),
+    ],
 )
 def test_parts_are_the_whole_batch(parts, changes):
-    """Penalties once, mixing before the cut; SAM climbs along the whole batch's gradient."""
+    """Penalties once, mixing before the cut; SAM climbs along the whole batch's gradient.
+
+    Examples weigh what their classes do, in parts whose weights differ or are 0.
+    """
     changes = PLAIN | changes
     whole, told = three_steps(1, **changes)
     cut, metrics = three_steps(parts, **changes)
     close(weights(cut), weights(whole), rtol=1e-5, atol=1e-6)
     close(metrics, told, rtol=1e-5)
     assert jax.tree.structure(cut) == jax.tree.structure(whole)
-    assert jax.tree.map(jnp.dtype, metrics) == jax.tree.map(jnp.dtype, told)
+    assert jax.tree.map(jax.typeof, metrics) == jax.tree.map(jax.typeof, told)
 
 
 def test_batch_norm_sees_part_after_part():
