@@ -272,6 +272,7 @@ def from_split(
         ignored=dataset.ignored,
         fingerprint=known,
     )
+    early_stopping.objective(config, run.task)  # refuses what cannot decide
     input_checks.check_values(config, train, run._held_out, statistics)
     return run
 

@@ -5,6 +5,7 @@ import pytest
 from research import tasks
 from research.config import default_config
 from research.errors import UserError
+from research.training import setup
 from research.training.early_stopping import message, objective, verdict
 
 
@@ -107,3 +108,6 @@ def test_what_is_not_reported_or_has_no_direction_cannot_decide(metric):
     with pytest.raises(UserError, match=f"early_stopping.metric = '{metric}' is unknown") as error:
         decided(config)
     assert "allowed: accuracy, loss" in str(error.value) and "\n" not in str(error.value)
+    config.data.name = "moons"
+    with pytest.raises(UserError, match="early_stopping.metric"):
+        setup.from_config(config)
