@@ -12,9 +12,9 @@ def to_device(inputs: np.ndarray, labels: np.ndarray) -> dict[str, jax.Array]:
     """Put a split on the device; bytes stay bytes.
 
     Returns:
-      {'inputs': (N, ...), 'labels': int32 (N,)}.
+      {'inputs': (N, ...), 'labels': (N, ...)}.
     """
-    return {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(labels, jnp.int32)}
+    return {"inputs": jnp.asarray(inputs), "labels": jnp.asarray(labels)}
 
 
 def preprocess(statistics, inputs: jax.Array) -> jax.Array:
@@ -75,13 +75,13 @@ def padded_batches(
 
     Args:
       inputs: (N, ...), N at least 1.
-      labels: int (N,).
+      labels: (N, ...), of the kind that the task needs.
       batch_size: largest number of examples in a batch; batches are smaller if that needs less
         padding.
       multiple: number of devices that share a batch; it divides the size of a batch.
 
     Returns:
-      {'inputs': (K, B, ...), 'labels': int32 (K, B), 'mask': bool (K, B)}; the mask is True exactly
+      {'inputs': (K, B, ...), 'labels': (K, B, ...), 'mask': bool (K, B)}; the mask is True exactly
       N times.
     """
     examples = len(labels)
@@ -96,6 +96,6 @@ def padded_batches(
 
     return {
         "inputs": cut(inputs),
-        "labels": cut(labels.astype(np.int32)),
+        "labels": cut(labels),
         "mask": cut(np.ones(examples, bool)),
     }

@@ -258,7 +258,7 @@ def _several(config: ConfigDict, train: Arrays, parts) -> dict:
 
 
 def _arrays(split: Arrays) -> dict:
-    return {"inputs": split.inputs, "labels": split.labels.astype(np.int32)}
+    return {"inputs": split.inputs, "labels": split.labels}
 
 
 def _table(rows) -> np.ndarray:
