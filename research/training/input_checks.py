@@ -210,7 +210,7 @@ def _far(train: Arrays, held_out: dict, statistics: dict) -> list[str]:
 
 
 def _checked(split: Arrays | Records) -> bool:
-    return isinstance(split, Arrays) and split.dtype != np.uint8 and len(split) > 0
+    return isinstance(split, Arrays) and split.dtype.kind == "f" and len(split) > 0
 
 
 def _distance(split: Arrays, statistics: dict) -> tuple[np.ndarray, np.ndarray]:
