@@ -20,7 +20,7 @@ from benchmarks.contender_ours import setup_of
 from benchmarks.workloads import WORKLOADS, make_data
 from research import platform
 from research.reporting.records import MetricWriter, named_writers
-from research.training import advance, checkpoints, divergence, loop
+from research.training import advance, checkpoints, divergence, early_stopping, loop
 from research.training.copies import copied
 from research.training.digest import parameters_sha256
 from research.training.plan import Plan
@@ -72,6 +72,7 @@ def measured(name: str, rounds: int, steps: int) -> dict[str, np.ndarray]:
 def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests):
     """Trains some steps by the trainer's own loop: seconds on the clock, and of all cores."""
     plan = Plan(steps, EVERY, EVERY, EVERY)
+    objective = early_stopping.objective(run.config, run.task)
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder)
         metrics = MetricWriter(workdir, 0, run.config, named_writers(run.config))
@@ -83,11 +84,11 @@ def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests)
                 return copied(state) if saves else None
 
             def save(step, copies, records, window):
-                kept.save(step, run.config, copies, {})
+                kept.save(step, run.config, copies, {}, objective)
 
             started, worked = time.perf_counter(), time.process_time()
             loop.fit(
-                state, plan, advance=advance_steps,
+                state, plan, run.task, advance=advance_steps,
                 healthy=healthy if writes else lambda _: True,
                 evaluate=None, copy=copy, save=save,
                 write=writer.write if writes else lambda _: None,

@@ -83,8 +83,9 @@ def train(config) -> tuple[dict[str, np.ndarray], str]:
         np.testing.assert_array_equal(kept[name], wanted[name])
     result = evaluation.evaluate(config, run.task, state, run.validation)
     found = weights(state)
-    found["training loss"] = np.asarray(first["loss"] + second["loss"])
-    found["correct"] = np.asarray(first["correct"] + second["correct"])
+    both = jax.tree.map(lambda a, b: a + b, first.sums.means, second.sums.means)
+    found["training loss"] = np.asarray(both["loss"][0])
+    found["correct"] = np.asarray(both["accuracy"][0])
     text = program.as_text() if hasattr(program, "as_text") else ""
     leaves = jax.tree_util.tree_flatten_with_path({"validation": result})[0]
     return {**found, **{path_name(path): np.asarray(leaf) for path, leaf in leaves}}, text
@@ -111,6 +112,7 @@ def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
     """Ten steps from a checkpoint of another device count, in two pieces: the same bits as one."""
     from research.training.checkpoints import Checkpoints
     from research.training.copies import copied
+    from research.training.early_stopping import Objective
 
     run, steps = program_to_go_on()
 
@@ -118,10 +120,11 @@ def go_on(source: Path | None, target: Path) -> dict[str, np.ndarray]:
         with Checkpoints(folder, read_only=True) as checkpoints:
             return checkpoints.restore(lambda *_: run.init(), warn=sys.exit)[0]
 
+    accuracy = Objective("accuracy", higher_is_better=True)
     start = restored(source) if source else run.init()
     state, _ = steps(start, STEPS // 2)
     with Checkpoints(target) as checkpoints:
-        checkpoints.save(int(state.step), run.config, copied(state), {})
+        checkpoints.save(int(state.step), run.config, copied(state), {}, accuracy)
     found = weights(steps(restored(target), STEPS // 2)[0])
     whole = weights(steps(restored(source) if source else run.init(), STEPS)[0])
     for name in whole:
@@ -134,9 +137,10 @@ def agree_on_what_is_there(folder: Path) -> None:
     from research.processes import agree, first
     from research.training.checkpoints import Checkpoints
     from research.training.copies import copied
+    from research.training.early_stopping import Objective
 
     run, _ = program_to_go_on()
-    state = run.init()
+    state, accuracy = run.init(), Objective("accuracy", higher_is_better=True)
 
     def at(step: int):
         return copied(state.replace(step=np.int32(step)))
@@ -145,9 +149,9 @@ def agree_on_what_is_there(folder: Path) -> None:
         place = folder / str(number)
         with Checkpoints(place) as checkpoints:
             for step in (1, 2, 3):
-                checkpoints.save(step, run.config, at(step), {"rollbacks": 0})
+                checkpoints.save(step, run.config, at(step), {"rollbacks": 0}, accuracy)
             assert checkpoints.return_to(1) == 2
-            checkpoints.save(3, run.config, at(3), {"rollbacks": 1})
+            checkpoints.save(3, run.config, at(3), {"rollbacks": 1}, accuracy)
         if first():
             (place / "checkpoints" / "3" / "metadata.json").unlink()
         agree(False, 0)

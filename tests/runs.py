@@ -21,6 +21,7 @@ from research.data import identity
 from research.training import setup
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
+from research.training.early_stopping import Objective
 
 MAIN = "--config=configs/bn_adam.py"
 # Long enough to be interrupted in the middle: one step a dispatch.
@@ -30,6 +31,9 @@ LONG = (MAIN, "--config.duration=1500 steps", "--config.checkpoint.every=100 ste
 
 STREAMED = ("--config.data.memory_mb=0", "--config.data.validation=0.0",
             "--config.log_every=5 steps", "--config.checkpoint.every=20 steps")  # fmt: skip
+
+
+ACCURACY = Objective("accuracy", higher_is_better=True)  # decides which checkpoint is the best
 
 
 def read(workdir: Path, name: str) -> dict:
@@ -76,7 +80,7 @@ def saved_run(workdir: Path, config, step: int = 5, metadata: dict | None = None
         state = state.replace(averages={**state.averages, "count": jnp.int32(step)})
     with Checkpoints(workdir) as checkpoints:
         kept = identity.to_metadata(run.fingerprint()) if metadata is None else metadata
-        checkpoints.save(step, run.config, copied(state), kept)
+        checkpoints.save(step, run.config, copied(state), kept, ACCURACY)
     return run
 
 

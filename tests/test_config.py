@@ -71,7 +71,6 @@ def test_a_number_is_accepted_exactly_in_its_range(key, number):
         ("checkpoint.on_error", "ignore", "allowed: continue, stop"),
         ("max_rollbacks", -1, "at least 0"),
         ("model.residual", "zero_gama", "did you mean 'zero_gamma'"),
-        ("early_stopping.metric", "error", "allowed: accuracy, loss"),
         ("model.hidden", (64.5,), "not a whole number"),
         ("model.hidden", ("a",), "not a whole number"),
         ("duration", "ten epochs", "is not a duration"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, command_line
 from PIL import Image
-from runs import MAIN, here, lines, one_line, read, saved_run, write_classes
+from runs import ACCURACY, MAIN, here, lines, one_line, read, saved_run, write_classes
 
 from research import config as configuration
 from research.config import default_config
@@ -27,7 +27,7 @@ def test_evaluate_finds_what_the_summary_says(finished, command):
         assert result.returncode == 0, result.stderr
         assert "355 examples" in result.stdout
         if step == "last":
-            assert f"test: accuracy {accuracy:.4%}" in result.stdout
+            assert f"test: accuracy {accuracy:.2%}" in result.stdout
     result = command("evaluate", str(finished), "--split=train")
     assert "1298 examples" in result.stdout
 
@@ -66,10 +66,10 @@ def test_an_ensemble_leaves_its_figures_beside_those_of_its_members(ensemble, co
     *each, whole = result.stdout.splitlines()
     reported = command("evaluate", str(ensemble))  # which is what the run reported
     assert reported.stdout.splitlines()[1:] == [*each, whole]
-    assert f"ensemble of 4, test: accuracy {summary['test_accuracy']:.4%}" in whole
-    assert f"loss {summary['test_loss']:.6f}" in whole
+    assert f"ensemble of 4, test: accuracy {summary['test_accuracy']:.2%}" in whole
+    assert f"loss {summary['test_loss']:.4g}" in whole
     assert len(each) == 4
-    assert f"step 60 seed 1, test: accuracy {members[1]['test_accuracy']:.4%}" in each[1]
+    assert f"step 60 seed 1, test: accuracy {members[1]['test_accuracy']:.2%}" in each[1]
     assert "Ensemble of 4" in (ensemble / "report.html").read_text()
 
 
@@ -156,7 +156,7 @@ def test_all_new_rows_are_tested_however_few(count, split, numbers, tmp_path):
     np.savez(tmp_path / "new.npz", **new)
     done = here("evaluate", folder / "run", f"--path={tmp_path / 'new.npz'}", *split)
     expected = accuracy(run, new["inputs"].astype(np.float32), new["labels"])
-    assert f"accuracy {expected:.4%}" in done.stdout and f" {count} examples" in done.stdout
+    assert f"accuracy {expected:.2%}" in done.stdout and f" {count} examples" in done.stdout
 
 
 def test_averaged_weights_are_tested_where_training_data_can_be_found(tmp_path):
@@ -207,7 +207,7 @@ def test_class_folders_are_tested_whole_by_their_names(pictures, tmp_path):
         files = [file for name in classes for file in sorted((new / name).glob("*"))]
         inputs = np.stack([np.asarray(Image.open(file)) for file in files])
         labels = np.repeat([("ape", "cat", "dog").index(name) for name in classes], 4)
-        assert f"accuracy {accuracy(run, inputs, labels):.4%}" in done.stdout, done.stderr
+        assert f"accuracy {accuracy(run, inputs, labels):.2%}" in done.stdout, done.stderr
         assert f"{4 * len(classes)} examples" in done.stdout
 
 
@@ -278,7 +278,7 @@ def test_the_step_that_the_run_reported_is_tested_by_default(numbers, tmp_path):
     folder, run = numbers
     shutil.copytree(folder / "run", tmp_path / "run")
     with Checkpoints(tmp_path / "run") as checkpoints:
-        checkpoints.save(9, run.config, copied(run.init().replace(step=jnp.int32(9))), {})
+        checkpoints.save(9, run.config, copied(run.init().replace(step=jnp.int32(9))), {}, ACCURACY)
     done = here("evaluate", tmp_path / "run")
     assert "is not finished: its last checkpoint is tested, of step 9" in done.stdout
     assert "step 9, test" in done.stdout

@@ -24,6 +24,7 @@ from research import config as configuration
 from research.config import usage
 from research.names import choices
 from research.reporting import search_page
+from research.tasks.classification import Classification
 from research.training import advance, evaluation, setup
 from research.tuning import methods, mirror, results
 from research.tuning.spaces import Space
@@ -72,8 +73,18 @@ def checked(code: int, errors: str) -> None:
     assert (code == 2) == (bool(lines) and lines[0].startswith("error: ")), (code, errors)
 
 
+OF_THE_TASK = {
+    "loss.name": [*Classification.losses],
+    "loss.class_weights": ["('balanced',)"],
+    "metrics": [f"('{name}',)" for name in Classification.known_metrics],
+    "early_stopping.metric": ["loss", "accuracy"],
+}
+
+
 def accepted(key: str) -> st.SearchStrategy[str]:
     """Values of a key that are none by themselves to refuse."""
+    if key in OF_THE_TASK:
+        return st.sampled_from(OF_THE_TASK[key])
     declared = configuration.KEYS[key]
     default = declared.default
     sample = default[0] if isinstance(default, tuple) and default else default

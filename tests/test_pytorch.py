@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from research import tasks
 from research.config import default_config
 from research.models import activations, normalization, pooling
 from research.models.conv import conv
 from research.names import bind
 from research.optimizers import schedules
 from research.optimizers.warmup import with_warmup
-from research.training import loss
+from research.training import metrics
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.pytorch
@@ -145,11 +146,12 @@ def test_cross_entropy(smoothing):
     labels = RANDOM.integers(0, 10, 16)
     config = default_config()
     config.loss.label_smoothing = smoothing
-    numbers = {"loss": {"label_smoothing": smoothing}}
+    task, numbers = tasks.build(config, "0123456789"), {"loss": {"label_smoothing": smoothing}}
 
     def value(logits):
-        targets = loss.smoothed_targets(config, numbers, labels, 10)
-        return loss.sums(logits, targets)["loss"] / 16
+        targets = task.training_targets(task.targets(labels, {}), numbers)
+        means = metrics.of_batch(task, logits, targets, None, {}, numbers)
+        return means["loss"][0] / 16
 
     x = torch.tensor(logits, requires_grad=True)
     want = F.cross_entropy(x, torch.tensor(labels), label_smoothing=smoothing)

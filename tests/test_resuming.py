@@ -96,8 +96,8 @@ def test_a_run_that_is_stopped_early_stops_there_killed_and_resumed_too(command,
     losses = {record["step"]: record["loss"] for record in averaged}
     assert best == min(losses, key=losses.get) == last - 200
     tested = command("evaluate", str(whole), "--step=best", "--recalibrate")
-    assert f"step {best}, test: accuracy {summary['test_accuracy']:.4%}" in tested.stdout
-    assert f"loss {summary['averaged_test_loss']:.6f}" in tested.stdout
+    assert f"step {best}, test: accuracy {summary['test_accuracy']:.2%}" in tested.stdout
+    assert f"loss {summary['averaged_test_loss']:.4g}" in tested.stdout
     assert "by recalibrated ones" in tested.stdout, tested.stderr
 
     assert start_and_stop(cut, signal.SIGKILL, 50, EARLY).returncode == -signal.SIGKILL

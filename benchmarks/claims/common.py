@@ -14,7 +14,15 @@ from research import models
 from research.config import check_config, default_config, flatten
 from research.data.feed import padded_batches, preprocess, to_device
 from research.models.layers import Layers
-from research.training import advance, checks, ensembles, executors, hyperparameters, setup
+from research.training import (
+    advance,
+    checks,
+    ensembles,
+    executors,
+    hyperparameters,
+    metrics,
+    setup,
+)
 from research.training.state import init_state
 
 data_dir = os.environ.get(
@@ -117,7 +125,7 @@ class Net:
         """From the start, or from a state, which is used up; to the end, or for so many steps.
 
         Returns:
-          The state, and the sums of the metrics over these steps.
+          The state, and the `StepMetrics` of these steps.
         """
         state = self.start(**numbers) if state is None else state
         size = len(self.run.train)
@@ -135,8 +143,8 @@ class Net:
         """
         state, found = self.start(**numbers), []
         for step in range(every, most, every):
-            state, sums = self.train(every, state)
-            found.append(int(sums["correct"]) / int(sums["count"]))
+            state, of_steps = self.train(every, state)
+            found.append(metrics.values(self.run.task, of_steps.sums)["accuracy"])
             if len(found) >= window and np.mean(found[-window:]) >= accuracy:
                 return step
         return most
@@ -148,9 +156,7 @@ class Net:
             self._batches[split] = jax.device_put(
                 padded_batches(arrays.inputs, arrays.labels, size, 1)
             )
-        sums = jax.device_get(self._evaluate(state, self._batches[split]))
-        count = len(getattr(self.run, split))
-        return {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}
+        return metrics.values(self.run.task, self._evaluate(state, self._batches[split]))
 
     def logits(self, state) -> np.ndarray:
         """(1, N, classes), over test."""

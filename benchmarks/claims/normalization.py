@@ -140,8 +140,8 @@ def _largest_stable(net: Net, grid: list[float], seed: int) -> float:
     stable = []
     for rate in grid:
         state, _ = net.train(net.steps - 50, seed=seed, optimizer__learning_rate=rate)
-        _, sums = net.train(50, state)
-        if float(sums["loss"]) / int(sums["count"]) < 0.9 * np.log(10):
+        _, metrics = net.train(50, state)
+        if float(metrics.loss) < 0.9 * np.log(10):
             stable.append(rate)
         elif stable:
             break

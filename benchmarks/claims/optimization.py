@@ -188,8 +188,8 @@ def _descent(net: Net, seeds, rate: float) -> tuple[np.ndarray, np.ndarray]:
     for seed in seeds:
         state, losses = net.start(seed=seed, optimizer__learning_rate=rate), []
         for _ in range(net.steps):
-            state, sums = net.train(1, state)
-            losses.append(float(sums["loss"]) / int(sums["count"]))
+            state, metrics = net.train(1, state)
+            losses.append(float(metrics.loss))
         paths.append(losses)
         accuracies.append(net.score(state)["accuracy"])
     return np.array(paths), np.array(accuracies)

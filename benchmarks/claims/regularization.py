@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.claims import statistics
 from benchmarks.claims.common import CHOOSING, SEEDS, Claim, Net, percent, ranked, stacked
-from research.training import ensembles, evaluation, scores
+from research.training import ensembles, evaluation
 
 TITLE = "Regularisation"
 _FEW = {
@@ -177,14 +177,20 @@ def _snapshots(net: Net, seed: int, **numbers) -> dict:
     for end in ensembles.cycle_ends(state.hyperparameters["schedule"], 5):
         state, _ = net.train(end - int(state.step), state)
         logits.append(net.logits(state))
-    return scores.figures(scores.scored(np.concatenate(logits), net.run.test.labels))
+    return _figures(net, logits)
 
 
 def _five(net: Net, seed: int, **numbers) -> dict:
     """What the averaged predictions of this seed and four that no other draw has are worth."""
     seeds = (seed, *(1000 * seed + member for member in range(1, 5)))
     logits = [net.logits(net.train(seed=each, **numbers)[0]) for each in seeds]
-    return scores.figures(scores.scored(np.concatenate(logits), net.run.test.labels))
+    return _figures(net, logits)
+
+
+def _figures(net: Net, logits: list[np.ndarray]) -> dict:
+    """Return the test figures of the averaged predictions of networks."""
+    task = net.run.task
+    return task.figures(task.score(np.concatenate(logits), net.run.test.labels, {}))
 
 
 def _stopped_early(net: Net, seed: int, metric: str, **numbers) -> dict:

@@ -10,7 +10,7 @@ from benchmarks.claims.common import CHOOSING, SEEDS, Claim, Net, percent
 from research.config import default_config
 from research.data import sources
 from research.data.dataset import Arrays
-from research.training import transfer
+from research.training import early_stopping, transfer
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
 
@@ -136,7 +136,8 @@ def _pretrained(folder: Path) -> Path:
     run.mkdir()
     with Checkpoints(run) as checkpoints:
         metadata = {"class_names": list(net.run.class_names)}
-        checkpoints.save(int(state.step), net.run.config, copied(state), metadata)
+        objective = early_stopping.objective(net.run.config, net.run.task)
+        checkpoints.save(int(state.step), net.run.config, copied(state), metadata, objective)
     return run
 
 

@@ -92,6 +92,13 @@ class Classification(Task):
         weights = targets @ statistics["class_weights"]
         return weights * losses, weights
 
+    def metrics(self, outputs, targets, mask, statistics):
+        """Return the metrics of a batch; the log loss from the probabilities that are reported."""
+        found = super().metrics(outputs, targets, mask, statistics)
+        if "log_loss" in found and self._one_against_all:
+            found["log_loss"] = metrics.log_loss(jax.nn.log_sigmoid(outputs), targets, mask)
+        return found
+
     @property
     def weighted(self) -> bool:
         """Return whether classes have weights."""
@@ -113,8 +120,17 @@ class Classification(Task):
     def _one_against_all(self) -> bool:
         return self.config.loss.name == "binary_cross_entropy"
 
+    @property
+    def _by_squares(self) -> bool:
+        return self.config.loss.name == "mean_squared_error"
+
     def average(self, outputs):
-        """Return the logs of the members' mean probabilities."""
+        """Return the logs of the members' mean probabilities.
+
+        Trained on squares, networks answer with the targets themselves: the mean of these.
+        """
+        if self._by_squares:
+            return outputs.mean(0)
         return (log_mean_sigmoid if self._one_against_all else log_mean_softmax)(outputs)
 
     def answer(self, outputs):
@@ -122,17 +138,20 @@ class Classification(Task):
         return jax.nn.softmax(jax.nn.log_sigmoid(outputs) if self._one_against_all else outputs)
 
     def predictions(self, outputs: np.ndarray) -> np.ndarray:
-        """Return the mean probabilities of networks: (networks, n, C) -> float64 (n, C).
+        """Return the probabilities of averaged networks: (networks, n, C) -> float64 (n, C).
 
-        They are softmax(z), or for one-against-all the logistic functions divided by their sum.
+        They are the mean of softmax(z). One against all: the mean logistic functions, divided by
+        their sum; trained on squares: the softmax of the mean outputs.
         """
         return np.exp(self._logs(outputs))
 
     def _logs(self, outputs: np.ndarray) -> np.ndarray:
         outputs = np.asarray(outputs, np.float64)
-        logs = log_expit(outputs) if self._one_against_all else outputs
-        logs = log_softmax(logs, axis=-1)
-        return logsumexp(logs, axis=0) - np.log(len(logs))
+        if self._by_squares:
+            return log_softmax(outputs.mean(0), axis=-1)
+        if self._one_against_all:
+            return log_softmax(logsumexp(log_expit(outputs), axis=0), axis=-1)
+        return logsumexp(log_softmax(outputs, axis=-1), axis=0) - np.log(len(outputs))
 
     def score(self, outputs, labels, statistics):
         """Score averaged probabilities.

@@ -58,7 +58,7 @@ def huber(outputs: jax.Array, targets: jax.Array, *, huber_delta) -> jax.Array:
 
     Huber (1964). Outliers pull with a bounded force.
     """
-    return optax.huber_loss(outputs, targets, huber_delta).mean(-1)
+    return optax.huber_loss(outputs, targets, delta=huber_delta).mean(-1)
 
 
 def quantile(outputs: jax.Array, targets: jax.Array, *, quantile) -> jax.Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from scipy.special import expit, logit
+from scipy.special import expit, log_expit, logsumexp
 
 from research.tasks import metric, metrics
 from research.tasks.task import Task, log_mean_sigmoid
@@ -15,7 +15,7 @@ class MultiLabel(Task):
     """Each of L labels is there or not. Targets are float32 (B, L), outputs are logits (B, L)."""
 
     kind = "labels"
-    losses = ("binary_cross_entropy", "mean_squared_error")
+    losses = ("binary_cross_entropy",)
     known_metrics = {found.name: found for found in (metrics.label_macro_f1, metrics.micro_f1)}
     default_metrics = ("macro_f1", "micro_f1")
 
@@ -48,8 +48,19 @@ class MultiLabel(Task):
         return expit(np.asarray(outputs, np.float64)).mean(0)
 
     def score(self, outputs, labels, statistics):
-        """Return 'labels' uint8 (n, L) and 'probabilities' float64 (n, L)."""
-        return {"labels": labels, "probabilities": self.predictions(outputs)}
+        """Return 'labels' uint8 (n, L), 'probabilities' float64 (n, L) and the 'loss' (n,).
+
+        The loss comes from logarithms: in float64 a logit of 37 has the probability 1.
+        """
+        logits = np.asarray(outputs, np.float64)
+        yes, no = (
+            logsumexp(log_expit(sign * logits), axis=0) - np.log(len(logits)) for sign in (1, -1)
+        )
+        return {
+            "labels": labels,
+            "probabilities": self.predictions(outputs),
+            "loss": -np.where(labels > 0, yes, no).sum(-1),
+        }
 
     def figures(self, scores):
         """Return 'mean_average_precision', 'macro_f1', 'micro_f1', 'loss' (nats).
@@ -58,17 +69,15 @@ class MultiLabel(Task):
         `average_precision`, its mean is over the labels that occur.
         """
         true, shares = scores["labels"] > 0, scores["probabilities"]
-        with np.errstate(divide="ignore"):
-            losses = -np.where(true, np.log(shares), np.log1p(-shares))
         each = [average_precision(*pair) for pair in zip(true.T, shares.T, strict=True)]
-        decided = logit(shares) > 0
+        decided = shares > 0.5
         counts = (decided & true).sum(0), (decided & ~true).sum(0), (~decided & true).sum(0)
         f1 = metric.of_decisions(np.stack(counts))
         return {
             "mean_average_precision": float(np.nanmean(each)) if true.any() else float("nan"),
             "macro_f1": f1["macro_f1"],
             "micro_f1": f1["micro_f1"],
-            "loss": float(losses.sum(1).mean()),
+            "loss": float(scores["loss"].mean()),
         }
 
     def beside(self, scores):

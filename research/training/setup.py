@@ -256,9 +256,9 @@ def from_split(
     checks.check_ensemble(config, train)
     if statistics is None or not _takes(statistics, train):
         statistics = _fitted(config, train, dataset.offset)
+    if "targets" not in statistics:
         targets = tasks.build(config, dataset.class_names).statistics(train.labels)
-        if targets:
-            statistics["targets"] = targets
+        statistics = statistics | ({"targets": targets} if targets else {})
     if config.augmentation.mixing == "cutmix" and len(_given(statistics, train)) != 3:
         raise UserError(
             "config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "
@@ -277,6 +277,7 @@ def from_split(
         fingerprint=known,
         kind=dataset.kind,
     )
+    early_stopping.objective(config, run.task)  # refuses what cannot decide
     input_checks.check_values(config, train, run._held_out, statistics)
     return run
 

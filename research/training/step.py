@@ -71,7 +71,9 @@ def make_train_step(config: ConfigDict, task: Task) -> Callable:
             )
             means = metrics.of_batch(task, outputs, targets, None, state.preprocessing, numbers)
             total, weight = means["loss"]
-            value = total / weight + penalty(config, numbers, params)
+            # Of examples that all have the weight 0, such as padding, the mean is 0.
+            mean = total / jnp.where(weight > 0, weight, 1)
+            value = mean + penalty(config, numbers, params)
             means["loss"] = (value * weight, weight)
             means |= metrics.sown(updates.pop("metrics", {}))
             return value, (Sums(means), {**collections, **updates})

@@ -15,7 +15,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from research.training import executors
+from research.training import metrics
 from research.training.packing import Packing
 from research.tuning import lane
 from research.tuning.folds import Folds
@@ -39,8 +39,8 @@ def make_piece(folds: Folds, packing: Packing, size: int) -> Callable:
 
     def alone(states, splits, arrays, steps):
         packed, split = jax.tree.map(lambda array: array[0], (states, splits))
-        state, metrics = train(packing.unpack(packed), split, arrays, steps[0])
-        results = judge(state, metrics, split, arrays)
+        state, of_steps = train(packing.unpack(packed), split, arrays, steps[0])
+        results = judge(state, of_steps, split, arrays)
         return jax.tree.map(lambda array: array[None], (packing.pack(state), results))
 
     def together(states, splits, arrays, steps):
@@ -48,24 +48,25 @@ def make_piece(folds: Folds, packing: Packing, size: int) -> Callable:
 
         def stretch(carry):
             """As many steps as the lane with the fewest has left; then the others go on."""
-            states, metrics, left = carry
+            states, so_far, left = carry
             going = left > 0
             count = jnp.where(going, left, _FAR).min()
             after, found = train_all(states, splits, arrays, count)
-            new, old = (after, executors.add(metrics, found)), (states, metrics)
+            new, old = (after, metrics.join(so_far, found)), (states, so_far)
 
             def picked(after, before):
                 return jnp.where(going.reshape(-1, *[1] * (after.ndim - 1)), after, before)
 
             return *jax.tree.map(picked, new, old), left - count * going
 
-        none = jax.tree.map(lambda zero: jnp.full(size, zero), executors.no_metrics())
-        states, metrics, _ = lax.while_loop(
+        states = jax.vmap(packing.unpack)(states)
+        _, shapes = jax.eval_shape(train_all, states, splits, arrays, steps[0])
+        states, of_steps, _ = lax.while_loop(
             lambda carry: (carry[2] > 0).any(),
             stretch,
-            (jax.vmap(packing.unpack)(states), none, steps),
+            (states, metrics.zeros(shapes), steps),
         )
-        results = jax.vmap(judge, (0, 0, 0, None))(states, metrics, splits, arrays)
+        results = jax.vmap(judge, (0, 0, 0, None))(states, of_steps, splits, arrays)
         return jax.vmap(packing.pack)(states), results
 
     return alone if size == 1 else together

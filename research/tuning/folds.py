@@ -68,9 +68,14 @@ class Folds:
         }
 
     def fitted(self, preprocessing: ConfigDict, split: int) -> dict | None:
-        """Return the statistics of a split; None if its preprocessing differs from this section."""
-        same = self.run.config.preprocessing == preprocessing
-        return self.own(self.arrays, split)["statistics"] if same else None
+        """Return the statistics of a split's inputs; None if their preprocessing differs.
+
+        Those of targets depend on other settings too, such as weights of classes.
+        """
+        if self.run.config.preprocessing != preprocessing:
+            return None
+        found = self.own(self.arrays, split)["statistics"]
+        return {name: found[name] for name in found if name != "targets"}
 
 
 def cut(

@@ -11,7 +11,7 @@ from research.config import default_config
 from research.data import sources, stream
 from research.data.dataset import Arrays, Records
 from research.errors import UserError
-from research.training import advance, evaluation, scores, setup
+from research.training import advance, evaluation, setup
 
 
 def write_images(root, classes=("cat", "dog"), count=5, size=(6, 4), mode="RGB"):
@@ -146,7 +146,7 @@ def test_stripes_are_told_apart_however_they_are_stored(tmp_path, save, memory):
     else:
         batches = stream.TrainingBatches(run.train, 16, 0)
         state, _ = advance.over_batches(run, state, batches)(state, run.plan().total_steps)
-    assert evaluation.evaluate(config, 2, state, run.test)["accuracy"] == 1
+    assert evaluation.evaluate(config, run.task, state, run.test)["accuracy"] == 1
 
 
 def test_mistakes_among_deep_images_are_drawn(tmp_path):
@@ -155,9 +155,9 @@ def test_mistakes_among_deep_images_are_drawn(tmp_path):
     config.data.update({"name": "folder", "path": str(tmp_path)})
     config.batch_size = 4
     run = setup.from_config(config)
-    labels, classes = run.test.labels, run.class_names
-    wrong = scores.scored(9 * np.eye(2)[1 - labels][None], labels)
-    found = evaluation.pictures(wrong, run.test, classes, run.init())
+    labels = run.test.labels
+    wrong = run.task.score(9 * np.eye(2)[1 - labels][None], labels, {})
+    found = run.task.pictures(wrong, run.test, lambda rows: run.test.load(rows).inputs)
     drawn, raw = found["mistake_images"], run.test.inputs
     assert drawn.dtype == np.uint8 and drawn.shape == (4, 24, 24, 1)
     assert drawn.min() == 0 and drawn.max() == 255

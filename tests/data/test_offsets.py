@@ -5,6 +5,7 @@ import re
 import jax
 import numpy as np
 import pytest
+from runs import ACCURACY
 
 from research.config import default_config
 from research.data import offsets, preprocessing, sources
@@ -171,7 +172,9 @@ def write(path, inputs, labels=LABELS):
 
 def save(workdir, run, state):
     with Checkpoints(workdir) as checkpoints:
-        checkpoints.save(1, run.config, copied(state), {"class_names": list(run.class_names)})
+        checkpoints.save(
+            1, run.config, copied(state), {"class_names": list(run.class_names)}, ACCURACY
+        )
 
 
 @pytest.fixture(scope="module")

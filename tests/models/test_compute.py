@@ -56,7 +56,7 @@ def test_bfloat16_concerns_activations_and_nothing_that_adds_up(model):
     after, metrics = jax.eval_shape(step, state, batch)
     kept = jax.tree.leaves((after.params, after.batch_stats))
     assert all(leaf.dtype == jnp.float32 for leaf in kept)
-    assert metrics["loss"].dtype == jnp.float32
+    assert metrics.loss.dtype == jnp.float32
 
 
 def test_bfloat16_trains_nearly_as_float32():
@@ -65,7 +65,7 @@ def test_bfloat16_trains_nearly_as_float32():
         state, batch, step = built("mlp", **{"compute.dtype": dtype})
         for _ in range(3):
             state, metrics = jax.jit(step)(state, batch)
-        losses.append(float(metrics["loss"]))
+        losses.append(float(metrics.sums.means["loss"][0]))
     assert losses[0] != losses[1] and losses[1] == pytest.approx(losses[0], rel=0.03)
 
 
@@ -91,7 +91,7 @@ def test_remat_computes_the_same_and_keeps_less(model):
     jax.tree.map(np.testing.assert_array_equal, state.params, same.params)
     after, metrics = jax.jit(step)(state, batch)
     found, other = jax.jit(remat)(state, batch)
-    np.testing.assert_allclose(other["loss"], metrics["loss"], rtol=1e-6)
+    np.testing.assert_allclose(other.loss, metrics.loss, rtol=1e-6)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
         (found.params, found.batch_stats),

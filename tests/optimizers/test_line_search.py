@@ -129,13 +129,11 @@ def test_logistic_regression_in_lanes_ends_at_scipys_optimum():
     lanes = jax.jit(jax.vmap(lane))(penalties)
     x = np.asarray(data["inputs"], np.float64)
     x = (x - run.statistics["shift"]) * run.statistics["scale"]
-    targets, shape = (
-        np.eye(run.task.outputs)[np.asarray(data["labels"])],
-        (x.shape[1], run.task.outputs),
-    )
+    classes = run.task.outputs
+    targets, shape = np.eye(classes)[np.asarray(data["labels"])], (x.shape[1], classes)
 
     def objective(flat, l2):
-        kernel, bias = flat[: -run.task.outputs].reshape(shape), flat[-run.task.outputs :]
+        kernel, bias = flat[:-classes].reshape(shape), flat[-classes:]
         logits = x @ kernel + bias
         logs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         error = (np.exp(logs) - targets) / len(x)
@@ -143,10 +141,10 @@ def test_logistic_regression_in_lanes_ends_at_scipys_optimum():
         return -(targets * logs).sum(1).mean() + l2 / 2 * (kernel**2).sum(), slope
 
     for number, l2 in enumerate(penalties.astype(float)):
-        found = minimize(objective, np.zeros(np.prod(shape) + run.task.outputs), (l2,), jac=True,
+        found = minimize(objective, np.zeros(np.prod(shape) + classes), (l2,), jac=True,
                          tol=1e-12)  # fmt: skip
         kernel = np.asarray(lanes["kernel"][number])
-        np.testing.assert_allclose(kernel, found.x[: -run.task.outputs].reshape(shape), atol=2e-3)
+        np.testing.assert_allclose(kernel, found.x[:-classes].reshape(shape), atol=2e-3)
         ours = np.concatenate([kernel.ravel(), lanes["bias"][number]]).astype(np.float64)
         assert objective(ours, l2)[0] == pytest.approx(found.fun, abs=1e-6)
 

@@ -104,4 +104,4 @@ def test_the_step_tells_of_the_cut_rate():
     data = jax.tree.map(lambda array: jnp.tile(array[:1], (128, *[1] * (array.ndim - 1))), data)
     program = jax.jit(executors.resident(make_train_step(config, run.task), 128))
     state, metrics = program(run.init(), data, 8)
-    assert float(metrics["learning_rate"]) == pytest.approx(1e-30 * 0.5**3, rel=1e-5)
+    assert float(metrics.learning_rate) == pytest.approx(1e-30 * 0.5**3, rel=1e-5)

@@ -154,8 +154,7 @@ def test_averaged_weights_are_evaluated_beside_the_raw_ones(recalibrated):
         by_hand = recalibration.recalibrate(run.config, run.task, by_hand, sample)
     for split, of in (("validation", state), ("validation_averaged", by_hand)):
         wanted = evaluation.evaluate(run.config, run.task, of, run.validation)
-        mean_loss = float(found[split]["loss"]) / int(found[split]["count"])
-        assert mean_loss == pytest.approx(wanted["loss"], rel=1e-5)
+        assert float(found[split].loss) == pytest.approx(wanted["loss"], rel=1e-5)
     tested = evaluation.whole_average(run, state).batch_stats
     if not recalibrated:
         jax.tree.map(np.testing.assert_array_equal, tested, state.averages["batch_stats"])
@@ -169,7 +168,7 @@ def test_without_batch_norm_there_is_nothing_to_recalibrate():
     run.config.model.normalization = "none"
     state = program(run)(run.init(), 2)
     found = evaluation.validation_evaluator(run, state)(state)
-    assert float(found["validation_averaged"]["loss"]) == float(found["validation"]["loss"])
+    assert float(found["validation_averaged"].loss) == float(found["validation"].loss)
 
 
 def test_after_recalibration_a_batch_has_one_loss_in_training_and_evaluation():

@@ -139,8 +139,8 @@ def test_a_learning_rate_that_is_too_high_is_found_out_by_a_real_run():
                    "schedule.name": "constant"})  # fmt: skip
     program = advance.over_arrays(run, run.init())
     state, metrics = program(run.init(), 15)
-    assert not np.isfinite(metrics["loss"])
-    error = Diverged("the training loss is", int(metrics["first_nonfinite_step"]), 0)
+    assert not np.isfinite(metrics.loss)
+    error = Diverged("the training loss is", int(metrics.first_nonfinite_step), 0)
     found = culprit.find(run, error, run.init(), program, lambda: False)
     assert found.step == error.step and len(found.losses) == found.step - 1
     start = cause.Start(cause.size_of(run.init()), found.losses[0][1])

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from runs import ACCURACY
 from safetensors.numpy import load_file
 
 from research.data import identity
@@ -40,7 +41,12 @@ def save(workdir, run, steps, accuracies=None):
         for number, step in enumerate(steps):
             metrics = {"validation_accuracy": accuracies[number]} if accuracies else None
             checkpoints.save(
-                step, run.config, copied(at(state, step)), {"class_names": ["a", "b"]}, metrics
+                step,
+                run.config,
+                copied(at(state, step)),
+                {"class_names": ["a", "b"]},
+                ACCURACY,
+                metrics,
             )
     return state
 
@@ -65,7 +71,7 @@ def test_training_goes_on_in_the_memory_of_a_state_while_it_is_saved(tmp_path, r
     first = go_on(run.init())
     wanted = jax.tree.map(np.array, first.params)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, run.config, copied(first), {})
+        checkpoints.save(1, run.config, copied(first), {}, ACCURACY)
         state = first
         for _ in range(100):
             state = go_on(state)
@@ -193,7 +199,7 @@ def test_what_cannot_be_deleted_is_saved_all_the_same(tmp_path, run, monkeypatch
             if step == 4:
                 patched.undo()
             metrics = {"validation_accuracy": 0.9 if step == 3 else 0.1}
-            checkpoints.save(step, run.config, copied(at(state, step)), {}, metrics)
+            checkpoints.save(step, run.config, copied(at(state, step)), {}, ACCURACY, metrics)
             checkpoints._wait()
         assert checkpoints.steps() == [3, 4, 5] and checkpoints.find("best") == 3
 
@@ -215,7 +221,7 @@ def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
     state = run.init()
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
-            checkpoints.save(step, run.config, copied(at(state, step)), {})
+            checkpoints.save(step, run.config, copied(at(state, step)), {}, ACCURACY)
         checkpoints._wait()
         damage(tmp_path / "checkpoints" / "2", "metadata")
         assert checkpoints.return_to(0) == 1 and checkpoints.steps() == [1]
@@ -225,7 +231,7 @@ def test_names_that_make_one_path_are_refused(tmp_path, run):
     state = run.init()
     both = {"a/b": np.zeros(1), "a": {"b": np.ones(1)}}
     with Checkpoints(tmp_path) as checkpoints, pytest.raises(ValueError, match="have one path"):
-        checkpoints.save(1, run.config, copied(state.replace(params=both)), {})
+        checkpoints.save(1, run.config, copied(state.replace(params=both)), {}, ACCURACY)
 
 
 def test_weights_do_not_hold_the_whole_file(tmp_path, run):
@@ -285,7 +291,7 @@ def test_a_momentum_of_another_meaning_is_refused(tmp_path, run):
     with Checkpoints(tmp_path) as checkpoints:
         for step, opt_state in ((3, before), (4, state.opt_state)):
             copies = copied(at(state.replace(opt_state=opt_state), step))
-            checkpoints.save(step, config, copies, {"class_names": ["a", "b"]}, None)
+            checkpoints.save(step, config, copies, {"class_names": ["a", "b"]}, ACCURACY)
     with Checkpoints(tmp_path) as checkpoints:
         with pytest.raises(UserError, match=r"\(opt_state/1/2/trace/.*of an earlier version\?"):
             checkpoints.restore(lambda *_: lars.init(), 3)
@@ -340,7 +346,9 @@ def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
     assert fitted_before(tmp_path, run.config) is None
     with Checkpoints(tmp_path) as checkpoints:
         for step, saved in ((1, state.replace(preprocessing=other)), (2, state)):
-            checkpoints.save(step, run.config, copied(saved.replace(step=np.int32(step))), {})
+            checkpoints.save(
+                step, run.config, copied(saved.replace(step=np.int32(step))), {}, ACCURACY
+            )
     found = fitted_before(tmp_path, run.config)
     jax.tree.map(np.testing.assert_array_equal, found, run.statistics)
     damage(tmp_path / "checkpoints" / "2", "flipped")
@@ -363,7 +371,7 @@ def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
 def test_preprocessing_is_that_of_the_same_training_data_wherever_they_lie(tmp_path, run):
     state, kept = run.init(), identity.to_metadata(run.fingerprint())
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(1, run.config, copied(state.replace(step=np.int32(1))), kept)
+        checkpoints.save(1, run.config, copied(state.replace(step=np.int32(1))), kept, ACCURACY)
     moved = run.config.copy_and_resolve_references()
     moved.data.data_dir = "/elsewhere"
     found = fitted_before(tmp_path, moved)

@@ -5,13 +5,15 @@ import pytest
 
 from research.training import convergence
 
+GUESSING = float(np.log(10))  # the loss of ten equal probabilities
+
 
 def records(losses) -> list[dict]:
     return [{"split": "validation", "loss": loss} for loss in losses]
 
 
 def test_a_loss_that_falls_to_the_end_is_told():
-    found = convergence.still_falling(records(np.linspace(2.0, 1.0, 20)), "validation", 10)
+    found = convergence.still_falling(records(np.linspace(2.0, 1.0, 20)), "validation", GUESSING)
     before, end = found
     assert before == np.linspace(2.0, 1.0, 20)[9]
     assert end == pytest.approx(np.linspace(2.0, 1.0, 20)[-2:].mean())
@@ -28,9 +30,9 @@ def test_a_loss_that_falls_to_the_end_is_told():
     ],
 )
 def test_one_that_does_not_is_not(losses):
-    assert convergence.still_falling(records(losses), "validation", 10) is None
+    assert convergence.still_falling(records(losses), "validation", GUESSING) is None
 
 
 def test_other_splits_do_not_count():
     falling = [{"split": "train", "loss": loss} for loss in np.linspace(2, 1, 20)]
-    assert convergence.still_falling(falling, "validation", 10) is None
+    assert convergence.still_falling(falling, "validation", GUESSING) is None

@@ -8,6 +8,7 @@ import subprocess
 import jax
 import numpy as np
 import pytest
+from runs import ACCURACY
 
 from research.config import default_config
 from research.errors import UserError
@@ -36,7 +37,12 @@ def saved(run, tmp_path_factory):
         for step in (3, 7):
             metrics = {"validation_accuracy": step / 10}
             checkpoints.save(
-                step, run.config, copied(at(state, step)), {"class_names": ["a", "b"]}, metrics
+                step,
+                run.config,
+                copied(at(state, step)),
+                {"class_names": ["a", "b"]},
+                ACCURACY,
+                metrics,
             )
     return workdir, state
 
@@ -106,9 +112,12 @@ def test_sealed_words_where_numbers_should_be_are_damage(tmp_path, saved):
     path = tmp_path / "run" / "checkpoints" / "7" / "metadata.json"
     metadata = json.loads(path.read_text())
     with Checkpoints(tmp_path / "run") as checkpoints:
-        window = {"window": {"seconds": 1.0, "sums": {"loss": [1.0, "x"]}}}
+        sums = {"means": {"loss": {"0": 1.0, "1": "x"}}, "members": {}}
+        today = {"seconds": 1.0, "metrics": {"sums": sums, "examples": 1}}
+        earlier = {"seconds": 1.0, "sums": {"loss": [1.0, "x"], "correct": 1, "count": 2}}
         for change in (
-            {"rollbacks": "x"}, {"wall_seconds": []}, {"metrics": {"loss": None}}, window
+            {"rollbacks": "x"}, {"wall_seconds": []}, {"metrics": {"loss": None}},
+            {"window": today}, {"window": earlier},
         ):  # fmt: skip
             path.write_text(json.dumps(sealed(metadata | change)))
             with pytest.raises(Damaged, match="words where numbers should be"):
@@ -171,23 +180,23 @@ def test_a_full_disk_leaves_the_checkpoints_before_and_is_tried_again(tiny):
     run = setup.from_config(config)
     state, told = run.init(), []
     with Checkpoints(tiny, failed=told.append) as checkpoints:
-        checkpoints.save(1, config, copied(at(state, 1)), {})
+        checkpoints.save(1, config, copied(at(state, 1)), {}, ACCURACY)
         checkpoints._wait()
         fill(tiny)
-        checkpoints.save(2, config, copied(at(state, 2)), {})
-        checkpoints.save(3, config, copied(at(state, 3)), {})
+        checkpoints.save(2, config, copied(at(state, 2)), {}, ACCURACY)
+        checkpoints.save(3, config, copied(at(state, 3)), {}, ACCURACY)
         checkpoints._wait()
         assert checkpoints.steps() == [1] and checkpoints.return_to(0) == 1
         assert [line.partition(" ")[0].rpartition("/")[2] for line in told] == ["2", "3"]
         assert all(line.endswith("No space left on device") for line in told)
         (tiny / "ballast").unlink()
-        checkpoints.save(4, config, copied(at(state, 4)), {})
+        checkpoints.save(4, config, copied(at(state, 4)), {}, ACCURACY)
     with Checkpoints(tiny) as checkpoints:
         assert checkpoints.steps() == [1, 4]
         restored, _ = checkpoints.restore(lambda *_: state)
         jax.tree.map(np.testing.assert_array_equal, restored, at(state, 4))
         fill(tiny)
-        checkpoints.save(5, config, copied(at(state, 5)), {})
+        checkpoints.save(5, config, copied(at(state, 5)), {}, ACCURACY)
         with pytest.raises(UserError, match="5 could not be saved: No space left on device"):
             checkpoints._wait()
     with Checkpoints(tiny) as checkpoints:  # clears away what is half written
@@ -200,6 +209,6 @@ def test_a_folder_that_is_gone_is_told_and_not_made_anew(tmp_path, run):
     with Checkpoints(tmp_path / "run", failed=told.append) as checkpoints:
         shutil.rmtree(tmp_path / "run")
         for step in (1, 2):
-            checkpoints.save(step, run.config, copied(at(run.init(), step)), {})
+            checkpoints.save(step, run.config, copied(at(run.init(), step)), {}, ACCURACY)
     assert len(told) == 2 and all("the folder is gone" in line for line in told)
     assert not (tmp_path / "run").exists()

@@ -12,6 +12,7 @@ from research.config import default_config
 from research.data.feed import to_device
 from research.data.shuffle import batch_indices
 from research.training import advance, culprit, divergence, executors, loop, setup
+from research.training.metrics import NEVER, StepMetrics, Sums
 from research.training.step import make_train_step
 
 POISON = 40  # the example whose gradient is not finite
@@ -51,7 +52,7 @@ def fit(run, **changes):
         write=records.append, progress=lambda *_: None,
         interrupted=lambda: False, pace=loop.Pace(7),
     )  # fmt: skip
-    return loop.fit(state, run.plan(), **{**arguments, **changes}), records
+    return loop.fit(state, run.plan(), run.task, **{**arguments, **changes}), records
 
 
 def step_of_poison(run) -> int:
@@ -104,6 +105,7 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
     """The loss is finite: sqrt has an infinite slope at 0, behind the second layer alone."""
     run = small(**{"model.activation": "tanh"})
     state = run.init()
+    metrics = StepMetrics(Sums({"loss": (1.0, 1)}), 1, 0.1, skipped=0, first_nonfinite_step=NEVER)
 
     def step(state, batch):
         def objective(params):
@@ -112,7 +114,7 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
 
         gradients = jax.grad(objective)(state.params)
         params = jax.tree.map(lambda p, g: p - g, state.params, gradients)
-        return state.replace(params=params, step=state.step + 1), {"loss": 1.0, "skipped": 0}
+        return state.replace(params=params, step=state.step + 1), metrics
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(culprit, "make_train_step", lambda *_: step)
@@ -133,11 +135,12 @@ def test_a_skipped_step_leaves_all_but_its_number_as_it_was():
             continue
         batch = {"inputs": run.train.inputs[indices], "labels": run.train.labels[indices]}
         by_hand, found = step(by_hand, batch)
-        losses += float(found["loss"])
-    assert int(metrics["skipped"]) == skipped > 1
-    assert int(metrics["count"]) == 16 * (30 - skipped)
-    assert float(metrics["loss"]) == pytest.approx(losses, rel=1e-5)
-    assert int(metrics["first_nonfinite_step"]) == executors.NEVER
+        losses += float(found.sums.means["loss"][0])
+    total, weight = metrics.sums.means["loss"]
+    assert int(metrics.skipped) == skipped > 1
+    assert int(weight) == int(metrics.examples) == 16 * (30 - skipped)
+    assert float(total) == pytest.approx(losses, rel=1e-5)
+    assert int(metrics.first_nonfinite_step) == NEVER
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6),
                  state.params, by_hand.params)  # fmt: skip
     _, records = fit(run)
@@ -242,4 +245,4 @@ def test_one_member_may_skip_what_another_does_not(lanes):
     )
     state = run.init()
     state, metrics = advance.over_arrays(run, state)(state, 2 * len(run.train) // 16)
-    assert int(metrics["skipped"]) >= 2 and divergence.healthy(state)
+    assert int(metrics.skipped) >= 2 and divergence.healthy(state)

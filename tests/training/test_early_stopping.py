@@ -2,8 +2,16 @@
 
 import pytest
 
+from research import tasks
 from research.config import default_config
-from research.training.early_stopping import told, verdict
+from research.errors import UserError
+from research.training import setup
+from research.training.early_stopping import message, objective, verdict
+
+
+def decided(config):
+    """Return what decides a run of two classes."""
+    return objective(config, tasks.build(config, ("yes", "no")))
 
 
 def judged(values, patience, split="validation", **changes):
@@ -15,7 +23,7 @@ def judged(values, patience, split="validation", **changes):
         for of, other in (("train", 0.5), ("validation", 0.5), ("validation_averaged", 0.5)):
             found = value if of == split else other
             records.append({"step": 10 * number, "split": of, "loss": found, "accuracy": found})
-        yield verdict(config, records, patience)
+        yield verdict(config, decided(config), records, patience)
 
 
 @pytest.mark.parametrize(
@@ -73,10 +81,33 @@ def test_what_stopped_it_is_told_with_its_keys(values, metric, minimal, words):
     settings.metric, settings.minimal_improvement, settings.patience = metric, minimal, "2 epochs"
     records = [{"step": 10 * number, "split": "validation", metric: value}
                for number, value in enumerate(values, 1)]  # fmt: skip
-    line = told(config, records, 40, 100)
+    line = message(config, decided(config), records, 40, 100)
     assert line.startswith("stopped early at step 40 of 100: ") and words in line
     assert line.endswith("(config.early_stopping.patience = '2 epochs')")
 
 
 def test_nothing_evaluated_is_nothing_decided():
-    assert verdict(default_config(), [], 10) == (False, False)
+    config = default_config()
+    assert verdict(config, decided(config), [], 10) == (False, False)
+
+
+def test_the_task_s_first_metric_decides_unless_another_is_named():
+    config = default_config()
+    assert decided(config) == ("accuracy", True)
+    config.early_stopping.metric = "loss"
+    assert decided(config) == ("loss", False)
+    config.metrics = ("log_loss", "recall")
+    config.early_stopping.metric = "log_loss"
+    assert decided(config) == ("log_loss", False)
+
+
+@pytest.mark.parametrize("metric", ["acuracy", "recall", "rmse", "auto "])
+def test_what_is_not_reported_or_has_no_direction_cannot_decide(metric):
+    config = default_config()
+    config.metrics, config.early_stopping.metric = ("recall",), metric
+    with pytest.raises(UserError, match=f"early_stopping.metric = '{metric}' is unknown") as error:
+        decided(config)
+    assert "allowed: accuracy, loss" in str(error.value) and "\n" not in str(error.value)
+    config.data.name = "moons"
+    with pytest.raises(UserError, match="early_stopping.metric"):
+        setup.from_config(config)

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from runs import ACCURACY
 
+from research import tasks
 from research.config import default_config
 from research.data.dataset import Records
 from research.errors import UserError
@@ -15,7 +17,6 @@ from research.training import (
     advance,
     ensembles,
     evaluation,
-    executors,
     lanes,
     loop,
     scores,
@@ -23,6 +24,7 @@ from research.training import (
 )
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
+from research.training.metrics import Sums, values
 
 STEPS = 6
 
@@ -69,17 +71,18 @@ def test_members_are_the_runs_of_their_seeds_alone(how, alone):
     for number in range(3):
         close(ensembles.member(state, number), initial[number], rtol=0, atol=0)
     state, metrics = advance.over_arrays(run, state)(state, STEPS)
-    for number, (one, sums) in enumerate(ended):
+    for number, (one, of_one) in enumerate(ended):
         # On digits some pixels are constant: Adam's first steps there are the sign of nothing.
         close(ensembles.member(state, number), one, rtol=1e-4, atol=1e-5)
-        assert metrics["member_loss"][number] == pytest.approx(float(sums["loss"]), rel=1e-5)
-        assert metrics["member_correct"][number] == sums["correct"]
-    records = loop.mean(jax.device_get(metrics))
-    alone = [loop.mean(jax.device_get(sums)) for _, sums in ended]
+        members, own = metrics.sums.members, of_one.sums.means
+        assert members["loss"][0][number] == pytest.approx(float(own["loss"][0]), rel=1e-5)
+        assert members["accuracy"][0][number] == own["accuracy"][0]
+    records = values(run.task, jax.device_get(metrics.sums))
+    alone = [values(run.task, jax.device_get(of_one.sums)) for _, of_one in ended]
     assert records["loss"] == pytest.approx(np.mean([record["loss"] for record in alone]))
     assert records["members"]["accuracy"] == [record["accuracy"] for record in alone]
-    assert int(metrics["count"]) == 3 * STEPS * 32
-    assert metrics["learning_rate"] == pytest.approx(float(ended[0][1]["learning_rate"]))
+    assert int(metrics.examples) == int(metrics.sums.means["loss"][1]) == 3 * STEPS * 32
+    assert metrics.learning_rate == pytest.approx(float(ended[0][1].learning_rate))
     logits, _ = evaluation.predict_each(run.config, run.task, state, run.test)
     for number, (one, _) in enumerate(ended):
         want, _ = evaluation.predict_each(with_seed(run, 5).config, run.task, one, run.test)
@@ -90,10 +93,11 @@ def test_one_member_is_the_program_without_ensembles():
     run = small()
 
     def plain(state, data, steps):
-        return state, executors.no_metrics()
+        return state, None
 
     assert ensembles.together(run.config, plain) is plain
-    assert loop.mean({"loss": 1.0, "correct": 1, "count": 2}).keys() == {"loss", "accuracy"}
+    sums = Sums({"loss": (1.0, 2), "accuracy": (1, 2)})
+    assert values(run.task, sums) == {"loss": 0.5, "accuracy": 0.5}
     assert run.plan().snapshots == ()
 
 
@@ -118,10 +122,11 @@ def test_probabilities_are_averaged_as_by_hand():
     logits = random.normal(0, 4, (4, 200, 5)).astype(np.float32)
     labels = random.integers(0, 5, 200)
     want, probabilities = reference(logits, labels)
-    each, together = scores.scored_in_parts([(logits, labels)])
-    assert scores.figures(together) == pytest.approx(want, rel=1e-9)
-    close(jax.nn.softmax(ensembles.averaged(jnp.asarray(logits))), probabilities, rtol=1e-5)
-    found = scores.compared(each, together, [{"seed": seed} for seed in range(4)])
+    task = tasks.build(default_config(), "abcde")
+    each, together = scores.scored_in_parts(task, [(logits, labels)], {})
+    assert task.figures(together) == pytest.approx(want, rel=1e-9)
+    close(jax.nn.softmax(task.average(jnp.asarray(logits))), probabilities, rtol=1e-5)
+    found = scores.compared(task, each, together, [{"seed": seed} for seed in range(4)])
     each = [reference(one[None], labels)[0] for one in logits]
     assert found["test_loss"] == pytest.approx(want["loss"])
     assert found["members"][2]["seed"] == 2
@@ -142,15 +147,15 @@ def test_evaluation_of_a_population_is_that_of_averaged_probabilities():
     )
     logits, labels = evaluation.predict_each(run.config, run.task, state, run.validation)
     want, probabilities = reference(logits, labels)
-    record = loop.mean(sums)
+    record = values(run.task, sums)
     assert record["loss"] == pytest.approx(want["loss"], rel=1e-5)
-    assert record["accuracy"] == want["accuracy"] and sums["count"] == len(run.validation)
+    assert record["accuracy"] == want["accuracy"]
+    assert sums.means["accuracy"][1] == sums.means["loss"][1] == len(run.validation)
     each = [reference(one[None], labels)[0] for one in logits]
     assert record["members"]["loss"] == pytest.approx([one["loss"] for one in each], rel=1e-5)
     assert record["members"]["accuracy"] == [one["accuracy"] for one in each]
-    close(
-        evaluation.predict(run.config, run.task, state, run.validation)[0], probabilities, rtol=1e-4
-    )
+    found, _ = evaluation.predict(run.config, run.task, state, run.validation)
+    close(found, probabilities, rtol=1e-4)
 
 
 @pytest.mark.parametrize("how", [lanes.vmap, lanes.map, lanes.auto])
@@ -176,10 +181,12 @@ def test_lanes_go_one_after_the_other_on_cpu():
 
 
 def test_a_member_that_diverges_is_named():
-    sums = {"member_loss": np.array([1.0, np.nan, 2.0, np.inf])}
-    assert loop._of_members(sums) == " of members 1, 3"
-    assert loop._of_members({"member_loss": np.array([np.nan, 1.0])}) == " of member 0"
-    assert loop._of_members({"loss": np.nan}) == ""
+    def of(*losses):
+        return loop._of_members(Sums({}, {"loss": (np.array(losses), np.ones(len(losses)))}))
+
+    assert of(1.0, np.nan, 2.0, np.inf) == " of members 1, 3"
+    assert of(np.nan, 1.0) == " of member 0"
+    assert loop._of_members(Sums({"loss": (np.nan, 1)})) == ""
 
 
 def test_a_population_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
@@ -188,7 +195,7 @@ def test_a_population_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
     program = advance.over_arrays(run, template)
     half, _ = program(run.init(), 3)
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.save(3, run.config, copied(half), {})
+        checkpoints.save(3, run.config, copied(half), {}, ACCURACY)
     whole, _ = program(half, 3)
     with Checkpoints(tmp_path, read_only=True) as checkpoints:
         restored, _ = checkpoints.restore(lambda *_: template, 3)
@@ -198,8 +205,8 @@ def test_a_population_goes_on_from_a_checkpoint_to_the_same_bits(tmp_path):
     poisoned = jax.tree.map(lambda leaf: leaf.at[1].set(jnp.nan), whole.params)
     _, metrics = program(whole.replace(params=poisoned), 2)
     metrics = jax.device_get(metrics)
-    assert metrics["first_nonfinite_step"] == 7
-    assert loop._of_members(metrics) == " of member 1"
+    assert metrics.first_nonfinite_step == 7
+    assert loop._of_members(metrics.sums) == " of member 1"
 
 
 CYCLES = {"schedule.name": "cosine_restarts", "ensemble.snapshots": 3, "schedule.cycles": 4.0}
@@ -229,9 +236,11 @@ def test_snapshots_stay_and_one_that_is_damaged_is_left_out(tmp_path):
     state = run.init()
     with Checkpoints(tmp_path, snapshots=(2, 4)) as checkpoints:
         for step in range(1, 8):
-            checkpoints.save(step, run.config, copied(state.replace(step=np.int32(step))), {})
+            checkpoints.save(
+                step, run.config, copied(state.replace(step=np.int32(step))), {}, ACCURACY
+            )
     with Checkpoints(tmp_path, snapshots=(2, 4)) as checkpoints:  # and after a resume
-        checkpoints.save(8, run.config, copied(state.replace(step=np.int32(8))), {})
+        checkpoints.save(8, run.config, copied(state.replace(step=np.int32(8))), {}, ACCURACY)
     (tmp_path / "checkpoints" / "4" / "metadata.json").write_text("{}")
     told = []
     with Checkpoints(tmp_path, read_only=True) as checkpoints:

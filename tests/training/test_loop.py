@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from research.config import default_config
 from research.data.feed import padded_batches
 from research.errors import UserError
-from research.training import advance, early_stopping, evaluation, loop, scores, setup
-from research.training.executors import no_metrics
+from research.training import advance, early_stopping, evaluation, loop, setup
 from research.training.loop import Pace
+from research.training.metrics import NEVER, StepMetrics, Sums
 from research.training.plan import Plan
 
 
@@ -70,8 +70,8 @@ def test_the_confusion_matrix_counts_every_example():
     run = setup.from_config(config)
     random = np.random.default_rng(0)
     probabilities = random.dirichlet(np.ones(3), len(run.test.labels))
-    scored = scores.scored(np.log(probabilities)[None], run.test.labels)
-    found = evaluation.pictures(scored, run.test, run.class_names, run.init())
+    scored = run.task.score(np.log(probabilities)[None], run.test.labels, {})
+    found = run.task.pictures(scored, run.test, lambda rows: run.test.load(rows).inputs)
     assert found["confusion"].sum() == len(run.test.labels)
     assert found["confusion"].sum(1).tolist() == np.bincount(run.test.labels).tolist()
     wrong = found["mistake_labels"] != found["mistake_predictions"]
@@ -83,8 +83,8 @@ def test_a_perfect_score_has_no_mistakes_to_draw():
     config.data.memory_mb = 0
     run = setup.from_config(config)
     labels = run.test.load(np.arange(len(run.test))).labels
-    scored = scores.scored(100 * np.eye(10)[labels][None], labels)
-    found = evaluation.pictures(scored, run.test, run.class_names, run.init())
+    scored = run.task.score(100 * np.eye(10)[labels][None], labels, {})
+    found = run.task.pictures(scored, run.test, lambda rows: run.test.load(rows).inputs)
     assert len(found["mistake_labels"]) == 0 and "mistake_images" not in found
 
 
@@ -127,6 +127,7 @@ def fit_moons(plan: Plan, advance_with) -> list:
         loop.fit(
             state,
             plan,
+            run.task,
             advance=dispatched,
             healthy=lambda state: True,
             evaluate=evaluation.validation_evaluator(run, state),
@@ -161,12 +162,12 @@ def test_the_device_has_its_next_steps_before_a_checkpoint_is_saved():
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_thread_of_its_own_is_held_by_the_backend_unless_there_are_other_processes(
-    processes, monkeypatch
+    processes, monkeypatch, moons
 ):
     """What came before is saved while that thread is held."""
     main, events, saved = threading.current_thread(), [], threading.Event()
     monkeypatch.setattr(jax, "process_count", lambda: processes)
-    metrics = jax.device_get(no_metrics()) | {"count": 1}
+    metrics = metrics_of()
 
     def advance(state, steps):
         alone = threading.current_thread() is not main
@@ -178,6 +179,7 @@ def test_a_thread_of_its_own_is_held_by_the_backend_unless_there_are_other_proce
     loop.fit(
         types.SimpleNamespace(step=0),
         Plan(10, 100, 100, 5),
+        moons.task,
         advance=advance,
         healthy=lambda state: True,
         evaluate=None,
@@ -191,13 +193,22 @@ def test_a_thread_of_its_own_is_held_by_the_backend_unless_there_are_other_proce
     assert events == [(0, processes == 1), (5, processes == 1)]
 
 
-def test_what_a_window_adds_up_stays_on_the_host():
+def metrics_of(first_nonfinite_step=NEVER) -> StepMetrics:
+    """Return the metrics of two examples, as they come from the device."""
+    numbers = {"loss": (np.float32(3), np.int32(2)), "accuracy": (np.int32(1), np.int32(2))}
+    bad = np.int32(first_nonfinite_step)
+    return StepMetrics(Sums(numbers), np.int32(2), np.float32(0.1), np.int32(0), bad)
+
+
+def test_what_a_window_adds_up_stays_on_the_host(moons):
     """On the device it would wait for the steps that are on their way."""
-    window, metrics = loop._Window(), jax.device_get(no_metrics()) | {"learning_rate": np.ones(3)}
+    window = loop._Window(moons.task)
     for first_bad in (9, 4):
-        window.add(metrics | {"count": np.int32(2), "first_nonfinite_step": first_bad}, 0.1)
-    assert not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(window.sums))
-    assert window.sums["count"] == 4 and window.sums["first_nonfinite_step"] == 4
+        window.add(metrics_of(first_bad), 0.1)
+    found = window.metrics
+    assert not any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(found))
+    assert found.sums.means == {"loss": (6, 4), "accuracy": (2, 4)}
+    assert found.examples == 4 and found.first_nonfinite_step == 4
 
 
 def test_a_checkpoint_is_not_lost_with_the_steps_after_it():
@@ -218,7 +229,7 @@ def test_a_checkpoint_is_not_lost_with_the_steps_after_it():
         def diverges(program, state, steps, before=before):
             bad = {"first_nonfinite_step": before + 2} if state.step == before else {}
             state, metrics = program(state, steps)
-            return state, metrics | bad
+            return state, metrics.replace(**bad)
 
         *events, error = fit_moons(Plan(15, 100, 10, 5), diverges)
         assert [event for event in events if event[0] == "save"] == saves[: before // 5]
@@ -240,6 +251,7 @@ def test_a_run_that_is_stopped_early_tells_of_its_last_steps():
     loop.fit(
         state,
         run.plan(),
+        run.task,
         advance=advance.over_arrays(run, state),
         healthy=lambda state: True,
         evaluate=evaluation.validation_evaluator(run, state),

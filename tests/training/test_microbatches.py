@@ -8,6 +8,7 @@ from training.test_step import close, small, weights
 
 from research.errors import UserError
 from research.models.batch_norm import BatchNorm
+from research.training.metrics import Sums
 from research.training.microbatches import over_batch
 from research.training.step import make_train_step
 
@@ -29,17 +30,26 @@ def three_steps(parts, **changes):
 
 @pytest.mark.parametrize(
     ("parts", "changes"),
-    [(4, {"optimizer.sam_radius": 0.1}), (32, {"augmentation.mixing": "mixup"})],
+    [
+        (4, {"optimizer.sam_radius": 0.1}),
+        (32, {"augmentation.mixing": "mixup"}),
+        (4, {"loss.class_weights": (1.0, 9.0, 0.1), "optimizer.sam_radius": 0.1}),
+        (32, {"loss.class_weights": (1.0, 3.0, 0.0), "loss.label_smoothing": 0.0}),
+        (4, {"loss.name": "focal", "loss.class_weights": ("balanced",)}),
+    ],
 )
 def test_parts_are_the_whole_batch(parts, changes):
-    """Penalties once, mixing before the cut; SAM climbs along the whole batch's gradient."""
+    """Penalties once, mixing before the cut; SAM climbs along the whole batch's gradient.
+
+    Examples weigh what their classes do, in parts whose weights differ or are 0.
+    """
     changes = PLAIN | changes
     whole, told = three_steps(1, **changes)
     cut, metrics = three_steps(parts, **changes)
     close(weights(cut), weights(whole), rtol=1e-5, atol=1e-6)
     close(metrics, told, rtol=1e-5)
     assert jax.tree.structure(cut) == jax.tree.structure(whole)
-    assert all(metrics[name].dtype == told[name].dtype for name in told)
+    assert jax.tree.map(jax.typeof, metrics) == jax.tree.map(jax.typeof, told)
 
 
 def test_batch_norm_sees_part_after_part():
@@ -48,28 +58,28 @@ def test_batch_norm_sees_part_after_part():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(12, 3)) * 2 + 1, jnp.float32)
     variables = model.init(jax.random.key(0), x, train=False)
 
-    def objective(params, batch_stats, batch, key):
+    def objective(params, collections, batch, key):
         y, updates = model.apply(
-            {"params": params, "batch_stats": batch_stats}, batch, train=True,
-            mutable=["batch_stats"],
-        )  # fmt: skip
+            {"params": params, **collections}, batch, train=True, mutable=["batch_stats"]
+        )
         loss = (y**3).mean()
-        return loss, ({"loss": loss * len(batch)}, updates["batch_stats"])
+        return loss, (Sums({"loss": (loss * len(batch), len(batch))}), updates)
 
     key = jax.random.key(1)
     gradient, value = over_batch(objective, x, key, 3)
-    params, stats = variables["params"], variables["batch_stats"]
-    gradients, (sums, got) = jax.jit(gradient)(params, stats)
+    params, start = variables["params"], {"batch_stats": variables["batch_stats"]}
+    gradients, (sums, got) = jax.jit(gradient)(params, start)
+    stats = start
     parts, found, losses = [x[0::3], x[1::3], x[2::3]], [], []
     for part in parts:
         g, (s, stats) = jax.grad(objective, has_aux=True)(params, stats, part, key)
         found.append(g)
-        losses.append(s["loss"])
+        losses.append(s.means["loss"][0])
     close(got, stats, rtol=1e-6)
     close(gradients, jax.tree.map(lambda *g: sum(g) / 3, *found), rtol=1e-5, atol=1e-7)
-    assert float(sums["loss"]) == pytest.approx(float(sum(losses)), rel=1e-5)
+    total, weight = sums.means["loss"]
+    assert float(total) == pytest.approx(float(sum(losses)), rel=1e-5) and weight == 12
     # What a line search is given: the same mean, and its own gradient.
-    start = variables["batch_stats"]
     mean, slope = jax.jit(jax.value_and_grad(value))(params, start)
     assert float(mean) == pytest.approx(float(sum(losses)) / 12, rel=1e-5)
     close(slope, gradients, rtol=1e-5, atol=1e-7)
@@ -78,14 +88,14 @@ def test_batch_norm_sees_part_after_part():
 def test_each_part_drops_other_units():
     """Were the masks equal, equal examples would have equal losses in every part."""
 
-    def objective(params, batch_stats, batch, key):
+    def objective(params, collections, batch, key):
         kept = jax.random.bernoulli(key, 0.5, batch.shape)
-        return (params * kept).sum(), ({"kept": kept.sum()[None]}, batch_stats)
+        return (params * kept).sum(), (Sums({"kept": (kept.sum(), 1)}), collections)
 
     seen = []
     for parts in (1, 4):
         gradient, _ = over_batch(objective, jnp.ones((64, 8)), jax.random.key(0), parts)
-        seen.append(gradient(jnp.float32(1), {})[1][0]["kept"])
+        seen.append(gradient(jnp.float32(1), {})[1][0].means["kept"][0])
     assert seen[0] != seen[1] and 180 < seen[1] < 330
 
 

@@ -10,6 +10,7 @@ from research.config import default_config
 from research.data.feed import to_device
 from research.data.shuffle import batch_indices
 from research.training import executors, hyperparameters, setup
+from research.training.metrics import NEVER
 from research.training.step import make_eval_step, make_train_step
 
 
@@ -60,15 +61,18 @@ def test_one_step_by_hand():
     x = (x - run.statistics["shift"]) * run.statistics["scale"]
     kernel = np.asarray(state.params["head"]["kernel"], np.float64)
     logits = x @ kernel + np.asarray(state.params["head"]["bias"], np.float64)
-    targets = 0.95 * np.eye(run.task.outputs)[np.asarray(batch["labels"])] + 0.05 / run.task.outputs
+    classes = run.task.outputs
+    targets = 0.95 * np.eye(classes)[np.asarray(batch["labels"])] + 0.05 / classes
     probabilities = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     loss = -(targets * np.log(probabilities)).sum(1).mean() + 0.5e-3 * (kernel**2).sum()
     loss += 1e-2 * np.abs(kernel).sum()
     gradient = x.T @ (probabilities - targets) / 32 + 1e-3 * kernel + 1e-2 * np.sign(kernel)
-    assert metrics["loss"] / 32 == pytest.approx(loss, rel=1e-6)
-    assert int(metrics["count"]) == 32
-    assert int(metrics["correct"]) == (logits.argmax(1) == np.asarray(batch["labels"])).sum()
-    assert metrics["learning_rate"] == 0.5
+    total, weight = metrics.sums.means["loss"]
+    assert total / 32 == pytest.approx(loss, rel=1e-6)
+    hits, count = metrics.sums.means["accuracy"]
+    assert int(weight) == int(count) == int(metrics.examples) == 32
+    assert int(hits) == (logits.argmax(1) == np.asarray(batch["labels"])).sum()
+    assert metrics.learning_rate == 0.5
     wanted = kernel - 0.5 * (gradient + 1e-2 * kernel)
     np.testing.assert_allclose(after.params["head"]["kernel"], wanted, rtol=1e-5, atol=1e-7)
     assert int(after.step) == 1
@@ -82,12 +86,13 @@ def test_a_dispatch_of_many_steps_is_the_steps_one_by_one():
     for number in range(7):
         indices = batch_indices(0, number, 32, len(data["labels"]))
         single, metrics = step(single, {name: array[indices] for name, array in data.items()})
-        losses.append(float(metrics["loss"]))
+        losses.append(float(metrics.sums.means["loss"][0]))
     dispatched, metrics = program(run.init(), data, 7)
     close(weights(dispatched), weights(single), rtol=1e-5, atol=1e-6)
-    assert metrics["loss"] == pytest.approx(sum(losses), rel=1e-5)
-    assert int(metrics["count"]) == 7 * 32
-    assert int(metrics["first_nonfinite_step"]) == executors.NEVER
+    total, weight = metrics.sums.means["loss"]
+    assert total == pytest.approx(sum(losses), rel=1e-5)
+    assert int(weight) == int(metrics.examples) == 7 * 32
+    assert int(metrics.first_nonfinite_step) == NEVER
     # However the steps are cut into dispatches, the bits are the same.
     cut, _ = program(program(run.init(), data, 3)[0], data, 4)
     jax.tree.map(np.testing.assert_array_equal, weights(cut), weights(dispatched))
@@ -159,7 +164,7 @@ def test_a_loss_that_is_not_finite_is_found_at_its_step():
     _, metrics = jax.jit(executors.resident(make_train_step(run.config, run.task), 32))(
         run.init(), data, 20
     )
-    assert 1 < int(metrics["first_nonfinite_step"]) <= 20
+    assert 1 < int(metrics.first_nonfinite_step) <= 20
 
 
 def test_evaluation_uses_no_smoothing_no_penalty_no_dropout():

@@ -18,7 +18,8 @@ from conftest import ROOT
 from research.config import default_config
 from research.data import identity
 from research.errors import UserError
-from research.training import advance, evaluation, loop, setup
+from research.training import advance, evaluation, setup
+from research.training.metrics import values as reported
 from research.tuning import folds, results
 from research.tuning.config import default_search
 from research.tuning.population import Population, of_one_search
@@ -70,7 +71,7 @@ def run_alone(config, values, part=None):
     for piece in range(PIECES):
         steps = round(total * (piece + 1) / PIECES) - round(total * piece / PIECES)
         state, metrics = program(state, steps)
-        record = loop.mean(jax.device_get(evaluate(state)))
+        record = reported(run.task, jax.device_get(evaluate(state)))
         found.append((jax.device_get(state), jax.device_get(metrics), record))
     return found
 
@@ -110,7 +111,8 @@ def test_a_lane_is_the_run_alone_to_the_bit(sequential):
         report = sequential.advance([0, 1])[1]
         same(sequential.states(1)[0], state)
         assert report.step == state.step and report.finite
-        assert report.train_loss == [float(metrics["loss"]) / int(metrics["count"])]
+        total, weight = metrics.sums.means["loss"]
+        assert report.train_loss == [float(total) / int(weight)]
         assert report.validation_accuracy == [record["accuracy"]]
         assert report.validation_loss == pytest.approx([record["loss"]], rel=1e-6)
 
@@ -211,7 +213,7 @@ def test_lanes_of_folds_are_runs_alone_on_their_rows(mode):
         tolerance = {} if mode == "sequential" else {"rtol": 1e-3, "atol": 1e-5}
         same(state, alone[-1][0], **tolerance)
         for report, (_, metrics, record) in zip(reports, alone, strict=True):
-            want = float(metrics["loss"]) / int(metrics["count"])
+            want = float(metrics.loss)
             assert report.train_loss[lane] == pytest.approx(want, rel=1e-4)
             assert report.validation_loss[lane] == pytest.approx(record["loss"], rel=1e-4)
             assert report.validation_accuracy[lane] == record["accuracy"]

@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
+from research import tasks
 from research.config import default_config
 from research.data.dataset import Arrays
+from research.tasks import classification
 from research.training import evaluation, scores, setup
+
+TASK = tasks.build(default_config(), tuple("abcdefg"))
 
 
 def drawn(networks=3, examples=500, classes=7, seed=0):
@@ -20,19 +24,19 @@ def drawn(networks=3, examples=500, classes=7, seed=0):
 
 def test_figures_are_those_of_scikit_learn():
     logits, labels = drawn()
-    found = scores.scored(logits, labels)
+    found = TASK.score(logits, labels, {})
     shares = np.exp(logits.astype(np.float64))
     shares = (shares / shares.sum(-1, keepdims=True)).mean(0)
-    assert scores.figures(found)["accuracy"] == metrics.accuracy_score(labels, shares.argmax(1))
+    assert TASK.figures(found)["accuracy"] == metrics.accuracy_score(labels, shares.argmax(1))
     wanted = metrics.log_loss(labels, shares, labels=np.arange(7))
-    assert scores.figures(found)["loss"] == pytest.approx(wanted, rel=1e-9)
-    balance = scores.balance(found, 7)
+    assert TASK.figures(found)["loss"] == pytest.approx(wanted, rel=1e-9)
+    balance = TASK.beside(found)
     with pytest.warns(UserWarning, match="not in y_true"):
         wanted = metrics.balanced_accuracy_score(labels, shares.argmax(1))
     assert balance["balanced_accuracy"] == pytest.approx(wanted)
     assert balance["majority_share"] == (labels == 0).mean()
     wanted = metrics.confusion_matrix(labels, shares.argmax(1), labels=np.arange(7))
-    assert np.array_equal(scores.confusion(found, 7), wanted)
+    assert np.array_equal(classification.confusion(found, 7), wanted)
 
 
 @pytest.mark.parametrize("size", [1, 7, 499, 500])
@@ -42,17 +46,18 @@ def test_parts_add_up_to_the_whole(size):
         (logits[:, start : start + size], labels[start : start + size])
         for start in range(0, len(labels), size)
     ]
-    each, together = scores.scored_in_parts(parts)
+    each, together = scores.scored_in_parts(TASK, parts, {})
     for found, wanted in zip((*each, together), (*logits[:, None], logits), strict=True):
-        wanted = scores.scored(wanted, labels)
-        assert scores.figures(found) == pytest.approx(scores.figures(wanted), rel=1e-12)
+        wanted = TASK.figures(TASK.score(wanted, labels, {}))
+        assert TASK.figures(found) == pytest.approx(wanted, rel=1e-12)
 
 
 def test_the_most_confused_are_the_largest_off_the_diagonal():
-    found = scores.scored(*drawn(classes=40, examples=5000))
-    matrix = scores.confusion(found, 40)
+    task = tasks.build(default_config(), tuple(map(str, range(40))))
+    found = task.score(*drawn(classes=40, examples=5000), {})
+    matrix = classification.confusion(found, 40)
     np.fill_diagonal(matrix, 0)
-    pairs = scores.most_confused(found, 25)
+    pairs = classification.most_confused(found, 25)
     assert pairs[:, 2].tolist() == np.sort(matrix, axis=None)[::-1][:25].tolist()
     assert (matrix[pairs[:, 0], pairs[:, 1]] == pairs[:, 2]).all()
 
@@ -74,14 +79,18 @@ def test_predictions_in_parts_are_those_of_the_whole():
 def test_what_is_drawn_of_thousands_of_classes_is_small():
     """The matrix of 6,000 classes would be 288 MB; the parts of a split hold few logits."""
     config = default_config()
-    config.data.name = "moons"
-    run = setup.from_config(config)
+    task = tasks.build(config, tuple(map(str, range(6000))))
     labels = np.arange(12_000) % 6000
-    found = scores.Scores(labels, (labels + 1) % 6000, np.full(12_000, 0.5), np.ones(12_000))
+    found = {
+        "labels": labels,
+        "predicted": (labels + 1) % 6000,
+        "confidence": np.full(12_000, 0.5),
+        "log_loss": np.ones(12_000),
+        "rank": np.ones(12_000, int),
+    }
     split = Arrays(np.zeros((12_000, 2), np.float32), labels)
-    names = tuple(map(str, range(6000)))
-    pictures = evaluation.pictures(found, split, names, run.init())
+    pictures = task.pictures(found, split, lambda rows: split.load(rows).inputs)
     assert sum(array.nbytes for array in pictures.values()) < 500_000
     assert pictures["confused"].shape == (30, 3) and (pictures["confused"][:, 2] == 2).all()
-    size = evaluation.part_size(config, split, 6000)
+    size = evaluation.part_size(config, split, task, 1)
     assert size == config.compute.evaluation_batch_size

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from research.training import calibration
+from research.tasks import calibration
 
 
 def expected_calibration_error(probabilities, labels, bins=15):
