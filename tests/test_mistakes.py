@@ -21,7 +21,10 @@ RAISES = "def get_config():\n    return undefined_name\n"
         ([MAIN, "--config.batch_size=12.5"], ["config.batch_size = '12.5' is not a whole number"]),
         ([MAIN, "--config.optimizer.beta1=x"], ["config.optimizer.beta1 = 'x' is not a number"]),
         ([MAIN, "--config.compute.remat=maybe"], ["remat = 'maybe' is not true or false"]),
-        ([MAIN, "--config.data.path=x.npz"], ["data.path = 'x.npz'", "'digits'", "npz, csv, folder, text"]),
+        (
+            [MAIN, "--config.data.path=x.npz"],
+            ["data.path = 'x.npz'", "'digits'", "npz, csv, folder, text"],
+        ),
         ([MAIN, "--config.batch_size=5000"], ["config.batch_size = 5000", "1298"]),
         ([MAIN, "--config.model.activation=rellu"], ["model.activation", "did you mean 'relu'"]),
         ([MAIN, "--config.model.name=mpl"], ["model.name = 'mpl'", "did you mean 'mlp'"]),
