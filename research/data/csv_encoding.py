@@ -10,6 +10,7 @@ training split. They form the encoding, plain JSON, which encodes any other tabl
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,33 @@ def fit(table: Table, targets: Sequence[str], ignored: Sequence[str], missing: s
         "ignored": list(ignored),
         "missing": missing,
     }
+
+
+def check(encoding: Any) -> None:
+    """Refuse an encoding that was edited or damaged in its file.
+
+    Raises:
+      UserError: not the form that `fit` returns.
+    """
+    try:
+        columns = encoding["columns"]
+        lists = [encoding["targets"], encoding["ignored"]]
+        lists += [column["categories"] for column in columns if "categories" in column]
+        names = [column["name"] for column in columns]
+        words = [*names, encoding["missing"], *(word for of in lists for word in of)]
+        medians = [column["median"] for column in columns if "categories" not in column]
+    except (KeyError, TypeError):
+        columns = []
+    if not (
+        columns
+        and all(isinstance(word, str) for word in words)
+        and all(isinstance(of, list) for of in lists)
+        and all(isinstance(median, (int, float)) for median in medians)
+    ):
+        raise UserError(
+            "the encoding of the columns is damaged (allowed: 'columns', 'targets', 'ignored' and "
+            "'missing' as training wrote them)"
+        )
 
 
 def applied(table: Table, encoding: dict) -> tuple[np.ndarray, list[str]]:

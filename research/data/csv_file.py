@@ -1,7 +1,9 @@
 """Read .csv files: columns of text by name, and the number of each row's line."""
 
+import contextlib
 import csv
 import dataclasses
+import math
 import re
 from pathlib import Path
 
@@ -19,7 +21,7 @@ _LIKE_A_NUMBER = re.compile(
 _UNITS = "%$€£¥ \u00a0"
 MISSING = ("", "na", "n/a", "nan", "null", "none", "?")  # cells without a value, in any case
 _DELIMITERS = ",;\t"
-_EXPANSION = 100  # bytes of memory for a byte of the file, at most, while it is read
+_EXPANSION = 40  # bytes of memory for a byte of the file, at most, while it is read
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,22 +64,24 @@ class Table:
         Raises:
           UserError: a number with a thousands separator, a decimal comma or a unit.
         """
-        cells = self.columns[name]
-        words, index = np.unique(cells, return_inverse=True)
-        numbers, written = np.full(len(words), np.nan), np.zeros(len(words), bool)
-        for place, word in enumerate(words.tolist()):
-            if _NUMBER.fullmatch(word):
-                numbers[place] = float(word)
-            else:
-                written[place] = bool(_LIKE_A_NUMBER.fullmatch(word.strip(_UNITS)))
-        if written.any():
+        cells = self.columns[name].tolist()
+        with contextlib.suppress(ValueError):  # the fast way, where all cells are numbers
+            numbers = np.array([*map(float, cells)])
+            if np.isfinite(numbers).all() and "_" not in "".join(cells):  # float('1_0') is 10
+                return numbers, np.zeros(len(cells), bool)
+        known = {word: _number(word) for word in dict.fromkeys(cells)}
+        numbers = np.array([known[word] for word in cells], np.float64)
+        words = [word for word in known if math.isnan(known[word])]
+        written = {word for word in words if _LIKE_A_NUMBER.fullmatch(word.strip(_UNITS))}
+        if written:
+            bad = np.array([word in written for word in cells])
             raise UserError(
-                f"{self.cell(name, written[index].argmax())} (allowed: numbers such as 1234.5, "
-                f"without separators of thousands, decimal commas or units; {written[index].sum()} "
-                "such cells)"
+                f"{self.cell(name, bad.argmax())} (allowed: numbers such as 1234.5, without "
+                f"separators of thousands, decimal commas or units; {bad.sum()} such cells)"
             )
-        missing = np.array([word.lower() in MISSING for word in words.tolist()])
-        return numbers[index], missing[index]
+        gone = {word for word in words if word.lower() in MISSING}
+        missing = np.array([word in gone for word in cells]) if gone else np.zeros(len(cells), bool)
+        return numbers, missing
 
 
 def read(path: Path) -> Table:
@@ -141,3 +145,8 @@ def _check_header(path: Path, header: list[str]) -> None:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise UserError(f"{path}: two columns have the name {twice[0]!r} (allowed: different ones)")
+
+
+def _number(word: str) -> float:
+    """Return the number that a word is, else NaN."""
+    return float(word) if _NUMBER.fullmatch(word) else math.nan

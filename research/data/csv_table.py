@@ -35,6 +35,8 @@ def load(
       UserError: files or columns that are missing, cells without a value, or labels that are not
         of this kind.
     """
+    if encoding is not None:
+        csv_encoding.check(encoding)
     path = Path(data.path)
     tables = {split: csv_file.read(file) for split, file in _files(path, whole).items()}
     first = next(iter(tables.values()))
@@ -104,6 +106,7 @@ def encode(path: Path, encoding: dict) -> tuple[np.ndarray, list[str]]:
       UserError: a column that is missing, a word in a column of numbers, or a missing value that
         the encoding refuses.
     """
+    csv_encoding.check(encoding)
     return csv_encoding.applied(csv_file.read(path), encoding)
 
 

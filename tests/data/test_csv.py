@@ -156,6 +156,28 @@ def test_another_table_of_a_run(tmp_path):
              encoding=known.encoding)  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda of: of.pop("columns"),
+        lambda of: of.update(columns=[]),
+        lambda of: of["columns"][0].pop("median"),
+        lambda of: of["columns"][0].update(name=3),
+        lambda of: of["columns"][1].update(categories=[1]),
+        lambda of: of["columns"].append("age"),
+        lambda of: of.update(targets="species"),
+        lambda of: of.update(missing=None),
+    ],
+)
+def test_a_damaged_encoding_is_refused(tmp_path, damage):
+    path = pets(tmp_path / "pets.csv")
+    encoding = load(path).encoding
+    damage(encoding)
+    for read in (load, lambda path, encoding: csv_table.encode(path, encoding)):
+        with pytest.raises(UserError, match="encoding of the columns is damaged"):
+            read(path, encoding=encoding)
+
+
 def test_test_data_without_labels_are_not_used(tmp_path):
     pets(tmp_path / "train.csv")
     write(tmp_path / "test.csv", HEADER[:3], AGES, COLOURS, SIZES)
