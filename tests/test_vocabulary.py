@@ -56,7 +56,7 @@ def test_every_key_is_explained_by_its_comment():
         ("schedule.milestones", "durations"),
         ("log_every", "a duration above 0"),
         ("on_divergence", "`stop`, `skip_step`, `rollback`"),
-        ("model.name", "`cnn`, `mlp`, `resnet`"),
+        ("model.name", "`cnn`, `mlp`, `resnet`, `transformer`"),
         ("optimizer.name", "[names](#configoptimizername)"),
         ("transfer.checkpoint", "text"),
         ("search.trials", "a whole number, at least 1 and below 2^31"),
