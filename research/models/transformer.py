@@ -55,9 +55,10 @@ class Block(nn.Module):
             for name in ("query", "key", "value")
         )
         mask = jnp.tril(jnp.ones((1, 1, length, length), bool)) if self.causal else None
-        y = nn.dot_product_attention(
-            query, key, value, mask=mask, deterministic=True, force_fp32_for_softmax=True
+        weights = nn.dot_product_attention_weights(
+            query, key, mask=mask, force_fp32_for_softmax=True
         )
+        y = jnp.einsum("bhqk,bkhd->bqhd", weights.astype(x.dtype), value)
         return self.layers.affine(y.reshape(x.shape), width, train, "out", scale=self.scale)
 
 
