@@ -84,7 +84,7 @@ def regression(columns=2):
 
 
 def multilabel(labels=6):
-    recall = np.tile(np.linspace(0, 1, 50), (labels, 1))
+    recall = np.linspace(0, 1, 50)
     area = np.linspace(0.9, 0.3, labels)
     area[-1] = np.nan
     counts = np.arange(labels)[::-1] * 37
