@@ -13,7 +13,7 @@ _OUTPUT = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> int:
-    """Writes the report of the folders of runs, or of searches, named on the command line."""
+    """Write the report of the run folders, or of the searches, named on the command line."""
     from research.reporting import page, search_page
 
     workdirs = [Path(argument) for argument in argv[1:]]

@@ -215,9 +215,10 @@ def precision_recall(
     Args:
       names: of the L labels.
       precision: (L, P).
-      recall: (L, P), points of the same thresholds.
+      recall: (L, P), or (P,) of all labels.
       labels: the labels to draw, by number.
     """
+    recall = np.broadcast_to(recall, precision.shape)
     curves = [
         {
             "type": "scatter",

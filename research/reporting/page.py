@@ -127,10 +127,15 @@ def _titled(run: Run, title: str, single: bool) -> str:
 
 
 def objective(run: Run) -> str | None:
-    """Return the metric that the run is judged by; None if it has no metrics."""
-    chosen = run.summary.get("objective") or run.config.get("early_stopping.metric")
-    names = _metrics([run])
-    return chosen if chosen in names and chosen != "loss" else next(iter(names[1:] or names), None)
+    """Return the metric that the run is judged by; None if it has no metrics.
+
+    The summary or the config names it. Otherwise it is the first metric of the summary, which begins
+    with the objective, or of the records.
+    """
+    metrics = _metrics([run])
+    chosen = run.summary.get("objective"), run.config.get("early_stopping.metric")
+    first = [name for name in (*chosen, *_tested(run.summary), *metrics) if name != "loss"]
+    return next((name for name in first if name in metrics), next(iter(metrics), None))
 
 
 def _metrics(runs: Iterable[Run], kind: type | tuple = (int, float)) -> list[str]:

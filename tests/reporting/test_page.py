@@ -84,7 +84,7 @@ def regression(columns=2):
 
 
 def multilabel(labels=6):
-    recall = np.tile(np.linspace(0, 1, 50), (labels, 1))
+    recall = np.linspace(0, 1, 50)
     area = np.linspace(0.9, 0.3, labels)
     area[-1] = np.nan
     counts = np.arange(labels)[::-1] * 37
@@ -162,11 +162,15 @@ def test_the_objective_stands_first_after_the_loss(tmp_path):
     metrics = {"mae": REGRESSION["mae"], "r2": REGRESSION["r2"]}
     changes = {"metrics": metrics, "arrays": regression()}
     first = page.read_run(run_folder(tmp_path / "first", **changes))
-    assert page.objective(first) == "mae"  # the task's first
+    assert page.objective(first) == "mae"  # the first of the summary
     other = run_folder(tmp_path / "other", **changes)
     summary = json.loads((other / "summary.json").read_text())
+    (other / "summary.json").write_text(json.dumps({"test_r2": 0.5, **summary}))
+    assert page.objective(page.read_run(other)) == "r2"
     (other / "summary.json").write_text(json.dumps({**summary, "objective": "r2"}))
     assert page.objective(page.read_run(other)) == "r2"
+    young = recorded(train__loss=[1.0])
+    assert page.objective(young) == "loss"
     html = written(tmp_path, other)
     assert html.index("<td>r2</td>") < html.index("<td>loss</td>") < html.index("<td>mae</td>")
     assert html.index('"text":"loss"') < html.index('"text":"r2"') < html.index('"text":"mae"')
