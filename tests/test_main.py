@@ -96,7 +96,7 @@ def test_divergence_is_told_with_its_step_and_cause(command, tmp_path):
     assert not [key for key in summary if key.startswith("test_")]
     page = (tmp_path / "report.html").read_text()
     assert "Diverged: the training loss is not finite at step 2, first in " in page
-    assert "There is no test of it." in page and result.stdout.strip().endswith("/report.html")
+    assert "It was not tested." in page and result.stdout.strip().endswith("/report.html")
 
 
 def test_data_streamed_from_disk_train_like_data_in_memory(command, tmp_path):
