@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
     from research.training import interruption
     from research.tuning import methods, results
     from research.tuning.ledger import Ledger
-    from research.tuning.mirror import Mirror
+    from research.tuning.optuna_export import OptunaExport
     from research.tuning.study import Study
 
     platform.enable_compilation_cache()
@@ -74,16 +74,16 @@ def main(argv: list[str]) -> int:
             ledger.commit()
             populations.data = ledger.data
             _write_config(workdir, config)
-            mirror = Mirror(workdir / "optuna_journal.log", space, config.search.objective)
+            export = OptunaExport(workdir / "optuna_journal.log", space, config.search.objective)
 
             def follow(study):
                 if populations.opened:  # before, it only does again what is in the ledger
-                    mirror.update(study.trials)
+                    export.update(study.trials)
                     _show(progress, study, config)
 
             study = Study(config, space, ledger, populations.open, follow)
             study.run()
-            mirror.update(study.trials, at_once=True)
+            export.update(study.trials, at_once=True)
         if results.all_diverged(study.trials):
             write_json(workdir / "summary.json", results.summary(study.trials))
             search_page.write_report([workdir], workdir / "report.html")
@@ -210,8 +210,8 @@ class _Populations:
         )
 
     def _all_trials(self, population, seconds: float) -> str:
-        """'12.3 s for 64 trials, if all are trained to their end', by the seconds of a piece."""
-        turns = -(-self._trials // population.slots) * self._config.search.pieces
+        """'12.3 s for 64 trials, if all are trained to their end', by the seconds of a segment."""
+        turns = -(-self._trials // population.slots) * self._config.search.segments
         return (
             f"{_time(turns * seconds)} for {self._trials} trials, if all are trained to their end"
         )
@@ -225,11 +225,13 @@ class _Populations:
             return self._last[1]
         if self._make is None:
             engine = bind(resolve("config.search.engine", search.engine, engines), search, {})
-            self._make = self._engine.enter_context(engine(self._voice.workdir, self._voice))
+            self._make = self._engine.enter_context(
+                engine(self._voice.workdir, self._voice.tell, self._voice.warn)
+            )
         population = self._make(
             self._space.program(self._config, values),
             1,  # until it is known how many fit
-            pieces=search.pieces,
+            segments=search.segments,
             folds=search.folds,
             repeats=search.repeats,
             seeds=search.seeds,
@@ -285,7 +287,7 @@ def _show(progress, study, config) -> None:
     lanes = search.folds * search.repeats * search.seeds  # of a trial
     best = f"best {_score_told(config, found)}" if found else "none is finite"
     progress.update(
-        done=sum(1 if trial.end else trial.piece / trial.pieces for trial in study.trials),
+        done=sum(1 if trial.end else trial.segment / trial.segments for trial in study.trials),
         total=study.expected,
         ended=sum(bool(trial.end) for trial in study.trials),
         best=best,
@@ -344,11 +346,12 @@ def _time(seconds: float) -> str:
 
 def _score_told(config, trial) -> str:
     """'validation_loss 0.0812 +- 0.0031 (trial 12)'."""
-    report = trial.reports[-1]
-    value, error = report[config.search.objective], report["standard_error"]
-    form = ".2%" if config.search.objective == "validation_accuracy" else ".4f"
-    several = f" +- {error:{form}}" if math.isfinite(error) else ""  # lanes
-    return f"{config.search.objective} {value:{form}}{several} (trial {trial.number})"
+    from research.tuning.objective import Objective
+
+    objective, report = Objective(config.search.objective), trial.reports[-1]
+    value, error = report[objective.name], report["standard_error"]
+    spread = f" +- {objective.text(error)}" if math.isfinite(error) else ""  # of several lanes
+    return f"{objective.name} {objective.text(value)}{spread} (trial {trial.number})"
 
 
 if __name__ == "__main__":

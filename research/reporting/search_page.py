@@ -121,7 +121,9 @@ def _curves(search: Search, drawn: Sequence[Trial], found: Trial, scale: Scale, 
     )
     parts = ["<h2>Learning curves</h2>"]
     parts.append(figure(search_plots.learning_curves(drawn, found, every, scale)))
-    parts.append("<p>Each trial's score after each piece; each colour is a tenth of the trials, by")
+    parts.append(
+        "<p>Each trial's score after each segment; each colour is a tenth of the trials, by"
+    )
     parts.append("where they ended. Thin: not trained to their end. What is at the")
     parts.append("upper edge lies there or above.")
     if any(trial.proposal.parent is not None for trial in drawn):
@@ -214,8 +216,8 @@ def _course(search: Search, figure) -> str:
         parts.append(f"<p>Drawn are the first {search_timeline.BARS:,} of its")
         parts.append(f"{len(search.stays):,} bars.</p>")
     if any(trial.end in (STOPPED, REPLACED) for trial in search.trials):
-        parts += ["<h2>Rungs</h2>", figure(search_timeline.pieces(search))]
-        parts.append("<p>How many trials came to the end of each piece, and what became of them")
+        parts += ["<h2>Rungs</h2>", figure(search_timeline.segments(search))]
+        parts.append("<p>How many trials came to the end of each segment, and what became of them")
         parts.append("there.</p>")
     return "\n".join(parts)
 

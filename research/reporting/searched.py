@@ -16,19 +16,19 @@ from research.tuning import ledger, methods
 from research.tuning.axes import parsed
 from research.tuning.config import check_section, completed
 from research.tuning.spaces import Space
-from research.tuning.trials import RUNNING, Proposal, Trial, pieces_of
+from research.tuning.trials import RUNNING, Proposal, Trial, segments_of
 
 
 @dataclasses.dataclass
 class Stay:
-    """A trial in a slot, from turn to turn; in each, all slots of one program train a piece."""
+    """A trial in a slot, from turn to turn; in each, all slots of one program train a segment."""
 
     trial: int
     program: int
     slot: int
     first: int  # turn, from 0
     last: int
-    piece: int  # the last that it trained there
+    segment: int  # the last that it trained there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Search:
         if not trial.reports:
             return 0.0
         first, last = trial.reports[0], trial.reports[-1]
-        taken_over = first["epoch"] * (first["piece"] - 1) / first["piece"]
+        taken_over = first["epoch"] * (first["segment"] - 1) / first["segment"]
         return (last["epoch"] - taken_over) * self.lanes
 
 
@@ -101,7 +101,7 @@ def read_search(folder: Path) -> Search:
         raise UserError(f"{path}, line 1: damaged: {error}") from None
     config.search.trials = told[-1]["trials"]  # they may have grown
     space = Space(tuple(map(parsed, config.search.space)))
-    trials = trials_of(lines, config.search.pieces)
+    trials = trials_of(lines, config.search.segments)
     environment = Path(folder) / "environment.json"
     times = [line["time"] for line in lines if "time" in line]
     return Search(
@@ -118,19 +118,19 @@ def read_search(folder: Path) -> Search:
     )
 
 
-def trials_of(lines: Sequence[dict], pieces: int) -> list[Trial]:
+def trials_of(lines: Sequence[dict], segments: int) -> list[Trial]:
     """The trials that a ledger tells of, in order of their numbers.
 
     Args:
       lines: of the ledger.
-      pieces: `config.search.pieces`, of a trial that trains for all of the duration.
+      segments: `config.search.segments`, of a trial that trains for all of the duration.
     """
     trials: list[Trial] = []
     for line in lines:
         if line["event"] in ("ask", "replace"):
             for told in line["trials"]:
                 proposal = Proposal(_tupled(told["values"]), told["share"], told["parent"])
-                trials.append(Trial(told["number"], proposal, pieces_of(told["share"], pieces)))
+                trials.append(Trial(told["number"], proposal, segments_of(told["share"], segments)))
         elif line["event"] == "report":
             trials[line["trial"]].reports.append(line)
         elif line["event"] == "end":
@@ -165,9 +165,9 @@ def stays_of(lines: Sequence[dict], trials: Sequence[Trial], space: Space) -> li
         reported |= report
         stay, until = standing.get((program, line["slot"]), (None, 0))
         if stay and stay.trial == trial and until == turns[program] - 1:
-            stay.last, stay.piece = turn, line["piece"]
+            stay.last, stay.segment = turn, line["segment"]
         else:
-            stay = Stay(trial, program, line["slot"], turn, turn, line["piece"])
+            stay = Stay(trial, program, line["slot"], turn, turn, line["segment"])
             stays.append(stay)
         standing[program, line["slot"]] = stay, turns[program]
     return stays

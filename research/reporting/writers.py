@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from research.atomic import read_text, replaced
 from research.errors import UserError
+from research.strict_json import strict
 
 _FLUSH_SECONDS = 10  # between flushes for TensorBoard
 _NO_NUMBERS = ("step", "split", "members")
@@ -192,15 +192,6 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: dict) -> None:
     """Replaces a JSON file at once."""
     write_text(path, json.dumps(strict(value), indent=2) + "\n")
-
-
-def strict(value: Any) -> Any:
-    """As it comes back from JSON, which has no NaN or infinity: they become null."""
-    if isinstance(value, dict):
-        return {name: strict(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [strict(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _append(file: int, text: str) -> None:

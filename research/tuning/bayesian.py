@@ -10,8 +10,8 @@ import numpy as np
 from jax.tree_util import Partial
 from threadpoolctl import threadpool_limits
 
-from research.tuning import batches, gaussian_process, posterior
-from research.tuning.history import generator, outcome, sobol_points
+from research.tuning import gaussian_process, posterior
+from research.tuning.sequences import generator, sobol_points
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Trial
 
@@ -32,7 +32,7 @@ def propose(
     `acquisition` is of research/tuning/acquisition.py, bound to its numbers.
     """
     beginning = count
-    if any(math.isfinite(outcome(trial)) for trial in trials):
+    if any(math.isfinite(trial.outcome) for trial in trials):
         beginning = min(max(8, 2 * space.size) - len(trials), count)
     if beginning == count:
         return sobol_points(space.size, seed, len(trials), count)
@@ -58,7 +58,7 @@ class Surrogate:
         self._running = _units(space, [trial for trial in trials if trial.end == RUNNING])
         self._units = _units(space, self._ended)
         self._rows, _ = self._columns.encode(self._units)
-        self._scores = np.array([outcome(trial) for trial in self._ended])
+        self._scores = np.array([trial.outcome for trial in self._ended])
         self._y = observations(self._scores)
         with _alone():
             self._parameters = gaussian_process.fit(self._rows, self._y, self._columns.inputs)
@@ -85,7 +85,7 @@ class Surrogate:
         with _alone():
             given = self._posterior(_SAMPLES, len(draws))
             place = len(self._rows)
-            rows = batches.batch(
+            rows = posterior.batch(
                 acquisition, given, place, pending, groups, free, draws, self._columns.inputs
             )
         return self._columns.decode(rows)

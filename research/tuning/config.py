@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from research.config import check_config, check_values, default_config, flatten, to_json
 from research.errors import UserError
 from research.names import resolve
+from research.tuning import objective
 from research.tuning.spaces import Space
 
 
@@ -33,13 +34,13 @@ def default_search() -> ConfigDict:
     # How much of it.
     search.trials = 64  # in all; may grow when the same search goes on
     search.objective = "validation_loss"  # or validation_accuracy, at the end of a trial
-    search.pieces = 10  # a trial's training is cut into so many; after each it is judged
+    search.segments = 10  # a trial's training is cut into so many; after each it is judged
     search.max_programs = 16  # combinations of values that decide the program, at most
 
     # Which trials go on.
     search.scheduler = "none"  # research/tuning/schedulers.py
     search.reduction = 3  # successive_halving, hyperband, asha: at a rung one of so many goes on
-    search.grace = 1  # pieces before the first rung or verdict, or between two copies
+    search.grace = 1  # segments before the first rung or verdict, or between two copies
     search.median_trials = 5  # median_rule: others that have come as far, at least
     search.exploit_share = 0.2  # population_based: the worst share copies from the best
     search.explore_factor = 1.2  # population_based: copied numbers are multiplied or divided by it
@@ -71,7 +72,7 @@ LIMITS: dict[str, tuple[float, float]] = {
     "search.round_shares": (0, math.inf),
     "search.shrink": (0, math.inf),
     "search.trials": (1, 2**31),
-    "search.pieces": (1, 2**31),
+    "search.segments": (1, 2**31),
     "search.max_programs": (1, 2**31),
     "search.reduction": (2, 2**31),
     "search.grace": (1, 2**31),
@@ -90,7 +91,7 @@ FORMS = {
     "search.enqueue": "points, as `((('optimizer.learning_rate', 1e-3),),)`",
     "search.slurm_options": "pairs, as `(('partition', 'gpu'), ('gpus-per-node', 1))`",
 }
-CHOICES = {"search.objective": ("validation_loss", "validation_accuracy")}
+CHOICES = {"search.objective": objective.NAMES}
 
 
 def check_search(config: ConfigDict) -> Space:
@@ -152,8 +153,16 @@ def check_section(config: ConfigDict) -> None:
     check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
 
 
+# Keys of the section `search` that were renamed.
+_RENAMED = {"pieces": "segments"}
+
+
 def completed(values: dict[str, Any]) -> dict[str, Any]:
-    """A config in JSON's words, with the defaults of keys that are newer than it is."""
+    """Return a config, as JSON, with today's names and the defaults of keys that it lacks."""
+    search = values.get("search")
+    if isinstance(search, dict):
+        search = {_RENAMED.get(key, key): value for key, value in search.items()}
+        values = {**values, "search": search}
     defaults = default_config()
     defaults.search = default_search()
     return _over(json.loads(to_json(defaults)), values)
@@ -169,6 +178,34 @@ def _pairs(value: object) -> bool:
     return isinstance(value, tuple) and all(
         isinstance(pair, tuple) and len(pair) == 2 for pair in value
     )
+
+
+# Settings that work in the lanes of a search; any other value would be ignored there.
+_IN_LANES = {
+    "ensemble.members": (1,),
+    "ensemble.snapshots": (0,),
+    "parallel.mode": ("jit",),
+    "parallel.model_devices": (1,),
+    "transfer.checkpoint": (None,),
+    "averaging.name": ("none",),
+    "on_divergence": ("stop", "skip_step"),
+    "early_stopping.patience": (default_config().early_stopping.patience,),
+}
+
+
+def check_lanes(config: ConfigDict) -> None:
+    """Check that the lanes of a search can train a config.
+
+    Raises:
+      UserError: the config asks for something that lanes cannot do.
+    """
+    values = flatten(config)
+    for key, allowed in _IN_LANES.items():
+        if values[key] not in allowed:
+            raise UserError(
+                f"config.{key} = {values[key]!r} does not go with a search (allowed: "
+                f"{', '.join(map(repr, allowed))})"
+            )
 
 
 def training(config: ConfigDict) -> ConfigDict:

@@ -11,7 +11,7 @@ from research.config import default_config, flatten
 from research.training import hyperparameters
 from research.tuning.config import training
 from research.tuning.spaces import Space
-from research.tuning.trials import DIVERGED, FINISHED, METRICS, REPLACED, STOPPED, Trial
+from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Trial, metrics_in
 
 ENDS = (FINISHED, STOPPED, DIVERGED, REPLACED)
 # What holds a network back: more of it makes a simpler one.
@@ -31,7 +31,7 @@ def best(trials: Sequence[Trial]) -> Trial | None:
     finished = [trial for trial in sound if trial.end == FINISHED]
     if finished:
         return min(finished, key=lambda trial: trial.score)
-    return min(sound, key=lambda trial: (-trial.piece, trial.score), default=None)
+    return min(sound, key=lambda trial: (-trial.segment, trial.score), default=None)
 
 
 def all_diverged(trials: Sequence[Trial]) -> bool:
@@ -79,7 +79,7 @@ def as_config(config: ConfigDict, trial: Trial) -> ConfigDict:
 def overrides(config: ConfigDict, trial: Trial) -> dict[str, Any]:
     """The keys that the trial has otherwise than the config; its length too, if it is shorter."""
     values = dict(trial.values)
-    if trial.pieces != config.search.pieces:
+    if trial.segments != config.search.segments:
         values["duration"] = f"{_total_steps(config, trial)} steps"
     return values
 
@@ -91,7 +91,7 @@ def _total_steps(config: ConfigDict, trial: Trial) -> int:
     last = trial.reports[-1]
     examples = round(last["step"] * alone.batch_size / last["epoch"])
     total = hyperparameters.total_steps(alone, examples)
-    return round(total * trial.pieces / config.search.pieces)
+    return round(total * trial.segments / config.search.segments)
 
 
 def command_line(values: dict[str, Any]) -> str:
@@ -127,19 +127,20 @@ def summary(trials: Sequence[Trial]) -> dict:
     same however often it was interrupted.
     """
     found = best(trials)
-    told = ("step", "score", "standard_error", *METRICS)
     ends = {
         "trials": len(trials),
         **{end: sum(trial.end == end for trial in trials) for end in ENDS},
-        "pieces": sum(len(trial.reports) for trial in trials),
+        "segments": sum(len(trial.reports) for trial in trials),
     }
     if found is None:  # all diverged
         return ends
+    last = found.reports[-1]
+    names = ("step", "score", "standard_error", *metrics_in(last))
     return {
         **ends,
         "best_trial": found.number,
         "best_values": found.values,
-        **{f"best_{name}": found.reports[-1][name] for name in told},
+        **{f"best_{name}": last[name] for name in names},
     }
 
 

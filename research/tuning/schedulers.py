@@ -1,10 +1,10 @@
-"""Schedulers: whether a trial that stands at the end of a piece of its training goes on.
+"""Schedulers: whether a trial that stands at the end of a segment of its training goes on.
 
 All are `(space, history, trial, seed, *, numbers...) -> GO, STOP, WAIT`, or a proposal that takes
 the trial's place; pure functions of the history, so that a search resumes by replaying its ledger.
-The study asks for each trial that has pieces left, and again for those that wait, whenever
+The study asks for each trial that has segments left, and again for those that wait, whenever
 something changed, and once for a trial that has just diverged, which a proposal may replace. A
-trial that diverged counts as the worst at the piece in which it failed, and not after.
+trial that diverged counts as the worst at the segment in which it failed, and not after.
 """
 
 import itertools
@@ -46,7 +46,7 @@ def successive_halving(
 ) -> Verdict:
     """All `trials` train to a rung and wait there for the last; 1 / reduction of them go on.
 
-    Rung i stands after grace * reduction^i pieces, and trials // reduction^(i + 1), at least one,
+    Rung i stands after grace * reduction^i segments, and trials // reduction^(i + 1), at least one,
     leave it (Jamieson and Talwalkar, 2016, https://arxiv.org/abs/1502.07943, algorithm 1).
     """
     return _halved(history, trial, range(trials), _rungs(grace, reduction), reduction)
@@ -61,15 +61,15 @@ def hyperband(
     reduction: int,
     grace: int,
     trials: int,
-    pieces: int,
+    segments: int,
 ) -> Verdict:
     """Brackets of successive halving, from many trials with early rungs to few with none.
 
-    With rungs after grace * reduction^i < pieces, i = 0 ... s_max - 1, the bracket s = s_max ... 0
+    With rungs after grace * reduction^i < segments, i = 0 ... s_max - 1, the bracket s = s_max ... 0
     has ceil((s_max + 1) / (s + 1) * reduction^s) trials and the last s of the rungs (Li et al.,
     2018, https://arxiv.org/abs/1603.06560, algorithm 1). After the last bracket comes the first.
     """
-    rungs = list(_rungs(grace, reduction, pieces - 1))
+    rungs = list(_rungs(grace, reduction, segments - 1))
     first = 0
     while True:
         for skipped in range(len(rungs) + 1):
@@ -96,14 +96,14 @@ def asha(
     pause them, and promote some of them later. A trial that diverged counts at the rungs that it
     reached, and as the worst at the rung that it failed to reach, as it does there.
     """
-    piece = trial.piece
-    rungs = list(_rungs(grace, reduction, piece))
-    if piece not in rungs:
+    segment = trial.segment
+    rungs = list(_rungs(grace, reduction, segment))
+    if segment not in rungs:
         return GO
     before = rungs[-2] if len(rungs) > 1 else 0
-    failed = [t for t in history if t.end == DIVERGED and before < t.piece < piece]
-    there = _scores(history, piece) + [(math.inf, t.number) for t in failed]
-    return GO if _rank(there, trial, piece) < max(1, len(there) // reduction) else STOP
+    failed = [t for t in history if t.end == DIVERGED and before < t.segment < segment]
+    there = _scores(history, segment) + [(math.inf, t.number) for t in failed]
+    return GO if _rank(there, trial, segment) < max(1, len(there) // reduction) else STOP
 
 
 def median_rule(
@@ -117,20 +117,20 @@ def median_rule(
 ) -> Verdict:
     """Stops a trial whose best score is worse than the median of the others' running averages.
 
-    Asked from piece `grace` on, and where at least `median_trials` others have come as far
+    Asked from segment `grace` on, and where at least `median_trials` others have come as far
     (Golovin et al., 2017, section 3.2.2, https://doi.org/10.1145/3097983.3098043). There the others
     are trials that are complete; here lanes train side by side, and would be complete together.
     Trials that diverged are left out.
     """
-    piece = trial.piece
+    segment = trial.segment
     averages = [
-        statistics.fmean(_scores_until(other, piece))
+        statistics.fmean(_scores_until(other, segment))
         for other in history
-        if other.number != trial.number and other.end != DIVERGED and other.reached(piece)
+        if other.number != trial.number and other.end != DIVERGED and other.reached(segment)
     ]
-    if piece < grace or len(averages) < median_trials:
+    if segment < grace or len(averages) < median_trials:
         return GO
-    return STOP if min(_scores_until(trial, piece)) > statistics.median(averages) else GO
+    return STOP if min(_scores_until(trial, segment)) > statistics.median(averages) else GO
 
 
 def population_based(
@@ -144,7 +144,7 @@ def population_based(
     explore_factor: float,
     resample: float,
 ) -> Verdict | Proposal:
-    """Every `grace` pieces a trial of the worst share is replaced by a copy of one of the best.
+    """Every `grace` segments a trial of the worst share is replaced by a copy of one of the best.
 
     The copy takes the weights over and explores: each number is drawn anew with probability
     `resample`, else multiplied or divided by `explore_factor` within its range (Jaderberg et al.,
@@ -152,51 +152,51 @@ def population_based(
     A trial that diverges is replaced at once. Only trials that share a program copy from each
     other.
     """
-    piece, failed = trial.piece, trial.end == DIVERGED
-    if piece % grace and not failed:
+    segment, failed = trial.segment, trial.end == DIVERGED
+    if segment % grace and not failed:
         return GO
     program = space.static(trial.values)
     peers = [other for other in history if space.static(other.values) == program]
-    ranked = _furthest(peers, piece) if failed else _ranked(peers, piece)
+    ranked = _furthest(peers, segment) if failed else _ranked(peers, segment)
     share = max(1, int(exploit_share * len(ranked)))
     worst = {peer.number for peer in ranked[-share:]}
     parents = [peer for peer in ranked[:share] if peer.end == RUNNING]
     stays = not failed and (len(ranked) < 2 * share or trial.number not in worst)
     if stays or not parents:
         return GO
-    random = np.random.default_rng((seed, trial.number, piece))
+    random = np.random.default_rng((seed, trial.number, segment))
     parent = parents[random.integers(len(parents))]
     values = _explored(parent.values, space, random, explore_factor, resample)
     return Proposal(values, trial.proposal.share, parent.number)
 
 
-def _ranked(peers: Iterable[Trial], piece: int) -> list[Trial]:
-    """Return the peers that run and reached the piece or were replaced at it, the best first."""
+def _ranked(peers: Iterable[Trial], segment: int) -> list[Trial]:
+    """Return the peers that run and reached the segment or were replaced at it, the best first."""
     there = [
         peer
         for peer in peers
-        if peer.reached(piece)
-        and (peer.end == RUNNING or (peer.end == REPLACED and peer.piece == piece))
+        if peer.reached(segment)
+        and (peer.end == RUNNING or (peer.end == REPLACED and peer.segment == segment))
     ]
-    return sorted(there, key=lambda peer: (peer.score_at(piece), peer.number))
+    return sorted(there, key=lambda peer: (peer.score_at(segment), peer.number))
 
 
-def _furthest(peers: Iterable[Trial], piece: int) -> list[Trial]:
-    """Return the peers that run: those that reached the piece, then those behind, by score."""
+def _furthest(peers: Iterable[Trial], segment: int) -> list[Trial]:
+    """Return the peers that run: those that reached the segment, then those behind, by score."""
 
     def place(peer: Trial) -> int:
-        return min(peer.piece, piece)
+        return min(peer.segment, segment)
 
     running = [peer for peer in peers if peer.end == RUNNING and peer.reached(place(peer))]
     return sorted(running, key=lambda peer: (-place(peer), peer.score_at(place(peer)), peer.number))
 
 
 def _rungs(grace: int, reduction: int, last: float = math.inf) -> Iterator[int]:
-    """Where rungs stand: after grace, grace * reduction, grace * reduction^2, ... pieces."""
-    piece = grace
-    while piece <= last:
-        yield piece
-        piece *= reduction
+    """Where rungs stand: after grace, grace * reduction, grace * reduction^2, ... segments."""
+    segment = grace
+    while segment <= last:
+        yield segment
+        segment *= reduction
 
 
 def _bracket_size(s_max: int, s: int, reduction: int) -> int:
@@ -208,31 +208,35 @@ def _halved(
     history: Sequence[Trial], trial: Trial, members: range, rungs: Iterable[int], reduction: int
 ) -> Verdict:
     """Successive halving among the trials of these numbers."""
-    piece = trial.piece
-    rungs = list(itertools.takewhile(lambda rung: rung <= piece, rungs))
-    if piece not in rungs:
+    segment = trial.segment
+    rungs = list(itertools.takewhile(lambda rung: rung <= segment, rungs))
+    if segment not in rungs:
         return GO
     if len(history) < members.stop:
         return WAIT
     together = [history[number] for number in members]
-    if any(other.end == RUNNING and not other.reached(piece) for other in reversed(together)):
+    if any(other.end == RUNNING and not other.reached(segment) for other in reversed(together)):
         return WAIT
     kept = max(1, len(members) // reduction ** len(rungs))
-    return GO if _rank(_scores(together, piece), trial, piece) < kept else STOP
+    return GO if _rank(_scores(together, segment), trial, segment) < kept else STOP
 
 
-def _scores(history: Iterable[Trial], piece: int) -> list[tuple[float, int]]:
-    """Of those that reached the end of the piece: (score, number)."""
-    return [(trial.score_at(piece), trial.number) for trial in history if trial.reached(piece)]
+def _scores(history: Iterable[Trial], segment: int) -> list[tuple[float, int]]:
+    """Of those that reached the end of the segment: (score, number)."""
+    return [(trial.score_at(segment), trial.number) for trial in history if trial.reached(segment)]
 
 
-def _scores_until(trial: Trial, piece: int) -> list[float]:
-    return [trial.score_at(report["piece"]) for report in trial.reports if report["piece"] <= piece]
+def _scores_until(trial: Trial, segment: int) -> list[float]:
+    return [
+        trial.score_at(report["segment"])
+        for report in trial.reports
+        if report["segment"] <= segment
+    ]
 
 
-def _rank(scores: list[tuple[float, int]], trial: Trial, piece: int) -> int:
+def _rank(scores: list[tuple[float, int]], trial: Trial, segment: int) -> int:
     """How many are better; of equal ones the first."""
-    own = (trial.score_at(piece), trial.number)
+    own = (trial.score_at(segment), trial.number)
     return sum(other < own for other in scores)
 
 

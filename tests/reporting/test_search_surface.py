@@ -33,7 +33,7 @@ def trials(space: Space, count: int) -> list[Trial]:
     found = []
     for number, unit in enumerate(np.random.default_rng(0).random((count, space.size))):
         values = space.decode(unit)
-        report = {"piece": 1, "epoch": 1.0, "score": score(values), "standard_error": math.nan}
+        report = {"segment": 1, "epoch": 1.0, "score": score(values), "standard_error": math.nan}
         end = DIVERGED if values[RATE] > 0.09 else FINISHED
         found.append(Trial(number, Proposal(values), 1, [report], end))
     return found

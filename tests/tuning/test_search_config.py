@@ -31,7 +31,7 @@ def test_the_defaults_are_fine_and_every_number_has_limits():
     ("settings", "told"),
     [
         ({"trials": 0}, r"config.search.trials = 0 .*at least 1"),
-        ({"pieces": 0}, r"config.search.pieces = 0 .*at least 1"),
+        ({"segments": 0}, r"config.search.segments = 0 .*at least 1"),
         ({"reduction": 1}, r"config.search.reduction = 1 .*at least 2"),
         ({"exploit_share": 0.7}, r"config.search.exploit_share = 0.7 .*below 0.5"),
         (

@@ -2,14 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from research.config import LIMITS, TRACED
 from research.tuning.axes import Axis, trained
-from research.tuning.distinct import EachOnce
-from research.tuning.history import best
 from research.tuning.spaces import Space
-from research.tuning.trials import RUNNING, Trial, pieces_of
+from research.tuning.trials import RUNNING, Trial, best, segments_of
 
 _BORDER = 0.05  # share of a box's width; a value this close to the end lies on the border
 _NARROWEST = 1e-5  # width on the scale of an axis; less holds few single-precision values
@@ -64,12 +62,12 @@ def rounds_of(
     space: Space,
     trials: Sequence[Trial],
     *,
-    round_method: EachOnce,
+    round_method: Callable,
     rounds: int,
     round_trials: int,
     round_shares: tuple[float, ...],
     shrink: float,
-    pieces: int,
+    segments: int,
 ) -> list[Round]:
     """Return the rounds that a search has begun, in order.
 
@@ -81,12 +79,12 @@ def rounds_of(
     Args:
       space: the whole space.
       trials: the history, by number.
-      round_method: the method within a round.
-      rounds, round_trials, round_shares, shrink, pieces: as in `config.search`.
+      round_method: the method within a round, `methods.EachOnce`.
+      rounds, round_trials, round_shares, shrink, segments: as in `config.search`.
     """
     found: list[Round] = []
     box, first = space, 0
-    lengths = [pieces_of(share, pieces) for share in round_shares]
+    lengths = [segments_of(share, segments) for share in round_shares]
     for number in range(rounds):
         last = number == rounds - 1
         earlier = zip(found, lengths, strict=False)

@@ -1,19 +1,43 @@
-"""Order the points of a finite space so that the first n are spread over it, for every n."""
+"""Sequences of points: seeded random numbers, Sobol points, and an even order of a finite space."""
 
 import functools
 import itertools
 import math
 import random
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from research.tuning.axes import Axis
-from research.tuning.history import seed_of
 from research.tuning.spaces import Space
 from research.tuning.trials import identity
 
 _SHIFTS = 32  # number of candidates for the next run of `_product`
+
+
+def generator(seed: int, number: int) -> np.random.Generator:
+    """Return the generator of one trial, by the search's seed and the trial's number alone."""
+    return np.random.default_rng((seed, number))
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return a 32-bit seed for one trial, for libraries that have their own generators."""
+    return int(generator(seed, number).integers(2**32))
+
+
+def sobol_points(size: int, seed: int, first: int, count: int) -> np.ndarray:
+    """Return points (count, size) of a scrambled Sobol sequence (Sobol, 1967; Owen, 1998)."""
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(size, rng=seed)
+    if first:  # SciPy cannot skip 0 points
+        sequence.fast_forward(first)
+    with warnings.catch_warnings():  # SciPy warns of counts that are no power of 2
+        warnings.simplefilter("ignore", UserWarning)
+        return sequence.random(count)
 
 
 def untried(space: Space, tried: set[frozenset], seed: int) -> Iterator[dict[str, Any]]:

@@ -37,7 +37,7 @@ def tried(space, method, most=64, batch=4, score=None, **numbers):
         for proposal in proposals:
             values = proposal.values
             value = score(values) if score else float(values.get("depth", 0))
-            report = {"piece": 10, "score": value}
+            report = {"segment": 10, "score": value}
             trials.append(Trial(len(trials), proposal, 10, [report], FINISHED))
     return config, trials
 
@@ -163,7 +163,7 @@ def test_a_search_stops_when_all_was_tried(method, slots, tmp_path):
     config = searched(FOUR, method=method, trials=32, round_trials=3)
     path = tmp_path / "ledger.jsonl"
     study, _ = search(config, path, slots)
-    seen = {(repr(trial.values), trial.pieces) for trial in study.trials}
+    seen = {(repr(trial.values), trial.segments) for trial in study.trials}
     assert len(seen) == len(study.trials) and all(trial.end for trial in study.trials)
     if method != "coarse_to_fine":
         assert len(study.trials) == 4 == study.expected
