@@ -24,7 +24,7 @@ def main(argv: list[str]) -> int:
     """Trains to the end of the last trial; exit code 0, or 3 (all diverged)."""
     cli.refuse_arguments(argv)
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
-    from research.tuning.config import check_search
+    from research.tuning.checks import check_search
 
     config = _CONFIG.value
     space = check_search(config)
@@ -103,7 +103,7 @@ def _resolved(workdir: Path, config, voice):
     """
     from research.config import as_in
     from research.tuning import folds, ledger
-    from research.tuning.config import check_search
+    from research.tuning.checks import check_search
 
     began = ledger.config_of(workdir / "ledger.jsonl")
     if began:

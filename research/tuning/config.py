@@ -1,4 +1,4 @@
-"""The section `search` of a config: every key with its default and meaning, and the checks."""
+"""The section `search` of a config: every key with its default, meaning and range."""
 
 import json
 import math
@@ -6,15 +6,13 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from research.config import check_config, check_values, default_config, flatten, to_json
+from research.config import check_values, default_config, flatten, to_json
 from research.errors import UserError
-from research.names import resolve
 from research.tuning import objective
-from research.tuning.spaces import Space
 
 
 def default_search() -> ConfigDict:
-    """All keys of `config.search`; a config file assigns what differs, `space` at least."""
+    """Return all keys of `config.search`; a config file sets those that differ, at least `space`."""
     search = ConfigDict()
 
     # What to try next.
@@ -94,60 +92,11 @@ FORMS = {
 CHOICES = {"search.objective": objective.NAMES}
 
 
-def check_search(config: ConfigDict) -> Space:
-    """Refuses what can be refused before any work is done.
-
-    Args:
-      config: a training config with a section `search`.
-
-    Returns:
-      The space to search.
-
-    Raises:
-      UserError: a key, a type or a value that cannot be; more programs than are allowed.
-    """
-    if not isinstance(config.get("search"), ConfigDict):
-        raise UserError(
-            "the config has no section `search`: python -m research.main trains it (allowed: "
-            "config.search = default_search(), as in configs/search_bn_adam.py)"
-        )
-    from research.tuning import engines, lane_modes, methods, schedulers
-
-    check_section(config)
-    modules = {"scheduler": schedulers, "lane_mode": lane_modes, "engine": engines}
-    for key, module in modules.items():
-        resolve(f"config.search.{key}", config.search[key], module)
-    methods.from_config(config.search)
-    check_config(training(config))
-    space = Space.from_config(config)
-    programs = space.programs()
-    if programs > config.search.max_programs:
-        static = [key for key in space.keys if not space.is_traced(key)]
-        raise UserError(
-            f"config.search.space: {programs} programs to compile, one for each combination of "
-            f"{', '.join(static)} (allowed: config.search.max_programs = "
-            f"{config.search.max_programs})"
-        )
-    if not _pairs(config.search.slurm_options):
-        raise UserError(
-            f"config.search.slurm_options = {config.search.slurm_options!r} is no tuple of pairs "
-            "(allowed: (('partition', 'gpu'), ...))"
-        )
-    for point in config.search.enqueue:
-        if not _pairs(point):
-            raise UserError(
-                f"config.search.enqueue: {point!r} is no tuple of pairs (allowed: "
-                "(('optimizer.learning_rate', 1e-3), ...))"
-            )
-        space.check(dict(point), "config.search.enqueue")
-    return space
-
-
 def check_section(config: ConfigDict) -> None:
-    """Refuses keys, types and values that the section `search` of a config cannot have.
+    """Check the keys, types and ranges of the section `search` of a config.
 
     Raises:
-      UserError: there is one.
+      UserError: one of them is wrong.
     """
     defaults = flatten(ConfigDict({"search": default_search()}))
     check_values(flatten(ConfigDict({"search": config.search})), defaults, LIMITS, CHOICES)
@@ -172,12 +121,6 @@ def _over(defaults: Any, values: Any) -> Any:
     if not isinstance(defaults, dict) or not isinstance(values, dict):
         return values
     return defaults | {key: _over(defaults.get(key), value) for key, value in values.items()}
-
-
-def _pairs(value: object) -> bool:
-    return isinstance(value, tuple) and all(
-        isinstance(pair, tuple) and len(pair) == 2 for pair in value
-    )
 
 
 # Settings that work in the lanes of a search; any other value would be ignored there.
@@ -209,5 +152,5 @@ def check_lanes(config: ConfigDict) -> None:
 
 
 def training(config: ConfigDict) -> ConfigDict:
-    """The config without its section `search`: what a run of its own takes."""
+    """Return the config without its section `search`, as a single run takes it."""
     return ConfigDict({key: config[key] for key in config if key != "search"})

@@ -12,7 +12,8 @@ from searches import COHORTS, Formula, outcome, search, searched
 from research.config import to_json
 from research.errors import UserError
 from research.tuning import file_rpc
-from research.tuning.config import check_search, training
+from research.tuning.checks import check_search
+from research.tuning.config import training
 from research.tuning.costs import Estimate
 from research.tuning.ledger import Ledger
 from research.tuning.population import Population
