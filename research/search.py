@@ -1,4 +1,4 @@
-"""Search hyper-parameters, or go on with a search: python -m research.search --config=CONFIG.py.
+"""Search hyper-parameters, or resume a search: python -m research.search --config=CONFIG.py.
 
 The config is a training config with a section `search` (research/tuning/config.py).
 """
@@ -17,11 +17,11 @@ from research.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default: runs/<config name>.")
-_LEARN_NOTHING = ("random", "grid", "sobol")
+_NOT_ADAPTIVE = ("random", "grid", "sobol")
 
 
 def main(argv: list[str]) -> int:
-    """Trains to the end of the last trial; exit code 0, or 3 (all diverged)."""
+    """Run a search to its end; return exit code 0, or 3 if all trials diverged."""
     cli.refuse_arguments(argv)
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research.tuning.checks import check_search
@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
 
     platform.enable_compilation_cache()
     if config.search.engine != "local":
-        jax.config.update("jax_platforms", "cpu")  # accelerators are the workers'
+        jax.config.update("jax_platforms", "cpu")  # leave the accelerators to the workers
     platform.check_devices()
     if os.environ.get(platform.PROCESSES):
         raise UserError(
@@ -57,7 +57,7 @@ def main(argv: list[str]) -> int:
         voice.tell(f"config.{key} = {value!r}")
     _tell_space(voice, config, space, methods.points_told(config.search, space))
 
-    # Nothing is lost at any moment: what is not in the ledger is trained again.
+    # A stop at any moment is safe: what is not in the ledger is trained again.
     with interruption.at_once(), run_folder.locked(workdir), ExitStack() as engine:
         config = _resolved(workdir, config, voice)
         trials = methods.budget(config.search, space)
@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
             export = OptunaExport(workdir / "optuna_journal.log", space, config.search.objective)
 
             def follow(study):
-                if populations.opened:  # before, it only does again what is in the ledger
+                if populations.opened:  # before that it only repeats the ledger
                     export.update(study.trials)
                     _show(progress, study, config)
 
@@ -97,9 +97,9 @@ def main(argv: list[str]) -> int:
 
 
 def _resolved(workdir: Path, config, voice):
-    """Return the config with numbers for what follows the data: those that the search began with.
+    """Return the config with numbers for automatic values: those that the search began with.
 
-    A new search loads the data for it, and tells the numbers.
+    A new search loads the data to decide and print them.
     """
     from research.config import as_in
     from research.tuning import folds, ledger
@@ -117,16 +117,16 @@ def _resolved(workdir: Path, config, voice):
 
 
 class _Populations:
-    """Opens the population of each program, and says what it costs."""
+    """The maker of the population of each static group; it prints their costs."""
 
     def __init__(self, config, space, trials: int, voice, engine: ExitStack):
         self._config, self._space, self._voice, self._engine = config, space, voice, engine
         self._trials = trials
-        self._make = None  # what makes them; a search that is over starts no workers
+        self._make = None  # of the engine, once needed: a finished search starts no workers
         self._warned: list[str] = []
-        self._last = None  # static values of the one that was made last, and it
+        self._last = None  # the static values of the last population, and the population
         self.opened = 0
-        self.data: dict = {}  # the fingerprint of those that the search began with
+        self.data: dict = {}  # the fingerprint of the data that the search began with
 
     def fingerprint_here(self) -> dict:
         """Return the fingerprint of the data; {} and a printed reason if they cannot be loaded."""
@@ -141,24 +141,24 @@ class _Populations:
             return {}
 
     def check(self) -> dict:
-        """Refuses, before a ledger is begun, what cannot be trained, of all programs.
+        """Check all static groups before the search begins; return the fingerprint of the data.
 
-        Returns:
-          The fingerprint of the data.
+        Raises:
+          UserError: a group that cannot be trained.
         """
         for values in self._space.one_of_each_program():
             static = self._space.static(values)
             try:
-                self._population(values).fitting()  # which looks at all that will be computed
+                self._population(values).fitting()  # traces everything that will be computed
             except UserError as error:
                 if not static:
                     raise
-                of = ", ".join(f"{key} = {value!r}" for key, value in static.items())
-                raise UserError(f"config.search.space: the program of {of}: {error}") from None
+                values = ", ".join(f"{key} = {value!r}" for key, value in static.items())
+                raise UserError(f"config.search.space: the program of {values}: {error}") from None
         return self._last[1].fingerprint()
 
     def open(self, values: dict, facts: dict | None):
-        """As `Study` asks for it."""
+        """Make a compiled population and its facts, as `Study` asks for them."""
         from research.data import identity
 
         population = self._population(values)
@@ -182,24 +182,24 @@ class _Populations:
         }
 
     def _slots(self, population) -> int:
-        """As many as trials ask for and memory allows; or as the config says."""
+        """Return the number of slots: that of the config, or what trials need and memory allows."""
         search, trials = self._config.search, self._trials
-        # A sampler that learns from scores needs some before it proposes the rest.
-        wanted = trials if search.method in _LEARN_NOTHING else max(1, trials // 8)
+        # An adaptive sampler needs scores of some trials before it proposes the rest.
+        wanted = trials if search.method in _NOT_ADAPTIVE else max(1, trials // 8)
         if search.lanes:
             return max(1, min(trials, search.lanes // population.lanes_of_slot))
         return min(wanted, population.fitting())
 
     def _tell_estimate(self, population) -> None:
-        """Before anything is compiled."""
-        found = population.estimate()
+        """Print the estimated cost before anything is compiled."""
+        estimate = population.estimate()
         self._voice.tell(
-            f"program {self.opened}: by its shapes about {found.memory / 2**20:,.0f} MB, and about "
-            f"{self._all_trials(population, found.seconds)}; compiling"
+            f"program {self.opened}: by its shapes about {estimate.memory / 2**20:,.0f} MB, and "
+            f"about {self._all_trials(population, estimate.seconds)}; compiling"
         )
 
     def _tell(self, population, compile_seconds: float) -> None:
-        """What was measured, in the place of what was expected."""
+        """Print the measured cost after compilation."""
         several = population.chunk > 1
         how = f"{population.chunk} together" if several else "one after the other"
         self._voice.tell(
@@ -210,7 +210,7 @@ class _Populations:
         )
 
     def _all_trials(self, population, seconds: float) -> str:
-        """'12.3 s for 64 trials, if all are trained to their end', by the seconds of a segment."""
+        """Return '12.3 s for 64 trials, if all are trained to their end' or the like."""
         turns = -(-self._trials // population.slots) * self._config.search.segments
         return (
             f"{_time(turns * seconds)} for {self._trials} trials, if all are trained to their end"
@@ -230,7 +230,7 @@ class _Populations:
             )
         population = self._make(
             self._space.program(self._config, values),
-            1,  # until it is known how many fit
+            1,  # slots, until it is known how many fit
             segments=search.segments,
             folds=search.folds,
             repeats=search.repeats,
@@ -238,7 +238,7 @@ class _Populations:
             stratified=search.stratified,
             mode=search.lane_mode,
         )
-        if self._last is None:  # the first: all have the same data
+        if self._last is None:  # all have the same data
             for line in population.description():
                 self._voice.tell(line)
         self._last = static, population
@@ -283,9 +283,9 @@ def _write_config(workdir: Path, config) -> None:
 def _show(progress, study, config) -> None:
     from research.tuning import results
 
-    found, search = results.best(study.trials), config.search
+    winner, search = results.best(study.trials), config.search
     lanes = search.folds * search.repeats * search.seeds  # of a trial
-    best = f"best {_score_told(config, found)}" if found else "none is finite"
+    best = f"best {_score_text(config, winner)}" if winner else "none is finite"
     progress.update(
         done=sum(1 if trial.end else trial.segment / trial.segments for trial in study.trials),
         total=study.expected,
@@ -297,16 +297,16 @@ def _show(progress, study, config) -> None:
 
 
 def _finish(workdir: Path, voice, config, space, study) -> None:
-    """Writes `best.py`, `report.html` and `summary.json`, and says what was found."""
+    """Write `best.py`, `report.html` and `summary.json`, and print the results."""
     from research.reporting import search_page
     from research.reporting.writers import write_json, write_text
     from research.tuning import methods, results
 
-    found = results.best(study.trials)
+    winner = results.best(study.trials)
     path = workdir / "best.py"
     command = f"python -m research.main --config={path}"
-    told = f"The best of a search: {_score_told(config, found)}.\n\n{command}\n"
-    write_text(path, results.config_file(results.as_config(config, found), told))
+    docstring = f"The best of a search: {_score_text(config, winner)}.\n\n{command}\n"
+    write_text(path, results.config_file(results.as_config(config, winner), docstring))
     search_page.write_report([workdir], workdir / "report.html")
     summary = results.summary(study.trials)
     write_json(workdir / "summary.json", summary)
@@ -315,11 +315,12 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
     voice.tell(f"{summary['trials']} trials: {ends}")
     if not methods.left(config.search, space, study.trials):
         voice.tell("each point was tried once")
-    voice.tell(f"best: {_score_told(config, found)}")
-    voice.tell(f"  {results.command_line(results.overrides(config, found))}")
-    if found.proposal.parent is not None:
+    voice.tell(f"best: {_score_text(config, winner)}")
+    voice.tell(f"  {results.command_line(results.overrides(config, winner))}")
+    parent = winner.proposal.parent
+    if parent is not None:
         voice.tell(
-            f"  it took over the weights of trial {found.proposal.parent}, which had other numbers "
+            f"  it took over the weights of trial {parent}, which had other numbers "
             "(ledger.jsonl): trained from the start it may come out otherwise"
         )
     equals = results.within_one_standard_error(study.trials)
@@ -328,9 +329,9 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
         chosen = results.simplest(equals, space, parameters)
         voice.tell(
             f"{len(equals)} trials are within one standard error of it; the simplest: "
-            f"{_score_told(config, chosen)}"
+            f"{_score_text(config, chosen)}"
         )
-        if chosen is not found:
+        if chosen is not winner:
             voice.tell(f"  {results.command_line(results.overrides(config, chosen))}")
     if config.search.method == "coarse_to_fine":
         for round_ in methods.rounds(config.search, space, study.trials):
@@ -344,8 +345,8 @@ def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
 
 
-def _score_told(config, trial) -> str:
-    """'validation_loss 0.0812 +- 0.0031 (trial 12)'."""
+def _score_text(config, trial) -> str:
+    """Return 'validation_loss 0.0812 +- 0.0031 (trial 12)' or the like."""
     from research.tuning.objective import Objective
 
     objective, report = Objective(config.search.objective), trial.reports[-1]

@@ -46,14 +46,14 @@ class Round:
             low, high = self.box[key]
             if key in self.edges:
                 axis = next(axis for axis in self.space.axes if axis.key == key)
-                then = f"the space ends there: {beyond(axis, side)}"
+                advice = f"the space ends there: {beyond(axis, side)}"
             elif self.last:
-                then = "no round follows: one more may find better values"
+                advice = "no round follows: one more may find better values"
             else:
-                then = "the next box reaches past it"
+                advice = "the next box reaches past it"
             lines.append(
                 f"round {self.number + 1}: the best trial, {self.best.number}, lies on the {side} "
-                f"border of {key} ({self.best.values[key]:.4g} in {low:.4g} to {high:.4g}); {then}"
+                f"border of {key} ({self.best.values[key]:.4g} in {low:.4g} to {high:.4g}); {advice}"
             )
         return lines
 
@@ -80,14 +80,18 @@ def rounds_of(
       space: the whole space.
       trials: the history, by number.
       round_method: the method within a round, `methods.EachOnce`.
-      rounds, round_trials, round_shares, shrink, segments: as in `config.search`.
+      rounds: as in `config.search`, like all that follow.
+      round_trials: number of trials of a round; the last has the rest.
+      round_shares: share of the duration for each round.
+      shrink: width of a box, as a share of the previous box.
+      segments: number of segments in a full training.
     """
-    found: list[Round] = []
+    begun: list[Round] = []
     box, first = space, 0
     lengths = [segments_of(share, segments) for share in round_shares]
     for number in range(rounds):
         last = number == rounds - 1
-        earlier = zip(found, lengths, strict=False)
+        earlier = zip(begun, lengths, strict=False)
         before = [t for r, length in earlier if length == lengths[number] for t in r.trials]
         points = round_method.left(box, before)
         size = int(min(round_trials, points))
@@ -112,13 +116,13 @@ def rounds_of(
             )
         )
         share = round_shares[number]
-        found.append(
+        begun.append(
             Round(number, box, share, members, before, left, last, winner, compared, edges)
         )
-        if not found[-1].over:
+        if not begun[-1].over:
             break
         box, first = narrowed(box, space, winner, shrink), first + size
-    return found
+    return begun
 
 
 def narrowed(box: Space, space: Space, winner: Trial | None, shrink: float) -> Space:
@@ -156,15 +160,15 @@ def borders(space: Space, trial: Trial) -> dict[str, str]:
 
     Choices have no ends. Axes of one or two whole numbers have none either.
     """
-    found = {}
+    sides = {}
     for axis in space.axes:
         if axis.key not in trial.values or axis.kind == "choice" or 0 < axis.count <= 2:
             continue
         low, value, high = (axis.encode(x) for x in (axis.low, trial.values[axis.key], axis.high))
         place = (value - low) / (high - low)
         if min(place, 1 - place) <= _BORDER:
-            found[axis.key] = "lower" if place < 0.5 else "upper"
-    return found
+            sides[axis.key] = "lower" if place < 0.5 else "upper"
+    return sides
 
 
 def beyond(axis: Axis, side: str) -> str:
@@ -178,5 +182,5 @@ def beyond(axis: Axis, side: str) -> str:
 
 def tried_elsewhere(space: Space, key: str, side: str, trials: Sequence[Trial]) -> bool:
     """Return whether any trial lies away from this end of an axis, for a comparison."""
-    there = (trial for trial in trials if key in trial.values)
-    return any(borders(space, trial).get(key) != side for trial in there)
+    on_axis = (trial for trial in trials if key in trial.values)
+    return any(borders(space, trial).get(key) != side for trial in on_axis)

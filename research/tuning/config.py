@@ -12,55 +12,55 @@ from research.tuning import objective
 
 
 def default_search() -> ConfigDict:
-    """Return all keys of `config.search`; a config file sets those that differ, at least `space`."""
+    """Return all keys of `config.search`; a config file sets what differs, at least `space`."""
     search = ConfigDict()
 
-    # What to try next.
+    # Which trials to propose.
     search.space = ()  # axes: linear, log, integer, choice of research/tuning/spaces.py
     search.method = "random"  # research/tuning/samplers.py
-    search.seed = 0  # of the method; what is trained starts from `seed`
-    search.enqueue = ()  # points that go first: tuples of (key, value) pairs
+    search.seed = 0  # of the method; trainings use the key `seed`
+    search.enqueue = ()  # points to try first: tuples of (key, value) pairs
     search.grid_points = 3  # grid: values on each continuous axis
     search.acquisition = "log_expected_improvement"  # bayes: research/tuning/acquisition.py
-    search.beta = 1.0  # upper_confidence_bound: bounds lie sqrt(beta) deviations from the mean
-    search.rounds = 3  # coarse_to_fine: each in a narrower box
+    search.beta = 1.0  # upper_confidence_bound: bounds are sqrt(beta) deviations from the mean
+    search.rounds = 3  # coarse_to_fine: number of rounds, each in a narrower box
     search.round_method = "random"  # coarse_to_fine: any other method
-    search.round_trials = 16  # coarse_to_fine: in each round; the last takes what is left
-    search.round_shares = (0.1, 0.3, 1.0)  # coarse_to_fine: of the duration, for each round
-    search.shrink = 0.4  # coarse_to_fine: width of a box, as a share of the one before
+    search.round_trials = 16  # coarse_to_fine: trials of each round; the last has the rest
+    search.round_shares = (0.1, 0.3, 1.0)  # coarse_to_fine: share of the duration, for each round
+    search.shrink = 0.4  # coarse_to_fine: width of a box, as a share of the previous box
 
-    # How much of it.
-    search.trials = 64  # in all; may grow when the same search goes on
-    search.objective = "validation_loss"  # or validation_accuracy, at the end of a trial
-    search.segments = 10  # a trial's training is cut into so many; after each it is judged
-    search.max_programs = 16  # combinations of values that decide the program, at most
+    # How many trials, and how they are scored.
+    search.trials = 64  # number of trials; may grow when a search is resumed
+    search.objective = "validation_loss"  # the metric to improve; also validation_accuracy
+    search.segments = 10  # number of segments of a training; a trial is judged after each
+    search.max_programs = 16  # largest number of combinations of static values, each compiled once
 
-    # Which trials go on.
+    # Which trials continue.
     search.scheduler = "none"  # research/tuning/schedulers.py
-    search.reduction = 3  # successive_halving, hyperband, asha: at a rung one of so many goes on
-    search.grace = 1  # segments before the first rung or verdict, or between two copies
-    search.median_trials = 5  # median_rule: others that have come as far, at least
-    search.exploit_share = 0.2  # population_based: the worst share copies from the best
-    search.explore_factor = 1.2  # population_based: copied numbers are multiplied or divided by it
-    search.resample = 0.25  # population_based: how often a number is drawn anew instead
+    search.reduction = 3  # successive_halving, hyperband, asha: 1 / reduction continue at a rung
+    search.grace = 1  # segments before the first rung or verdict, and between copies
+    search.median_trials = 5  # median_rule: least number of other trials that came as far
+    search.exploit_share = 0.2  # population_based: share of worst trials, replaced by the best
+    search.explore_factor = 1.2  # population_based: factor or divisor of copied numbers
+    search.resample = 0.25  # population_based: probability that a number is drawn anew
 
-    # What the score of a trial is a mean over: folds * repeats * seeds lanes.
-    search.folds = 1  # of cross-validation; 1: the validation split; all examples: leave-one-out
-    search.repeats = 1  # how often the data are cut anew
-    search.stratified = True  # folds have the classes' shares of the whole
-    search.seeds = 1  # runs from `seed`, `seed` + 1, ... of each
+    # The score of a trial is the mean over folds * repeats * seeds lanes.
+    search.folds = 1  # cross-validation; 1: the validation split; N examples: leave-one-out
+    search.repeats = 1  # number of times that the data are cut anew
+    search.stratified = True  # whether folds have the class shares of all data
+    search.seeds = 1  # runs of each fold, from `seed`, `seed` + 1, ...
 
     # How lanes are trained.
-    search.lanes = 0  # side by side; 0: as many as trials ask for and memory allows
+    search.lanes = 0  # number side by side; 0: as many as trials need and memory allows
     search.lane_mode = "auto"  # research/tuning/lane_modes.py
     search.engine = "local"  # research/tuning/engines.py
-    search.workers = 0  # ray, slurm: so many share the lanes; 0: one for each GPU or host (ray)
-    search.slurm_options = ()  # slurm: of sbatch, for the job of a worker
+    search.workers = 0  # ray, slurm: number of workers; 0: one for each GPU or host (ray)
+    search.slurm_options = ()  # slurm: options of sbatch for the job of a worker
 
     return search
 
 
-# The numbers: low <= value < high.
+# Ranges of numbers: low <= value < high.
 LIMITS: dict[str, tuple[float, float]] = {
     "search.seed": (0, 2**32),
     "search.grid_points": (1, 2**31),

@@ -30,7 +30,7 @@ _Tell = Callable[[str], None]  # receives a line for the user
 
 @contextlib.contextmanager
 def local(workdir: Path, tell: _Tell, warn: _Tell) -> Iterator[Callable[..., Any]]:
-    """In this process, on all devices of this host."""
+    """Train in this process, on all devices of this host."""
     from research.tuning.population import factory
 
     yield factory()
@@ -38,7 +38,7 @@ def local(workdir: Path, tell: _Tell, warn: _Tell) -> Iterator[Callable[..., Any
 
 @contextlib.contextmanager
 def ray(workdir: Path, tell: _Tell, warn: _Tell, *, workers: int) -> Iterator[Callable[..., Any]]:
-    """By actors of Ray Core (Moritz et al., 2018), one for each GPU, or else each host."""
+    """Train by actors of Ray Core (Moritz et al., 2018), one for each GPU, or else each host."""
     from research.tuning.worker import Worker
 
     core = _package("ray", "ray")
@@ -71,7 +71,7 @@ def ray(workdir: Path, tell: _Tell, warn: _Tell, *, workers: int) -> Iterator[Ca
 def slurm(
     workdir: Path, tell: _Tell, warn: _Tell, *, workers: int, slurm_options: tuple
 ) -> Iterator[Callable[..., Any]]:
-    """By jobs of Slurm, submitted by submitit; where there is no Slurm, processes of this host."""
+    """Train by jobs of Slurm, submitted by submitit; without Slurm, by processes of this host."""
     submitit = _package("submitit", "slurm")
     if not workers:
         raise UserError("config.search.workers = 0: Slurm is asked for a number (at least 1)")

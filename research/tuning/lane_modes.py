@@ -11,21 +11,21 @@ _CHUNK = 8
 
 
 def sequential(lanes: int) -> tuple[int, ...]:
-    """One lane after the other, by the program that `research.main` runs."""
+    """Train one lane after the other, by the program that `research.main` runs."""
     return (1,)
 
 
 def vmap(lanes: int) -> tuple[int, ...]:
-    """All lanes at once."""
+    """Train all lanes at once."""
     return (lanes,)
 
 
 def chunked(lanes: int) -> tuple[int, ...]:
-    """Eight lanes at once: their data stay in the cache of a core."""
+    """Train eight lanes at once: their data stay in the cache of a core."""
     return (min(lanes, _CHUNK),)
 
 
 def auto(lanes: int) -> tuple[int, ...]:
-    """The fastest of these. On CPU all at once is left out: it was never the fastest there."""
+    """Measure these and take the fastest; on CPU not `vmap`, which was never the fastest there."""
     sizes = {1, min(lanes, _CHUNK)}
     return tuple(sorted(sizes if jax.default_backend() == "cpu" else sizes | {lanes}))

@@ -106,10 +106,7 @@ def _near(
         shared = (axis for axis in space.axes if axis.key in values and axis.key in point)
         places = ((axis, axis.encode(values[axis.key]), axis.encode(point[axis.key]))
                   for axis in shared)  # fmt: skip
-        return sum(
-            float(one != other) if axis.kind == "choice" else abs(one - other)
-            for axis, one, other in places
-        )
+        return sum(float(a != b) if axis.kind == "choice" else abs(a - b) for axis, a, b in places)
 
     return min(itertools.islice(points, _NEAR), key=distance, default=values)
 

@@ -22,7 +22,7 @@ from research.tuning.trials import RUNNING, Proposal, Trial
 def grid(
     space: Space, trials: Sequence[Trial], count: int, seed: int, *, grid_points: int
 ) -> list[Proposal]:
-    """Full factorial: all choices, and so many values of each number, with both ends.
+    """Try the full factorial: all choices, and so many values of each number, with both ends.
 
     An axis whose condition is not met is left out of the product, and points already tried are left
     out of the proposals. The seed decides the order; its first n points are spread over the grid.
@@ -33,18 +33,18 @@ def grid(
 
 
 def random(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
-    """Independent, uniform on the scale of each axis (Bergstra and Bengio, 2012)."""
+    """Draw independent points, uniform on the scale of each axis (Bergstra and Bengio, 2012)."""
     numbers = range(len(trials), len(trials) + count)
     return _decoded(space, [generator(seed, number).random(space.size) for number in numbers])
 
 
 def sobol(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
-    """A scrambled Sobol sequence (Sobol, 1967; Owen, 1998), more even than random points."""
+    """Follow a scrambled Sobol sequence (Sobol, 1967; Owen, 1998), more even than random points."""
     return _decoded(space, sobol_points(space.size, seed, len(trials), count))
 
 
 def tpe(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
-    """Tree-structured Parzen estimator (Bergstra et al., 2011), from Optuna.
+    """Use the tree-structured Parzen estimator (Bergstra et al., 2011) of Optuna.
 
     Multivariate. Running trials count as bad, so that a batch spreads. Stopped trials count as
     worse than finished ones; those that trained longer count as better.
@@ -65,7 +65,7 @@ def tpe(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Pr
 
 
 def cmaes(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
-    """CMA-ES (Hansen and Ostermeier, 2001) in the unit cube; it restarts after convergence.
+    """Use CMA-ES (Hansen and Ostermeier, 2001) in the unit cube; it restarts after convergence.
 
     Generations are cut from the ended trials by number, so that no generation waits for another.
     """
@@ -101,7 +101,7 @@ def cmaes(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[
 def bayes(
     space: Space, trials: Sequence[Trial], count: int, seed: int, *, acquisition: Callable
 ) -> list[Proposal]:
-    """A Gaussian process over the scores (Snoek et al., 2012); `acquisition` ranks the points.
+    """Fit a Gaussian process to the scores (Snoek et al., 2012); `acquisition` ranks the points.
 
     A batch is chosen point by point. Earlier points of the batch and running trials count with
     scores drawn from the posterior.
@@ -124,7 +124,7 @@ def coarse_to_fine(
     shrink: float,
     segments: int,
 ) -> list[Proposal]:
-    """Wide and short first, then narrower around the best and longer, round by round.
+    """Search wide and short first, then narrower around the best and longer, round by round.
 
     Within a round another method proposes, from the trials of that round only. A round begins when
     all trials of the previous round have ended; it ends early if all points of its box were tried.

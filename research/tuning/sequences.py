@@ -98,14 +98,14 @@ def _branches(axes: Sequence[Axis], values: dict[str, list], turn: int, seed: in
 
 def _given(axes: Sequence[Axis], root: Axis, value: Any) -> list[Axis]:
     """Return the axes that exist if a choice has this value, without their condition on it."""
-    there: list[Axis] = []
+    existing: list[Axis] = []
     for axis in axes:
         if axis.when[:1] == (root.key,):
             if axis.when[1] == value:
-                there.append(Axis(axis.kind, axis.key, axis.low, axis.high, axis.values))
-        elif not axis.when or axis.when[0] in {other.key for other in there}:
-            there.append(axis)
-    return there
+                existing.append(Axis(axis.kind, axis.key, axis.low, axis.high, axis.values))
+        elif not axis.when or axis.when[0] in {axis.key for axis in existing}:
+            existing.append(axis)
+    return existing
 
 
 def _apart(values: list, draws: random.Random) -> list:
@@ -148,7 +148,7 @@ def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[
         step = draws.randrange(count)
     start = draws.randrange(count)
     shifts = (_digits((start + step * index) % count, radices) for index in range(count))
-    taken: Counter = Counter()
+    used: Counter = Counter()
     drawn: list[tuple[int, ...]] = []
 
     def runs(shift: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -159,9 +159,9 @@ def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[
         ]
 
     while drawn := [*drawn, *itertools.islice(shifts, _SHIFTS - len(drawn))]:
-        shift = min(drawn, key=lambda shift: sum(taken[run] ** 2 for run in runs(shift)))
+        shift = min(drawn, key=lambda shift: sum(used[run] ** 2 for run in runs(shift)))
         drawn.remove(shift)
-        taken.update(runs(shift))
+        used.update(runs(shift))
         for place in range(turn, turn + period):
             yield tuple((s + place) % size for s, size in zip(shift, sizes, strict=True))
 
