@@ -3,7 +3,6 @@
 The config is a training config with a section `search` (research/tuning/config.py).
 """
 
-import math
 import os
 from contextlib import ExitStack
 from datetime import timedelta
@@ -246,15 +245,9 @@ class _Populations:
 
 
 def _tell_space(voice, config, space, points: str) -> None:
-    search = config.search
-    voice.tell(f"space of {space.size} axes:")
-    width = max(map(len, space.keys))
-    for axis in space.axes:
-        kind = "" if axis.kind in ("choice", "integer") else f"{axis.kind} "
-        when = f", where {axis.when[0]} = {axis.when[1]!r}" if axis.when else ""
-        static = "" if space.is_traced(axis.key) else "  (decides the program)"
-        voice.tell(f"  {axis.key:{width}}  {kind}{axis.range}{when}{static}")
-    programs = space.programs()
+    search, programs = config.search, space.programs()
+    for line in space.description():
+        voice.tell(line)
     if points:
         voice.tell(points)
     voice.tell(
@@ -285,7 +278,7 @@ def _show(progress, study, config) -> None:
 
     winner, search = results.best(study.trials), config.search
     lanes = search.folds * search.repeats * search.seeds  # of a trial
-    best = f"best {_score_text(config, winner)}" if winner else "none is finite"
+    best = f"best {results.score_text(config, winner)}" if winner else "none is finite"
     progress.update(
         done=sum(1 if trial.end else trial.segment / trial.segments for trial in study.trials),
         total=study.expected,
@@ -300,59 +293,27 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
     """Write `best.py`, `report.html` and `summary.json`, and print the results."""
     from research.reporting import search_page
     from research.reporting.writers import write_json, write_text
-    from research.tuning import methods, results
+    from research.tuning import results
 
     winner = results.best(study.trials)
     path = workdir / "best.py"
     command = f"python -m research.main --config={path}"
-    docstring = f"The best of a search: {_score_text(config, winner)}.\n\n{command}\n"
+    docstring = f"The best of a search: {results.score_text(config, winner)}.\n\n{command}\n"
     write_text(path, results.config_file(results.as_config(config, winner), docstring))
     search_page.write_report([workdir], workdir / "report.html")
-    summary = results.summary(study.trials)
-    write_json(workdir / "summary.json", summary)
+    write_json(workdir / "summary.json", results.summary(study.trials))
 
-    ends = ", ".join(f"{summary[end]} {end}" for end in results.ENDS if summary[end])
-    voice.tell(f"{summary['trials']} trials: {ends}")
-    if not methods.left(config.search, space, study.trials):
-        voice.tell("each point was tried once")
-    voice.tell(f"best: {_score_text(config, winner)}")
-    voice.tell(f"  {results.command_line(results.overrides(config, winner))}")
-    parent = winner.proposal.parent
-    if parent is not None:
-        voice.tell(
-            f"  it took over the weights of trial {parent}, which had other numbers "
-            "(ledger.jsonl): trained from the start it may come out otherwise"
-        )
-    equals = results.within_one_standard_error(study.trials)
-    if len(equals) > 1:
-        parameters = {trial.number: study.facts(trial)["parameters"] for trial in equals}
-        chosen = results.simplest(equals, space, parameters)
-        voice.tell(
-            f"{len(equals)} trials are within one standard error of it; the simplest: "
-            f"{_score_text(config, chosen)}"
-        )
-        if chosen is not winner:
-            voice.tell(f"  {results.command_line(results.overrides(config, chosen))}")
-    if config.search.method == "coarse_to_fine":
-        for round_ in methods.rounds(config.search, space, study.trials):
-            for line in round_.warnings():
-                voice.tell(line)
+    def parameters(trial):
+        return study.facts(trial)["parameters"]
+
+    for line in results.lines(config, space, study.trials, parameters):
+        voice.tell(line)
     voice.tell(f"all about it: {workdir / 'report.html'}")
     voice.tell(f"train the best one: {command}")
 
 
 def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-
-
-def _score_text(config, trial) -> str:
-    """Return 'validation_loss 0.0812 +- 0.0031 (trial 12)' or the like."""
-    from research.tuning.objective import Objective
-
-    objective, report = Objective(config.search.objective), trial.reports[-1]
-    value, error = report[objective.name], report["standard_error"]
-    spread = f" +- {objective.text(error)}" if math.isfinite(error) else ""  # of several lanes
-    return f"{objective.name} {objective.text(value)}{spread} (trial {trial.number})"
 
 
 if __name__ == "__main__":

@@ -51,9 +51,10 @@ class Round:
                 advice = "no round follows: one more may find better values"
             else:
                 advice = "the next box reaches past it"
+            value = f"{self.best.values[key]:.4g} in {low:.4g} to {high:.4g}"
             lines.append(
                 f"round {self.number + 1}: the best trial, {self.best.number}, lies on the {side} "
-                f"border of {key} ({self.best.values[key]:.4g} in {low:.4g} to {high:.4g}); {advice}"
+                f"border of {key} ({value}); {advice}"
             )
         return lines
 

@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
-from research.tuning import file_rpc
-from research.tuning.worker_pool import Connection, WorkerLost, WorkerPool
 
 _FOLDER = "workers-"
 _HOURS = 24  # time limit of a Slurm job; `slurm_options` may say otherwise
@@ -72,6 +70,8 @@ def slurm(
     workdir: Path, tell: _Tell, warn: _Tell, *, workers: int, slurm_options: tuple
 ) -> Iterator[Callable[..., Any]]:
     """Train by jobs of Slurm, submitted by submitit; without Slurm, by processes of this host."""
+    from research.tuning import file_rpc
+
     submitit = _package("submitit", "slurm")
     if not workers:
         raise UserError("config.search.workers = 0: Slurm is asked for a number (at least 1)")
@@ -116,6 +116,8 @@ class _Actor:
         return self._actor.call.remote(text)
 
     def answer(self, ticket) -> str:
+        from research.tuning.remote_population import WorkerLost
+
         errors = self._core.exceptions
         try:
             return self._core.get(ticket)
@@ -125,9 +127,9 @@ class _Actor:
             raise WorkerLost(textwrap.shorten(reason, 150)) from None
 
 
-def _populations(connections: Sequence[Connection], tell: _Tell, warn: _Tell) -> Callable[..., Any]:
+def _populations(connections: Sequence, tell: _Tell, warn: _Tell) -> Callable[..., Any]:
     """Wait until all workers are there; return a maker of populations on them."""
-    from research.tuning.remote_population import RemotePopulation
+    from research.tuning.remote_population import RemotePopulation, WorkerPool
 
     tell(f"waiting for {len(connections)} workers")
     pool = WorkerPool(connections, warn)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from research.tuning.worker_pool import WorkerLost
+from research.tuning.remote_population import WorkerLost
 
 DRIVER, _WORKER = "driver", "worker"  # heartbeat files: of the driver, and in each worker's folder
 _EVERY = 2.0  # seconds

@@ -7,6 +7,7 @@ only trains the slots. Nothing is compiled after `compile`.
 
 import bisect
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -89,17 +90,11 @@ class Population:
 
     def fitting(self) -> int:
         """Estimate how many slots fit into half the memory; at least one."""
-
-        def memory(slots: int) -> int:
-            return self._costs.memory(slots, self._modes)
-
+        memory = functools.partial(self._costs.memory, modes=self._modes)
         return max(1, bisect.bisect_right(range(1, 2**31), platform.memory() // 2, key=memory))
 
     def estimate(self) -> Estimate:
-        """Estimate `memory` and `seconds` from shapes, before compilation.
-
-        The largest chunk size counts where several are to be measured.
-        """
+        """Estimate `memory` and `seconds` from shapes, with the largest chunk of the lane mode."""
         memory = self._costs.memory(self.slots, self._modes)
         return Estimate(memory, self.slots * self._costs.seconds())
 
@@ -111,24 +106,22 @@ class Population:
         """Compile everything that will run; return the seconds that it took.
 
         Args:
-          chunk: lanes of a chunk on each device, as measured at an earlier start. None: as the
-            lane mode says. If the mode gives several sizes, the first is compiled and timed for a
-            few steps. The others follow, and the fastest is kept, if the training is long enough
-            to pay for their compilation.
+          chunk: lanes of a chunk on each device, as measured at an earlier start. None: by the lane
+            mode. The first of its sizes is compiled and timed for a few steps. The others follow,
+            and the fastest is kept, if the training is long enough to pay for their compilation.
           turns: expected number of trials that each slot will train.
         """
         started = time.perf_counter()
         mesh = Mesh(np.array(jax.local_devices()), (LANES,))
         self._arrays = jax.device_put(self.folds.arrays, NamedSharding(mesh, PartitionSpec()))
-        numbers = self._lanes.hyperparameters({}, self.segments)
-        begin = lane.make_begin(self.folds)
+        numbers, begin = self._lanes.hyperparameters({}, self.segments), lane.make_begin(self.folds)
         self._packing, self._packed_numbers = Packing(self._lanes.state), Packing(numbers)
 
         def packed_begin(numbers, split, arrays):
             return self._packing.pack(begin(self._packed_numbers.unpack(numbers), split, arrays))
 
         arguments = (self._packed_numbers.pack(numbers), np.int32(0), self._arrays)
-        # It runs once for each lane, so fast code would not repay three times the compilation.
+        # It runs once for each lane: fast code would not repay three times the compilation.
         jitted = jax.jit(packed_begin, compiler_options=platform.QUICKLY)
         lanes = self.slots * self.lanes_of_slot
         sizes = (chunk,) if chunk else self._modes(-(-lanes // mesh.size))
@@ -152,8 +145,8 @@ class Population:
         fastest = seconds.index(min(seconds))
         self._chunks, self.chunk = candidates[fastest], sizes[fastest]
         self._lane_step = seconds[fastest]
-        self._states: list = []
-        self._waiting: list[dict] = []  # for each chunk: states to be written into its lanes
+        # For each chunk: its states, and states to be written into its lanes.
+        self._states, self._waiting = [], []
         self.grow(self.slots)
         return time.perf_counter() - started
 
@@ -292,7 +285,7 @@ class Population:
         return dataclasses.replace(self._trials[slot], lanes=lanes)
 
     def _place(self, slot: int, number: int) -> tuple[int, int]:
-        """Return the chunk of lane `number` of a slot, and the lane within the chunk."""
+        """Return the chunk of lane `number` of a slot, and its lane within the chunk."""
         return divmod(slot * self.lanes_of_slot + number, self._chunks.lanes)
 
     def _hyperparameters(self, trial: TrialState, number: int) -> dict:

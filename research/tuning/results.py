@@ -2,14 +2,16 @@
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from research.config import default_config, flatten
 from research.training import hyperparameters
+from research.tuning import methods
 from research.tuning.config import training
+from research.tuning.objective import Objective
 from research.tuning.spaces import Space
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Trial, metrics_in
 
@@ -105,12 +107,12 @@ def command_line(values: dict[str, Any]) -> str:
 def config_file(config: ConfigDict, docstring: str) -> str:
     """Return a training config as a file of assignments, like those in configs/."""
     defaults = flatten(default_config())
-    lines = [
+    changed = [
         f"    config.{key} = {value!r}"
         for key, value in flatten(config).items()
         if value != defaults[key]
     ]
-    assignments = "\n".join(lines)
+    assignments = "\n".join(changed)
     return (
         f'"""{docstring}"""\n\nfrom research.config import default_config\n\n\n'
         f"def get_config():\n    config = default_config()\n{assignments}\n    return config\n"
@@ -138,6 +140,56 @@ def summary(trials: Sequence[Trial]) -> dict:
         "best_values": winner.values,
         **{f"best_{name}": last[name] for name in names},
     }
+
+
+def score_text(config: ConfigDict, trial: Trial) -> str:
+    """Return 'validation_loss 0.0812 +- 0.0031 (trial 12)' or the like."""
+    objective, report = Objective(config.search.objective), trial.reports[-1]
+    value, error = report[objective.name], report["standard_error"]
+    spread = f" +- {objective.text(error)}" if math.isfinite(error) else ""  # of several lanes
+    return f"{objective.name} {objective.text(value)}{spread} (trial {trial.number})"
+
+
+def lines(
+    config: ConfigDict,
+    space: Space,
+    trials: Sequence[Trial],
+    parameters: Callable[[Trial], int],
+) -> list[str]:
+    """Return the lines that a search prints at its end; at least one trial did not diverge.
+
+    Args:
+      config: of the search.
+      space: of the search.
+      trials: all of them.
+      parameters: returns the number of parameters of a trial's network.
+    """
+    winner, counts = best(trials), summary(trials)
+    ends = ", ".join(f"{counts[end]} {end}" for end in ENDS if counts[end])
+    text = [f"{len(trials)} trials: {ends}"]
+    if not methods.left(config.search, space, trials):
+        text.append("each point was tried once")
+    text.append(f"best: {score_text(config, winner)}")
+    text.append(f"  {command_line(overrides(config, winner))}")
+    parent = winner.proposal.parent
+    if parent is not None:
+        text.append(
+            f"  it took over the weights of trial {parent}, which had other numbers "
+            "(ledger.jsonl): trained from the start it may come out otherwise"
+        )
+    equals = within_one_standard_error(trials)
+    if len(equals) > 1:
+        chosen = simplest(equals, space, {trial.number: parameters(trial) for trial in equals})
+        text.append(
+            f"{len(equals)} trials are within one standard error of it; the simplest: "
+            f"{score_text(config, chosen)}"
+        )
+        if chosen is not winner:
+            text.append(f"  {command_line(overrides(config, chosen))}")
+    if config.search.method == "coarse_to_fine":
+        for round_ in methods.rounds(config.search, space, trials):
+            text += round_.warnings()
+    return text
 
 
 def ranges_to_try(space: Space, config: ConfigDict) -> str:

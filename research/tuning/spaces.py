@@ -32,6 +32,7 @@ from research.tuning.axes import (
     log,
     parsed,
 )
+from research.tuning.config import training
 
 __all__ = ["Space", "choice", "integer", "linear", "log"]
 
@@ -69,7 +70,7 @@ class Space:
           UserError: a malformed axis, a key that does not exist or must not be searched, or a value
             that the key cannot have.
         """
-        plain = ConfigDict({key: config[key] for key in config if key != "search"})
+        plain = training(config)
         if not isinstance(config.search.space, tuple) or not config.search.space:
             raise UserError(
                 f"config.search.space = {config.search.space!r} has no axes "
@@ -95,6 +96,17 @@ class Space:
     def keys(self) -> tuple[str, ...]:
         """Return the keys of the config, in the order of the axes."""
         return tuple(axis.key for axis in self.axes)
+
+    def description(self) -> list[str]:
+        """Return the lines about its axes that every start prints."""
+        width = max(map(len, self.keys))
+        lines = [f"space of {self.size} axes:"]
+        for axis in self.axes:
+            kind = "" if axis.kind in ("choice", "integer") else f"{axis.kind} "
+            when = f", where {axis.when[0]} = {axis.when[1]!r}" if axis.when else ""
+            static = "" if self.is_traced(axis.key) else "  (decides the program)"
+            lines.append(f"  {axis.key:{width}}  {kind}{axis.range}{when}{static}")
+        return lines
 
     def decode(self, unit: np.ndarray) -> dict[str, Any]:
         """Return the values at a point (size,) of the unit cube, without those of inactive axes."""
@@ -189,8 +201,7 @@ class Space:
         It is the same for all values with the same `static` part. Traced axes have one of their
         values that is not "off", because a number that is off is left out of the program.
         """
-        given = ConfigDict({key: config[key] for key in config if key != "search"})
-        built = given.copy_and_resolve_references()
+        built = training(config).copy_and_resolve_references()
         for axis in self.axes:
             if axis.key in values:
                 value = _on(axis) if self.is_traced(axis.key) else values[axis.key]

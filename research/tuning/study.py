@@ -34,6 +34,7 @@ from research.tuning.trials import (
     Trial,
     Verdict,
     segments_of,
+    standard_error,
 )
 
 _NOT_REPORTED = ("event", "trial", "time")  # fields of a ledger line beside the report itself
@@ -288,16 +289,6 @@ class Study:
             self._waiting.remove(active)
         else:
             active.group.leave(active)
-
-
-def standard_error(values: list[float]) -> float:
-    """Return the standard error of the mean of independent values.
-
-    It is NaN for a single value, and if a value is not finite.
-    """
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return math.nan
-    return statistics.stdev(values) / math.sqrt(len(values))
 
 
 def _values(record: dict) -> dict[str, Any]:

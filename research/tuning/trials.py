@@ -4,6 +4,7 @@ import dataclasses
 import enum
 import functools
 import math
+import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -124,6 +125,16 @@ class Report:
             for split in ("train", "validation")
             for name, values in getattr(self, split).items()
         }
+
+
+def standard_error(values: list[float]) -> float:
+    """Return the standard error of the mean of independent values.
+
+    It is NaN for a single value, and if a value is not finite.
+    """
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    return statistics.stdev(values) / math.sqrt(len(values))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -298,3 +298,26 @@ def test_a_search_goes_on_with_the_data_it_began_with(tmp_path):
             again(other)
     with pytest.raises(UserError, match=r"another config \(data.path"):
         again(None, **{"data.path": "/moved.npz"})  # nobody knows whether it is the same
+
+
+def test_a_ledger_that_calls_segments_pieces_goes_on(tmp_path):
+    """An older one: it is read, continued and reported like any other."""
+
+    def lines_of(path):
+        lines = [{k: v for k, v in line.items() if k != "time"} for line in read(path)]
+        return list(map(repr, lines[1:]))  # without the config; NaN as text
+
+    config = searched(trials=4, segments=3, scheduler="asha", reduction=2)
+    expected, path = tmp_path / "expected.jsonl", tmp_path / "ledger.jsonl"
+    search(config, expected)
+    old = expected.read_text().replace('"segment"', '"piece"').replace('"segments"', '"pieces"')
+    lines = old.splitlines(keepends=True)
+    for count in (1, len(lines) // 2, len(lines)):
+        path.write_text("".join(lines[:count]))
+        study, _ = search(config, path)
+        assert [trial.segments for trial in study.trials] == [3] * 4
+        assert lines_of(path) == lines_of(expected)
+    assert [trial.segments for trial in read_search(tmp_path).trials] == [3] * 4
+    path.write_text(old.replace('"pieces": 3', '"pieces": 4'))
+    with pytest.raises(UserError, match="search.segments: 4 -> 3"):
+        search(config, path)

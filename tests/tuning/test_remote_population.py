@@ -17,12 +17,11 @@ from research.tuning.config import training
 from research.tuning.costs import Estimate
 from research.tuning.ledger import Ledger
 from research.tuning.population import Population
-from research.tuning.remote_population import RemotePopulation
+from research.tuning.remote_population import RemotePopulation, WorkerLost, WorkerPool
 from research.tuning.spaces import Space
 from research.tuning.study import Study
 from research.tuning.trials import Report, TrialState
 from research.tuning.worker import Worker
-from research.tuning.worker_pool import WorkerLost, WorkerPool
 
 SEARCHES = {
     "asha": searched(scheduler="asha", reduction=2, trials=20),
