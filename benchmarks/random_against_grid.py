@@ -33,8 +33,8 @@ from benchmarks.run import hardware, quartiles
 from research.config import default_config
 from research.platform import enable_compilation_cache
 from research.tuning import samplers
-from research.tuning.checks import check_search
 from research.tuning.config import default_search
+from research.tuning.methods import check_search
 from research.tuning.population import Population
 from research.tuning.spaces import Space, linear, log
 

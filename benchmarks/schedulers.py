@@ -28,9 +28,10 @@ from ml_collections import ConfigDict
 from benchmarks.run import hardware, quartiles
 from research.config import default_config
 from research.platform import enable_compilation_cache
-from research.tuning import ledger
-from research.tuning.checks import check_search
+from research.tuning import ledger_lines
 from research.tuning.config import default_search
+from research.tuning.ledger import Ledger
+from research.tuning.methods import check_search
 from research.tuning.population import Population
 from research.tuning.spaces import Space, linear, log
 from research.tuning.study import Study
@@ -86,7 +87,7 @@ def searched(population: Population, config: ConfigDict) -> list[tuple[float, fl
     """(epochs so far, accuracy) at the end of each trial; of those not whole it is -inf."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.jsonl"
-        with ledger.Ledger(path) as lines:
+        with Ledger(path) as lines:
             lines.begin(config)
             facts = {
                 "slots": SLOTS,
@@ -95,7 +96,7 @@ def searched(population: Population, config: ConfigDict) -> list[tuple[float, fl
             }
             found = FromSeed(population, config.search.seed), facts
             Study(config, Space.from_config(config), lines, lambda *_: found).run()
-        events = ledger.read(path)
+        events = ledger_lines.read(path)
     epochs, come, accuracy, ends = 0.0, {}, {}, []
     for event in events:
         trial = event.get("trial")

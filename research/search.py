@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
     """Run a search to its end; return exit code 0, or 3 if all trials diverged."""
     cli.refuse_arguments(argv)
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
-    from research.tuning.checks import check_search
+    from research.tuning.methods import check_search
 
     config = _CONFIG.value
     space = check_search(config)
@@ -101,10 +101,10 @@ def _resolved(workdir: Path, config, voice):
     A new search loads the data to decide and print them.
     """
     from research.config import as_in
-    from research.tuning import folds, ledger
-    from research.tuning.checks import check_search
+    from research.tuning import folds, ledger_lines
+    from research.tuning.methods import check_search
 
-    began = ledger.config_of(workdir / "ledger.jsonl")
+    began = ledger_lines.config_of(workdir / "ledger.jsonl")
     if began:
         config = as_in(began, config)
         check_search(config)  # a ledger may have been edited

@@ -6,9 +6,9 @@ import math
 from research.config import default_config
 from research.tuning.config import default_search
 from research.tuning.ledger import Ledger
+from research.tuning.reports import Report
 from research.tuning.spaces import Space, choice, linear, log
 from research.tuning.study import Study
-from research.tuning.trials import Report
 
 RATE, SMOOTHING, NAME = "optimizer.learning_rate", "loss.label_smoothing", "optimizer.name"
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from research.config import flatten, tuples
 from research.errors import UserError
 from research.reporting.writers import read_json
-from research.tuning import ledger, methods
+from research.tuning import ledger_lines, methods
 from research.tuning.axes import parsed
 from research.tuning.config import check_section, completed
 from research.tuning.spaces import Space
@@ -90,7 +90,7 @@ def read_search(folder: Path) -> Search:
     path = Path(folder) / "ledger.jsonl"
     if not path.exists():
         raise UserError(f"{str(folder)!r} is not the folder of a search (it has no ledger.jsonl)")
-    lines = ledger.read(path)
+    lines = ledger_lines.read(path)
     told = [line for line in lines if line["event"] == "study"]
     if not told or lines[0] is not told[0]:
         raise UserError(f"{path}: no search has begun there")

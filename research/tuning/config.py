@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from research.config import check_values, default_config, flatten, to_json
 from research.errors import UserError
-from research.tuning import objective
+from research.tuning.reports import OBJECTIVES
 
 
 def default_search() -> ConfigDict:
@@ -89,7 +89,7 @@ FORMS = {
     "search.enqueue": "points, as `((('optimizer.learning_rate', 1e-3),),)`",
     "search.slurm_options": "pairs, as `(('partition', 'gpu'), ('gpus-per-node', 1))`",
 }
-CHOICES = {"search.objective": objective.NAMES}
+CHOICES = {"search.objective": OBJECTIVES}
 
 
 def check_section(config: ConfigDict) -> None:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from research.tuning.axes import Axis
-from research.tuning.ledger import cut_half_line
-from research.tuning.objective import Objective
+from research.tuning.ledger_lines import cut_half_line
+from research.tuning.reports import Objective
 from research.tuning.spaces import Space
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, RUNNING, STOPPED, Trial
 

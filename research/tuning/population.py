@@ -28,7 +28,8 @@ from research.tuning import lane, lane_modes
 from research.tuning.chunks import LANES, Chunks, lane_of
 from research.tuning.config import check_lanes
 from research.tuning.costs import Estimate, LaneCosts, bytes_of
-from research.tuning.trials import Report, TrialState
+from research.tuning.reports import Report
+from research.tuning.trials import TrialState
 
 # Other chunk sizes are compiled if training takes this many times as long as compilation so far.
 # Each takes as long again; it saves a quarter of the time on CPU at best, far more on accelerators.
@@ -54,8 +55,7 @@ class Population:
         """Load the data; compile nothing.
 
         Args:
-          config: static choices, numbers that no trial changes, and numbers that trials set,
-            switched on, as `Space.program` makes it.
+          config: as `Space.program` makes it.
           slots: number of trials side by side.
           segments: number of segments in a training of `config.duration`.
           folds: number of cross-validation folds; 1: the validation split of the config.
@@ -181,8 +181,7 @@ class Population:
         Args:
           slot: its previous trial is dropped.
           values: traced hyper-parameters by key of the config.
-          segments: the length of the trial, in segments of `config.duration`. Durations that are
-            shares of the training scale with it.
+          segments: its length; durations that are shares of the training scale with it.
         """
         trial = TrialState(dict(values), segments)
         states = []
@@ -248,18 +247,18 @@ class Population:
     def _report(self, slot: int, results: dict) -> Report:
         places = [self._place(slot, number) for number in range(self.lanes_of_slot)]
         lanes = [lane_of(results[chunk], place) for chunk, place in places]
-        names = ("loss", "correct", "count")
-        # For each split of the data: one record of means, by name of the metric, for each lane.
-        train, validation = (
-            [mean({name: sums[name][split] for name in names}) for sums in lanes]
-            for split in (0, 1)
-        )
+
+        def by_metric(split: int) -> dict[str, list[float]]:
+            names = ("loss", "correct", "count")
+            means = [mean({name: sums[name][split] for name in names}) for sums in lanes]
+            return {name: [lane[name] for lane in means] for name in means[0]}
+
         step = int(lanes[0]["step"])
         return Report(
             step,
             step * self.config.batch_size / self.folds.sizes[0],
-            train={name: [record[name] for record in train] for name in train[0]},
-            validation={name: [record[name] for record in validation] for name in validation[0]},
+            train=by_metric(0),
+            validation=by_metric(1),
             finite=all(bool(sums["finite"]) for sums in lanes),
         )
 

@@ -18,7 +18,7 @@ from research import config as configuration
 from research.data import identity
 from research.errors import UserError
 from research.tuning.costs import Estimate
-from research.tuning.trials import Report
+from research.tuning.reports import Report
 
 
 class WorkerLost(Exception):

@@ -11,9 +11,9 @@ from research.config import default_config, flatten
 from research.training import hyperparameters
 from research.tuning import methods
 from research.tuning.config import training
-from research.tuning.objective import Objective
+from research.tuning.reports import Objective, metrics_in
 from research.tuning.spaces import Space
-from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Trial, metrics_in
+from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Trial
 
 ENDS = (FINISHED, STOPPED, DIVERGED, REPLACED)
 # Regularisation: more of it makes a simpler network.

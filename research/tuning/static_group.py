@@ -9,7 +9,8 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from research.tuning.trials import Report, Trial
+from research.tuning.reports import Report
+from research.tuning.trials import Trial
 
 
 @dataclasses.dataclass(eq=False)

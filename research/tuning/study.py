@@ -18,7 +18,7 @@ from research.errors import UserError
 from research.names import bind, resolve
 from research.tuning import methods, schedulers
 from research.tuning.ledger import Ledger
-from research.tuning.objective import Objective
+from research.tuning.reports import Objective, Report, standard_error
 from research.tuning.spaces import Space
 from research.tuning.static_group import ActiveTrial, StaticGroup
 from research.tuning.trials import (
@@ -30,11 +30,9 @@ from research.tuning.trials import (
     STOPPED,
     WAIT,
     Proposal,
-    Report,
     Trial,
     Verdict,
     segments_of,
-    standard_error,
 )
 
 _NOT_REPORTED = ("event", "trial", "time")  # fields of a ledger line beside the report itself

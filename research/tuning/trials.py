@@ -1,10 +1,9 @@
-"""The records of a search: proposals, trials, what they report, and the state of a trial."""
+"""The records of a search: proposals, trials, and the training state of a trial."""
 
 import dataclasses
 import enum
 import functools
 import math
-import statistics
 from collections.abc import Sequence
 from typing import Any
 
@@ -100,41 +99,6 @@ def best(trials: Sequence[Trial]) -> Trial | None:
     """
     ended = [trial for trial in trials if math.isfinite(trial.outcome)]
     return min(ended, key=lambda trial: (-trial.segment, trial.outcome), default=None)
-
-
-def metrics_in(report: dict) -> list[str]:
-    """Return the names of the metrics in a report of the ledger, such as 'validation_loss'."""
-    return [name for name in report if name.startswith(("train_", "validation_"))]
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """What a trial reports at the end of a segment; lists have one entry for each of its lanes."""
-
-    step: int
-    epoch: float
-    train: dict[str, list[float]]  # metrics by name: means over the segment, before each update
-    validation: dict[str, list[float]]  # metrics by name on the validation split, at its end
-    finite: bool  # whether all numbers of all lanes are finite
-
-    @property
-    def metrics(self) -> dict[str, list[float]]:
-        """Return all metrics by their names in the ledger: 'train_loss', 'validation_loss', ..."""
-        return {
-            f"{split}_{name}": values
-            for split in ("train", "validation")
-            for name, values in getattr(self, split).items()
-        }
-
-
-def standard_error(values: list[float]) -> float:
-    """Return the standard error of the mean of independent values.
-
-    It is NaN for a single value, and if a value is not finite.
-    """
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return math.nan
-    return statistics.stdev(values) / math.sqrt(len(values))
 
 
 @dataclasses.dataclass(frozen=True)

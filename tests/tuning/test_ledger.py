@@ -10,7 +10,8 @@ from searches import RATE, SMOOTHING, outcome, search, searched
 
 from research.errors import UserError
 from research.reporting.searched import read_search
-from research.tuning.ledger import Ledger, read
+from research.tuning.ledger import Ledger
+from research.tuning.ledger_lines import read
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from searches import NAME, RATE, SMOOTHING, outcome, search, searched
 from research.tuning import methods, samplers
 from research.tuning.axes import Axis
 from research.tuning.config import default_search
-from research.tuning.ledger import read
+from research.tuning.ledger_lines import read
 from research.tuning.spaces import Space, choice, linear
 from research.tuning.trials import FINISHED, Proposal, Trial
 

@@ -12,15 +12,16 @@ from searches import COHORTS, Formula, outcome, search, searched
 from research.config import to_json
 from research.errors import UserError
 from research.tuning import file_rpc
-from research.tuning.checks import check_search
 from research.tuning.config import training
 from research.tuning.costs import Estimate
 from research.tuning.ledger import Ledger
+from research.tuning.methods import check_search
 from research.tuning.population import Population
 from research.tuning.remote_population import RemotePopulation, WorkerLost, WorkerPool
+from research.tuning.reports import Report
 from research.tuning.spaces import Space
 from research.tuning.study import Study
-from research.tuning.trials import Report, TrialState
+from research.tuning.trials import TrialState
 from research.tuning.worker import Worker
 
 SEARCHES = {

@@ -4,8 +4,8 @@ import pytest
 
 from research.config import default_config
 from research.errors import UserError
-from research.tuning.checks import check_search
 from research.tuning.config import CHOICES, LIMITS, default_search, training
+from research.tuning.methods import check_search
 from research.tuning.spaces import choice, integer, log
 
 RATE = log("optimizer.learning_rate", 1e-4, 1e-1)

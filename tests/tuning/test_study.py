@@ -10,7 +10,7 @@ from searches import COHORTS, RATE, SMOOTHING, outcome, search, searched
 
 from research.errors import UserError
 from research.tuning import samplers
-from research.tuning.ledger import read
+from research.tuning.ledger_lines import read
 from research.tuning.spaces import choice, linear, log
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Proposal
 
