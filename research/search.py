@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
     voice = Voice(workdir)
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
         voice.tell(f"config.{key} = {value!r}")
-    _tell_space(voice, config, space, methods.points_told(config.search, space))
+    _tell_space(voice, config, space, methods.points_text(config.search, space))
 
     # A stop at any moment is safe: what is not in the ledger is trained again.
     with interruption.at_once(), run_folder.locked(workdir), ExitStack() as engine:

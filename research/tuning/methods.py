@@ -191,7 +191,7 @@ def left(search: ConfigDict, space: Space, trials: Sequence[Trial]) -> float:
     return now.left if now.last else math.inf
 
 
-def points_told(search: ConfigDict, space: Space) -> str:
+def points_text(search: ConfigDict, space: Space) -> str:
     """Return a line like '81 points, 27 will be tried'; '' if an axis is continuous."""
     rounds = _in_rounds(search)
     points = (_within_rounds(search) if rounds else from_config(search)).left(space, [])
@@ -220,9 +220,8 @@ def _in_rounds(search: ConfigDict) -> bool:
 def rounds(search: ConfigDict, space: Space, trials: Sequence[Trial]) -> list[coarse_to_fine.Round]:
     """Return the rounds of `coarse_to_fine` so far; copies of other trials are left out."""
     trials = [trial for trial in trials if trial.proposal.parent is None]
-    names = ("rounds", "round_trials", "round_shares", "shrink", "segments")
-    numbers = {name: search[name] for name in names}
-    return coarse_to_fine.rounds_of(space, trials, round_method=_within_rounds(search), **numbers)
+    section = {**search, "round_method": _within_rounds(search)}
+    return bind(coarse_to_fine.rounds_of, section, {})(space, trials)
 
 
 def _within_rounds(search: ConfigDict) -> EachOnce:

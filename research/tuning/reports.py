@@ -1,6 +1,6 @@
 """What trials report: metrics by name, and the objective, with its direction and its form in print.
 
-This file is the only one in `tuning` that knows metrics by name.
+Only this file and the sums of `lane.py` know metrics by name.
 """
 
 import dataclasses

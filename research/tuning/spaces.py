@@ -164,7 +164,8 @@ class Space:
         for axis in self.axes:
             if not axis.is_met(values):
                 if axis.key in values:
-                    raise UserError(f"{origin}: {axis.key} is given, and {_condition(axis)} is not")
+                    key, value = axis.when
+                    raise UserError(f"{origin}: {axis.key} is given, and {key} = {value!r} is not")
             elif axis.key not in values:
                 raise UserError(f"{origin}: {axis.key} is missing (allowed: {axis.range})")
             elif not axis.holds(values[axis.key]):
@@ -242,10 +243,6 @@ def _combinations(axes: list[Axis], values: dict[str, Any]) -> int:
     if any(other.when[:1] == (axis.key,) for other in rest):
         return sum(_combinations(rest, {**values, axis.key: value}) for value in axis.values)
     return (axis.count or math.inf) * _combinations(rest, values)
-
-
-def _condition(axis: Axis) -> str:
-    return f"{axis.when[0]} = {axis.when[1]!r}"
 
 
 def _check_key(axis: Axis, config: ConfigDict, earlier: dict[str, Axis]) -> None:

@@ -53,7 +53,7 @@ def test_a_space_that_ends_is_tried_once_and_then_no_more(method):
     assert methods.left(config, FINITE, trials) == 0
     assert methods.left(config, FINITE, trials[:4]) == 5
     assert methods.budget(config, FINITE) == 9
-    told = methods.points_told(config, FINITE)
+    told = methods.points_text(config, FINITE)
     assert told == "9 points, 64 trials asked: the search ends when each was tried once"
 
 
@@ -129,16 +129,16 @@ def test_rounds_end_where_their_boxes_do(round_method):
 def test_what_is_told_of_points_before_the_search_begins():
     config = default_search()
     square = Space((Axis("linear", "x", 0.0, 1.0), Axis("linear", "y", 0.0, 1.0)))
-    assert methods.points_told(config, square) == ""
+    assert methods.points_text(config, square) == ""
     config.update({"method": "grid", "grid_points": 9, "trials": 27})
-    assert methods.points_told(config, square) == "81 points, 27 will be tried"
+    assert methods.points_text(config, square) == "81 points, 27 will be tried"
     config.trials = 81
-    assert methods.points_told(config, square) == "81 points, 81 will be tried"
+    assert methods.points_text(config, square) == "81 points, 81 will be tried"
     config.update({"method": "coarse_to_fine", "round_method": "grid", "round_trials": 16})
-    told = methods.points_told(config, square)
+    told = methods.points_text(config, square)
     assert told == "81 points in the first round, 16 will be tried"
     config.round_method = "random"
-    told = methods.points_told(config, FINITE)
+    told = methods.points_text(config, FINITE)
     assert "9 points in the first round, 16 trials asked: the round ends when each" in told
 
 
