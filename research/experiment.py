@@ -28,8 +28,8 @@ from research import platform, processes, run_folder
 from research.config import trust
 from research.data import sources
 from research.data.dataset import Dataset
+from research.formats import shown, words
 from research.reporting import page
-from research.reporting.formats import shown, words
 from research.reporting.records import read_metrics
 from research.reporting.voice import Voice
 from research.session import Session

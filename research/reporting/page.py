@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from research import config as configuration
-from research import npz
+from research import formats, npz
 from research.errors import UserError
 from research.json_files import read_json, read_jsonl, write_text
-from research.reporting import formats, pictures, plots
+from research.reporting import pictures, plots
 from research.reporting.records import NO_METRICS, read_metrics
 from research.reporting.rendering import Table, render, values
 
@@ -129,8 +129,8 @@ def _titled(run: Run, title: str, single: bool) -> str:
 def objective(run: Run) -> str | None:
     """Return the metric that the run is judged by; None if it has no metrics.
 
-    The summary or the config names it. Otherwise it is the first metric of the summary, which begins
-    with the objective, or of the records.
+    The summary or the config names it. Otherwise it is the first metric of the summary, which
+    begins with the objective, or of the records.
     """
     metrics = _metrics([run])
     chosen = run.summary.get("objective"), run.config.get("early_stopping.metric")
