@@ -87,12 +87,12 @@ def test_accuracies_are_maximised(tmp_path):
 def test_choices_of_tuples_go_by_their_spelling(tmp_path):
     space = (
         choice("model.hidden", (64,), (64, 64)),
-        integer("model.pooling_window", 1, 3),
+        integer("compute.microbatches", 1, 3),
         choice("model.weight_standardization", True, False),
     )
     values = {
         "model.hidden": (64, 64),
-        "model.pooling_window": 2,
+        "compute.microbatches": 2,
         "model.weight_standardization": True,
     }
     trial = Trial(0, Proposal(values), 3)
