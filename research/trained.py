@@ -16,6 +16,7 @@ import numpy as np
 
 from research import config as configuration
 from research import run_folder
+from research.config import trust
 from research.data import sources
 from research.data.checks import check_arrays
 from research.data.dataset import Arrays, Dataset
@@ -133,16 +134,18 @@ class Trained:
         return sources.in_float32(dataset, run.statistics).test
 
 
-def load(*workdirs: str | Path, step: str | None = None) -> Trained:
+def load(*workdirs: str | Path, step: str | None = None, allow: Sequence[str] = ()) -> Trained:
     """Return the trained networks of run folders; the predictions of several are averaged.
 
     Args:
       workdirs: run folders.
+      allow: packages of the user's own whose code the run folders may name.
       step: 'last', 'best' (on validation), 'snapshots', or a number; None: what the run reported.
 
     Raises:
       UserError: no run folder, no such checkpoint, or runs with other outputs.
     """
+    trust.allow(allow)
     networks = [network for workdir in workdirs for network in _networks(Path(workdir), step)]
     names = {network.run.class_names for network in networks}
     if len(names) != 1:

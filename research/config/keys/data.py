@@ -14,6 +14,7 @@ DATA = {
         "classification set of TFDS, or a file or folder of your own: 'npz', 'csv', 'folder', "
         "'text'.",
     ),
+    "data.options": options(),
     "data.data_dir": Key(
         None,
         "Folder with prepared TFDS data sets; by default TFDS_DATA_DIR, else the one of TFDS.",
