@@ -15,14 +15,14 @@ from research.models.layers import Layers
 def build(
     config: ConfigDict, hyperparameters, outputs: int, frozen: Mapping[str, Any] | None = None
 ) -> nn.Module:
-    """The model of a config, with traced numbers inside: built anew in every trace.
+    """Build the model of a config anew in every trace, with traced numbers inside.
 
     Args:
       config: the whole config; `config.model` names the parts and gives the sizes.
       hyperparameters: `TrainState.hyperparameters`, traced.
       outputs: number of the head's outputs: of classes, labels, numbers, or tokens.
-      frozen: of `optimizers.multipliers.frozen_statistics`: these normalisers go by their running
-        statistics in training too.
+      frozen: the result of `optimizers.multipliers.frozen_statistics`: the normalisers that use
+        their running statistics in training too.
 
     Returns:
       A module to be called as `model.apply(variables, inputs, train=...)`.
@@ -42,7 +42,7 @@ def build(
 
 
 def names() -> list[str]:
-    """The models there are: the files of this folder that define `build`."""
+    """Return the names of all models: the files of this folder that define `build`."""
     files = (info.name for info in pkgutil.iter_modules(__path__))
     return [
         name for name in files if hasattr(importlib.import_module(f"{__name__}.{name}"), "build")
