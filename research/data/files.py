@@ -231,6 +231,11 @@ def _chosen(
     return used, [line for name, line in told.items() if name not in chosen]
 
 
+def inputs_among(names: Sequence[str]) -> list[str]:
+    """Return those names that state that an array holds inputs, such as 'x_test'."""
+    return [name for name in names if (place := _place(name)) and place[1] == "inputs"]
+
+
 def _place(name: str) -> tuple[str, str] | None:
     """Return the split and the part that a name states; the split is '' if it states none."""
     for part, words in _PARTS.items():
