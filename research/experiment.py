@@ -176,6 +176,7 @@ class Experiment:
                 state, tested = self._tested(run, session, plan, state)
             summary = {
                 **tested,
+                "objective": run.task.objective,
                 "tested_step": int(state.step),
                 "stopped_early": stopped_early,
                 **session.costs(step),
