@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from research.data import csv_table, files, identity, offsets, tables, text, toys
 from research.data.checks import TASKS, check_arrays, check_kind, check_labels, check_ranges
 from research.data.dataset import Arrays, Dataset
+from research.data.description import printable
 from research.data.splits import cut_test
 from research.errors import UserError
 from research.names import public_functions
@@ -57,17 +58,28 @@ def load(
         data.path = str(Path(data.path).expanduser())
     elif data.name in ("npz", "csv", "folder"):
         raise UserError(f"config.data.name = {data.name!r} needs config.data.path")
-    dataset = _loaded(data, whole, channels, kind, encoding)
-    names, splits = dataset.class_names, dataset.splits()
-    if kind == "classes" and len(names) < 2 and not whole:
+    return checked(_loaded(data, whole, channels, kind, encoding), whole)
+
+
+def checked(dataset: Dataset, whole: bool = False) -> Dataset:
+    """Check the splits of a data set, and compute its fingerprint.
+
+    Args:
+      dataset: with labels of its kind; inputs of any integer or float dtype.
+      whole: accept a single class.
+
+    Raises:
+      UserError: labels that are not of the data set's kind, or inputs that cannot be trained on.
+    """
+    names, splits, what = dataset.class_names, dataset.splits(), printable(dataset.name)
+    if dataset.kind == "classes" and len(names) == 1 and not whole:
         raise UserError(
-            f"config.data.name = {data.name!r}: all examples have one label, {names[0]!r} "
-            "(allowed: at least 2 classes)"
+            f"{what}: all examples have one label, {names[0]!r} (allowed: at least 2 classes)"
         )
     for name, split in splits.items():
         check = check_arrays if isinstance(split, Arrays) else check_labels
-        check(split, len(names), f"{data.name} {name}", kind)
-    check_ranges(splits, dataset.name)
+        check(split, len(names), f"{what} {name}", dataset.kind)
+    check_ranges(splits, what)
     known = identity.begun(names, splits, dataset.encoding)
     return dataclasses.replace(dataset, fingerprint=known)
 
