@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from research.data import csv_table, files, identity, offsets, tables, text, toys
 from research.data.checks import TASKS, check_arrays, check_kind, check_labels, check_ranges
 from research.data.dataset import Arrays, Dataset
+from research.data.description import printable
 from research.data.splits import cut_test
 from research.errors import UserError
 from research.names import bind, is_importable, public_functions, resolve
@@ -59,7 +60,7 @@ def load(
         data.path = str(Path(data.path).expanduser())
     elif data.name in ("npz", "csv", "folder"):
         raise UserError(f"config.data.name = {data.name!r} needs config.data.path")
-    return checked(_loaded(data, whole, channels, kind, encoding), data.name, whole)
+    return checked(_loaded(data, whole, channels, kind, encoding), whole)
 
 
 def given(data: ConfigDict, found: Dataset | Mapping | tuple, kind: str) -> Dataset:
@@ -73,26 +74,28 @@ def given(data: ConfigDict, found: Dataset | Mapping | tuple, kind: str) -> Data
     Raises:
       UserError: bad labels or inputs.
     """
-    return checked(_as_dataset(data, found, kind, "data"), "data")
+    return checked(_as_dataset(data, found, kind, "data"))
 
 
-def checked(dataset: Dataset, name: str, whole: bool = False) -> Dataset:
-    """Return a data set that can be trained on, with its fingerprint.
+def checked(dataset: Dataset, whole: bool = False) -> Dataset:
+    """Check the splits of a data set, and compute its fingerprint.
+
+    Args:
+      dataset: with labels of its kind; inputs of any integer or float dtype.
+      whole: accept a single class.
 
     Raises:
-      UserError: bad labels or inputs; `name` names the data.
+      UserError: labels that are not of the data set's kind, or inputs that cannot be trained on.
     """
-    kind = dataset.kind
-    names, splits = dataset.class_names, dataset.splits()
-    if kind == "classes" and len(names) < 2 and not whole:
+    names, splits, what = dataset.class_names, dataset.splits(), printable(dataset.name)
+    if dataset.kind == "classes" and len(names) == 1 and not whole:
         raise UserError(
-            f"config.data.name = {name!r}: all examples have one label, {names[0]!r} "
-            "(allowed: at least 2 classes)"
+            f"{what}: all examples have one label, {names[0]!r} (allowed: at least 2 classes)"
         )
     for part, split in splits.items():
         check = check_arrays if isinstance(split, Arrays) else check_labels
-        check(split, len(names), f"{name} {part}", kind)
-    check_ranges(splits, dataset.name)
+        check(split, len(names), f"{what} {part}", dataset.kind)
+    check_ranges(splits, what)
     known = identity.begun(names, splits, dataset.encoding)
     return dataclasses.replace(dataset, fingerprint=known)
 

@@ -182,7 +182,9 @@ def load(
 
     Args:
       config: the whole config.
-      folds, repeats, stratified: as for `cut`.
+      folds: as for `cut`.
+      repeats: as for `cut`.
+      stratified: as for `cut`.
       earlier: folds of another config with the same `data` and the same cuts. They supply the data,
         and the statistics if preprocessing is the same.
 
