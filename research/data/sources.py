@@ -20,6 +20,7 @@ _KINDS = {
     "npz": tuple(TASKS),
     "csv": ("classes", "labels", "numbers"),
     "diabetes": ("numbers",),
+    "digit_properties": ("labels",),
     "text": ("tokens",),
 }
 _TOYS, _TABLES = public_functions(toys), public_functions(tables)

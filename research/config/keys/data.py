@@ -10,9 +10,9 @@ _BETA = (1e-3, math.inf)  # parameter of a Beta distribution
 DATA = {
     "data.name": Key(
         "digits",
-        "Data set: 'digits', 'iris', 'wine', 'breast_cancer', 'diabetes', a toy set, an image "
-        "classification set of TFDS, or a file or folder of your own: 'npz', 'csv', 'folder', "
-        "'text'.",
+        "Data set: 'digits', 'iris', 'wine', 'breast_cancer', 'diabetes', 'digit_properties', a "
+        "toy set, an image classification set of TFDS, a file or folder of your own ('npz', "
+        "'csv', 'folder', 'text'), or your own function.",
     ),
     "data.options": options(),
     "data.data_dir": Key(
