@@ -17,22 +17,25 @@ import json
 import signal
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import optax
 from ml_collections import ConfigDict
 
 from research import config as configuration
-from research import platform, processes, run_folder
+from research import platform, processes, run_folder, tasks
 from research.config import trust
 from research.data import sources
 from research.data.dataset import Dataset
 from research.formats import shown, words
+from research.names import name_of
 from research.reporting import page
 from research.reporting.records import read_metrics
 from research.reporting.voice import Voice
 from research.session import Session
+from research.tasks import Task
 from research.trained import Network, Trained, load
 from research.training import (
     averages,
@@ -83,18 +86,34 @@ class Experiment:
     Args:
       config: the whole config; `default_config()` has all keys.
       workdir: the run folder; None: a new temporary one.
-      data: the data, instead of those of `config.data`: a `Dataset`, or (inputs, labels), from
-        which a test and a validation split are cut.
+      data: the data, instead of those of `config.data`: (inputs, labels), from which a test and a
+        validation split are cut; arrays by name, such as 'x_train', as in an .npz file; or a
+        `Dataset`.
+      model: instead of `config.model.name`: a Flax module called with (x, train), or a class or
+        function that makes one and takes `outputs`.
+      task: instead of `config.task.name`: a subclass of `Task`.
+      loss: instead of `config.loss.name`: (outputs, targets) -> the loss of each example.
+      optimizer: instead of `config.optimizer.name`: an optax transformation, whose learning rate is
+        its own; or a function of `learning_rate` that makes one, which gets that of the config.
+      metrics: besides those of `config.metrics`: functions (outputs, targets, mask) -> (sum,
+        weight), such as `research.metric` makes.
     """
 
     def __init__(
         self,
         config: ConfigDict,
         workdir: str | Path | None = None,
-        data: Dataset | tuple | None = None,
+        data: Dataset | Mapping | tuple | None = None,
+        *,
+        model: Any = None,
+        task: type[Task] | None = None,
+        loss: Callable | None = None,
+        optimizer: Any = None,
+        metrics: Sequence[Callable] = (),
     ):
         self._started = time.perf_counter()
         platform.enable_compilation_cache()
+        config = _with_objects(config, model, task, loss, optimizer, metrics)
         trust.allow_named(configuration.flatten(config))
         self._config = config
         self.workdir = Path(workdir or tempfile.mkdtemp(prefix="onestep-")).expanduser()
@@ -104,8 +123,8 @@ class Experiment:
             processes.demand_alike("--workdirs", str(self.workdir) if workdir else "")
         self._voice = Voice(self.workdir, speaking=processes.first())
         self._dataset = data
-        if data is not None and not isinstance(data, Dataset):
-            self._dataset = sources.of_arrays(config, *data)
+        if data is not None:
+            self._dataset = sources.given(config.data, data, tasks.kind(config))
 
     def tell(self, lines: Iterable[str]) -> None:
         """Print lines, in the first of several processes."""
@@ -157,6 +176,7 @@ class Experiment:
                 state, tested = self._tested(run, session, plan, state)
             summary = {
                 **tested,
+                "objective": run.task.objective,
                 "tested_step": int(state.step),
                 "stopped_early": stopped_early,
                 **session.costs(step),
@@ -234,15 +254,40 @@ class Experiment:
 def fit(
     config: ConfigDict | None = None,
     *,
-    data: Dataset | tuple | None = None,
+    data: Dataset | Mapping | tuple | None = None,
     workdir: str | Path | None = None,
+    **objects: Any,
 ) -> Result:
-    """Train one run; see `Experiment`.
+    """Train one run.
+
+    Args:
+      config: the whole config; None: the defaults.
+      data: as for `Experiment`.
+      workdir: the run folder; None: a new temporary one.
+      **objects: `model`, `task`, `loss`, `optimizer` and `metrics`, as for `Experiment`.
 
     Raises:
       UserError: anything in the config, the data or the folder that cannot be trained on.
     """
-    return Experiment(config or configuration.default_config(), workdir, data).fit()
+    config = configuration.default_config() if config is None else config
+    return Experiment(config, workdir, data, **objects).fit()
+
+
+def _with_objects(config: ConfigDict, model, task, loss, optimizer, metrics) -> ConfigDict:
+    """Return the config with the names of objects that were passed in from Python."""
+    config = config.copy_and_resolve_references()
+    if isinstance(optimizer, optax.GradientTransformation):
+        transformation = optimizer
+
+        def optimizer(scheduled):  # it has its own rate: the schedule's is not applied
+            return transformation
+
+    sections = {"model": model, "task": task, "loss": loss, "optimizer": optimizer}
+    for section, given in sections.items():
+        if given is not None:
+            config[section].name = name_of(given)
+    config.metrics = (*config.metrics, *map(name_of, metrics))
+    return config
 
 
 def result_line(objective: str, summary: Mapping) -> str:

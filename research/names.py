@@ -12,6 +12,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 from research.errors import UserError, closest, listed, unknown_name
 
 _OURS = __name__.partition(".")[0]
+_objects: dict[str, Any] = {}  # passed in from Python, by their names
 _GIVEN = ("model", "layers", "outputs", "learning_rate", "scheduled")  # by us, to a factory
 
 
@@ -47,6 +49,33 @@ def is_dotted(name: object) -> bool:
     return isinstance(name, str) and ("." in name or ":" in name)
 
 
+def is_importable(name: object) -> bool:
+    """Return whether a name is dotted and made of identifiers.
+
+    Names of data sets may be dotted too: 'cifar10:3.0.2' is one of TFDS.
+    """
+    return is_dotted(name) and all(part.isidentifier() for part in re.split("[.:]", name))
+
+
+def name_of(thing: Any) -> str:
+    """Return a name for an object that `resolve` turns back into it.
+
+    A function or class at the top of a module that can be imported has its dotted name, which other
+    processes understand too. Other objects are known in this process alone, as 'object:Name'.
+    """
+    module, path = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    at_top = module and path and getattr(sys.modules.get(module), path, None) is thing
+    if at_top and module != "__main__":
+        return f"{module}:{path}"
+    base = f"object:{path.rpartition('.')[2] if path else type(thing).__name__}"
+    base = "".join(char if char.isalnum() or char in "_:" else "_" for char in base)
+    name, number = base, 1
+    while _objects.get(name, thing) is not thing:
+        name, number = f"{base}_{number}", number + 1
+    _objects[name] = thing
+    return name
+
+
 def resolve(key: str, name: str, module: ModuleType) -> Any:
     """Return the function that a config's name stands for.
 
@@ -60,7 +89,7 @@ def resolve(key: str, name: str, module: ModuleType) -> Any:
         error inside the user's module is left as it is.
     """
     if is_dotted(name):
-        return _checked(key, name, _imported(key, name), module)
+        return _checked(key, name, _own(key, name), module)
     found = choices(module)
     if name not in found:
         raise unknown_name(key, name, found)
@@ -214,6 +243,17 @@ def _checked(key: str, name: str, found: Any, module: ModuleType) -> Any:
 
 def _public(holder: Any) -> list[str]:
     return [name for name in dir(holder) if not name.startswith("_")]
+
+
+def _own(key: str, name: str) -> Any:
+    if not name.startswith("object:"):
+        return _imported(key, name)
+    if name not in _objects:
+        raise UserError(
+            f"{key} = {name!r} was passed in from Python, and is not known in this process "
+            "(allowed: pass it again, or a dotted name that can be imported)"
+        )
+    return _objects[name]
 
 
 def _imported(key: str, name: str) -> Any:

@@ -16,7 +16,8 @@ import numpy as np
 
 from research import config as configuration
 from research import run_folder
-from research.data import sources
+from research.config import trust
+from research.data import sources, unlabelled
 from research.data.checks import check_arrays
 from research.data.dataset import Arrays, Dataset
 from research.errors import UserError
@@ -30,10 +31,11 @@ from research.training.state import TrainState
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A run's setup and one of its states."""
+    """A run's setup, one of its states, and how columns of a table become its inputs."""
 
     run: Setup
     state: TrainState
+    encoding: dict | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,26 @@ class Trained:
     def task(self) -> Task:
         """Return the task, which all networks share."""
         return self.networks[0].run.task
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Return the names of the outputs: classes, labels, target columns or tokens."""
+        return self.networks[0].run.class_names
+
+    def read(self, paths: Sequence[str | Path]) -> unlabelled.Inputs:
+        """Return the inputs in files, in the form that `predict` takes.
+
+        Args:
+          paths: image files or folders of images; one .npz file; or one .csv file with the columns
+            of the training data.
+
+        Raises:
+          UserError: a path that is missing, or inputs of another form.
+        """
+        run = self.networks[0].run
+        paths = [Path(path).expanduser() for path in paths]
+        of_train = self.input_shape, run.train.dtype
+        return unlabelled.read(paths, run.config.data, *of_train, self.networks[0].encoding)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -134,16 +156,18 @@ class Trained:
         return sources.in_float32(dataset, run.statistics).test
 
 
-def load(*workdirs: str | Path, step: str | None = None) -> Trained:
+def load(*workdirs: str | Path, step: str | None = None, allow: Sequence[str] = ()) -> Trained:
     """Return the trained networks of run folders; the predictions of several are averaged.
 
     Args:
       workdirs: run folders.
+      allow: packages of the user's own whose code the run folders may name.
       step: 'last', 'best' (on validation), 'snapshots', or a number; None: what the run reported.
 
     Raises:
       UserError: no run folder, no such checkpoint, or runs with other outputs.
     """
+    trust.allow(allow)
     networks = [network for workdir in workdirs for network in _networks(Path(workdir), step)]
     names = {network.run.class_names for network in networks}
     if len(names) != 1:
@@ -158,7 +182,8 @@ def _networks(workdir: Path, step: str | None) -> list[Network]:
         steps = chosen_steps(workdir, run, checkpoints, step)
         statistics = checkpoints.weights(steps[0])["preprocessing"]
         run = dataclasses.replace(run, statistics=statistics)
-        return [Network(run, state) for state in restored(checkpoints, run, steps)]
+        encoding = known.get("encoding")
+        return [Network(run, state, encoding) for state in restored(checkpoints, run, steps)]
 
 
 def read_config(workdir: Path):

@@ -11,7 +11,7 @@ from typing import Any
 
 from research.config.keys import NAMED
 from research.errors import UserError
-from research.names import is_dotted
+from research.names import is_dotted, is_importable
 
 _allowed: set[str] = set()
 
@@ -50,6 +50,8 @@ def check(values: Mapping[str, Any], origin: str) -> None:
 
 def _dotted(values: Mapping[str, Any]):
     """Yield (key, dotted name) for each name of the user's own code."""
+    if is_importable(values.get("data.name")):
+        yield "data.name", values["data.name"]
     for key in NAMED:
         value = values.get(key)
         for name in value if isinstance(value, (tuple, list)) else (value,):

@@ -12,9 +12,10 @@ from types import ModuleType
 from typing import Any
 
 from research.config.keys import KEYS, NAMED
-from research.names import choices, is_dotted, numbers_of, resolve, takes
+from research.names import choices, is_dotted, is_importable, numbers_of, resolve, takes
 
 _MODEL = "model.name"
+_TOYS = "research.data.toys"  # data sets that are functions
 
 
 def module_of(key: str) -> ModuleType:
@@ -31,7 +32,11 @@ def named(values: Mapping[str, Any]) -> dict[str, list[Any]]:
     Raises:
       UserError: a name that stands for nothing.
     """
-    return {key: _functions(key, values[key]) for key in NAMED if key in values}
+    found = {key: _functions(key, values[key]) for key in NAMED if key in values}
+    data = values.get("data.name")
+    if is_importable(data):
+        found["data.name"] = [resolve("config.data.name", data, importlib.import_module(_TOYS))]
+    return found
 
 
 def warnings(values: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Load a user's own data: an .npz file of arrays."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,7 @@ def load_npz(data: ConfigDict, whole: bool = False, kind: str = "classes") -> Da
     key = f"config.data.path = {str(path)!r}"
     try:
         names = npz.names(path)
-        used, ignored = _chosen(names, key, whole, kind)
+        used, _ = _chosen(names, key, whole, kind)
         naming = [name for name in names if name in _NAMES]
         wanted = [name for pair in used.values() for name in pair if name] + naming[:1]
         arrays = npz.load(path, physical_memory(), wanted)
@@ -58,6 +59,32 @@ def load_npz(data: ConfigDict, whole: bool = False, kind: str = "classes") -> Da
         raise UserError(f"{key}: no such file") from None
     except ValueError as error:
         raise UserError(f"{key}: not a readable .npz of plain arrays ({error})") from None
+    return of_arrays(data, arrays, key, path.name, whole, kind, names)
+
+
+def of_arrays(
+    data: ConfigDict,
+    arrays: Mapping[str, np.ndarray],
+    key: str,
+    title: str,
+    whole: bool = False,
+    kind: str = "classes",
+    names: Sequence[str] | None = None,
+) -> Dataset:
+    """Return the data set of named arrays, as `load_npz`.
+
+    Args:
+      data: `config.data`.
+      arrays: those arrays that are used, by name.
+      key: what the arrays come from, in errors.
+      title: the name of the data set.
+      whole: as for `sources.load`.
+      kind: of the labels.
+      names: the names of all arrays that there are; None: of `arrays`.
+    """
+    names = list(arrays) if names is None else names
+    used, ignored = _chosen(names, key, whole, kind)
+    naming = [name for name in names if name in _NAMES]
     ignored = [name for name in ignored if name not in naming[:1]]
     what = {split: tuple(f"{key}: {printable(name)}" for name in of) for split, of in used.items()}
     outputs = _output_names(arrays[naming[0]], f"{key}: {naming[0]}") if naming else None
@@ -89,10 +116,10 @@ def load_npz(data: ConfigDict, whole: bool = False, kind: str = "classes") -> Da
     if ignored:
         told.append(f"ignored arrays: {some(ignored, 10)}")
     return Dataset(
-        path.name,
+        title,
         **{"train": None, "test": None, **splits},
         class_names=names,
-        messages=tuple(f"{printable(path.name)}: {line}" for line in told if line),
+        messages=tuple(f"{printable(title)}: {line}" for line in told if line),
         ignored=f"{len(ignored)} array{'s' * (len(ignored) > 1)}" if ignored else "",
         kind=kind,
     )
@@ -202,6 +229,11 @@ def _chosen(
         )
     chosen = {name for pair in used.values() for name in pair}
     return used, [line for name, line in told.items() if name not in chosen]
+
+
+def inputs_among(names: Sequence[str]) -> list[str]:
+    """Return those names that state that an array holds inputs, such as 'x_test'."""
+    return [name for name in names if (place := _place(name)) and place[1] == "inputs"]
 
 
 def _place(name: str) -> tuple[str, str] | None:

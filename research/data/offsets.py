@@ -28,7 +28,8 @@ def chosen(inputs: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray 
 
     Args:
       inputs: of the training split, (N, ...), not uint8.
-      low, high: the minimum and maximum of each feature.
+      low: the minimum of each feature.
+      high: the maximum of each feature.
 
     Returns:
       The offset, float64, with the shape of one example, for images (C,); 0 for features that need

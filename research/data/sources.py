@@ -1,7 +1,7 @@
 """Load data sets: every source gives the same plain arrays."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +10,17 @@ from ml_collections import ConfigDict
 from research.data import csv_table, files, identity, offsets, tables, text, toys
 from research.data.checks import TASKS, check_arrays, check_kind, check_labels, check_ranges
 from research.data.dataset import Arrays, Dataset
+from research.data.description import printable
 from research.data.splits import cut_test
 from research.errors import UserError
-from research.names import public_functions
+from research.names import bind, is_importable, public_functions, resolve
 
 # The kinds of labels that a source can have. Other sources have classes.
 _KINDS = {
     "npz": tuple(TASKS),
     "csv": ("classes", "labels", "numbers"),
     "diabetes": ("numbers",),
+    "digit_properties": ("labels",),
     "text": ("tokens",),
 }
 _TOYS, _TABLES = public_functions(toys), public_functions(tables)
@@ -37,7 +39,8 @@ def load(
 
     `data.name` is 'npz', 'csv' or 'folder' (with `data.path`), 'text' (with or without it), a set
     of scikit-learn (research/data/tables.py), a toy set of research/data/toys.py, 'digits', or any
-    image classification set of TFDS, such as 'mnist' or 'cifar10:3.0.2'.
+    image classification set of TFDS, such as 'mnist' or 'cifar10:3.0.2'. A dotted name of the
+    user's own is a function that returns what `given` takes.
 
     Args:
       data: `config.data`; `~` in its path is expanded.
@@ -51,23 +54,49 @@ def load(
     Raises:
       UserError: an unknown name, a missing or unprepared set, damaged files, bad labels or inputs.
     """
-    check_kind(data.name, kind, _KINDS.get(data.name, ("classes",)))
+    own = is_importable(data.name)
+    check_kind(data.name, kind, tuple(TASKS) if own else _KINDS.get(data.name, ("classes",)))
     if data.path:
         data = data.copy_and_resolve_references()
         data.path = str(Path(data.path).expanduser())
     elif data.name in ("npz", "csv", "folder"):
         raise UserError(f"config.data.name = {data.name!r} needs config.data.path")
-    dataset = _loaded(data, whole, channels, kind, encoding)
-    names, splits = dataset.class_names, dataset.splits()
-    if kind == "classes" and len(names) < 2 and not whole:
+    return checked(_loaded(data, whole, channels, kind, encoding), whole)
+
+
+def given(data: ConfigDict, found: Dataset | Mapping | tuple, kind: str) -> Dataset:
+    """Return data that were passed in from Python, checked, as a data set.
+
+    Args:
+      data: `config.data`.
+      found: a `Dataset`; arrays by name, as in an .npz file; or (inputs, labels).
+      kind: of the labels that the task needs.
+
+    Raises:
+      UserError: bad labels or inputs.
+    """
+    return checked(_as_dataset(data, found, kind, "data"))
+
+
+def checked(dataset: Dataset, whole: bool = False) -> Dataset:
+    """Check the splits of a data set, and compute its fingerprint.
+
+    Args:
+      dataset: with labels of its kind; inputs of any integer or float dtype.
+      whole: accept a single class.
+
+    Raises:
+      UserError: labels that are not of the data set's kind, or inputs that cannot be trained on.
+    """
+    names, splits, what = dataset.class_names, dataset.splits(), printable(dataset.name)
+    if dataset.kind == "classes" and len(names) == 1 and not whole:
         raise UserError(
-            f"config.data.name = {data.name!r}: all examples have one label, {names[0]!r} "
-            "(allowed: at least 2 classes)"
+            f"{what}: all examples have one label, {names[0]!r} (allowed: at least 2 classes)"
         )
-    for name, split in splits.items():
+    for part, split in splits.items():
         check = check_arrays if isinstance(split, Arrays) else check_labels
-        check(split, len(names), f"{data.name} {name}", kind)
-    check_ranges(splits, dataset.name)
+        check(split, len(names), f"{what} {part}", dataset.kind)
+    check_ranges(splits, what)
     known = identity.begun(names, splits, dataset.encoding)
     return dataclasses.replace(dataset, fingerprint=known)
 
@@ -89,9 +118,31 @@ def _loaded(
         from research.data import folder  # imports Pillow
 
         return folder.load(data, whole, channels)
+    if is_importable(data.name):
+        function = resolve("config.data.name", data.name, toys)
+        return _as_dataset(data, bind(function, data, {})(), kind, f"{data.name}()", whole)
     from research.data import tfds_source  # imports TFDS, which takes a second
 
     return tfds_source.load(data, whole, own_names())
+
+
+def _as_dataset(data: ConfigDict, found, kind: str, what: str, whole: bool = False) -> Dataset:
+    """Return what a user's function returned, or passed in, as a data set."""
+    if isinstance(found, Dataset):
+        if found.kind != kind:
+            raise UserError(
+                f"{what} is a Dataset of kind {found.kind!r} (allowed, for the task: {kind!r})"
+            )
+        return found
+    if isinstance(found, tuple) and len(found) == 2:
+        found = dict(zip(("inputs", "labels"), found, strict=True))
+    if not isinstance(found, Mapping):
+        raise UserError(
+            f"{what} is a {type(found).__name__} (allowed: a Dataset, (inputs, labels), or arrays "
+            "by name, such as {'x_train': ..., 'y_train': ...})"
+        )
+    arrays = {name: np.asarray(array) for name, array in found.items()}
+    return files.of_arrays(data, arrays, what, what, whole, kind)
 
 
 def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
@@ -126,7 +177,7 @@ def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
 
 def is_prepared(name: str) -> bool:
     """Return whether this value of `config.data.name` names a prepared TFDS data set."""
-    return name not in own_names()
+    return name not in own_names() and not is_importable(name)
 
 
 def own_names() -> tuple[str, ...]:

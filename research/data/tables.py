@@ -1,6 +1,7 @@
-"""Small tables that ship with scikit-learn: () -> inputs, labels, names of the outputs.
+"""Small data sets that ship with scikit-learn: () -> inputs, labels, names of the outputs.
 
-Inputs are float64 (N, D), in their own units. Labels are int32 (N,) classes, or float32 (N, 1).
+Inputs of tables are float64 (N, D), in their own units. Labels are int32 (N,) classes, float32
+(N, 1) numbers, or uint8 (N, L).
 """
 
 import numpy as np
@@ -40,3 +41,23 @@ def _classes(loader: str):
 
     found = getattr(datasets, loader)()
     return found.data, found.target.astype(np.int32), tuple(map(str, found.target_names))
+
+
+def digit_properties():
+    """Return scikit-learn's 1,797 digits of 8 x 8 pixels, with the properties of each number.
+
+    Inputs are uint8 (N, 8, 8, 1), from 0 to 255. Labels are uint8 (N, 4): whether the number is
+    even, prime, above four, and drawn with a closed loop (0, 6, 8, 9).
+    """
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
+    properties = {
+        "even": (0, 2, 4, 6, 8),
+        "prime": (2, 3, 5, 7),
+        "above four": (5, 6, 7, 8, 9),
+        "loop": (0, 6, 8, 9),
+    }
+    labels = [np.isin(digits.target, numbers) for numbers in properties.values()]
+    return images, np.stack(labels, axis=1).astype(np.uint8), tuple(properties)

@@ -2,7 +2,7 @@
 
 Or a dotted name: a module with `build`, a Flax module, or a function that makes one. It is called
 by keyword with those of `model` (`config.model`), `layers` (`Layers`) and `outputs` that it takes,
-and with `config.model.options`.
+and with `config.model.options`. From Python a module itself may be passed in.
 """
 
 import sys
@@ -39,6 +39,8 @@ def build(
         numbers = {**numbers, "freeze_batch_stats": lambda path: frozen.get(path, False)}
     layers = Layers.from_config(config.model, numbers, config.compute.remat, config.compute.dtype)
     found = resolve("config.model.name", config.model.name, sys.modules[__name__])
+    if isinstance(found, nn.Module):
+        return found
     if is_dotted(config.model.name):
         return call(found, config.model, model=config.model, layers=layers, outputs=outputs)
     return found.build(config.model, layers, outputs)

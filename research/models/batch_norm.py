@@ -15,7 +15,7 @@ from research.models.fusion import apart
 
 
 class BatchNorm(nn.Module):
-    """Normalises each channel by the statistics of the batch, or in evaluation by running ones.
+    """Normalise each channel by the statistics of the batch, or in evaluation by running ones.
 
     Params `scale` and `bias` (C,); collection `batch_stats` with `mean` and `var` (C,), float32.
     The running variance is the biased one, as in flax (PyTorch keeps the unbiased).
@@ -85,7 +85,7 @@ class BatchNorm(nn.Module):
 
 @partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def batch_norm(x, scale, bias, epsilon=1e-5, axis_name=None):
-    """Normalises by the statistics of x itself, or of the x of all devices along an axis.
+    """Normalise by the statistics of x itself, or of the x of all devices along an axis.
 
     Args:
       x: (..., C), floating.

@@ -1,4 +1,4 @@
-"""What all models are made of: the choices of `config.model`, resolved once and handed down."""
+"""The layers that all models are made of, by the choices of `config.model`."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ from research.names import bind, resolve
 
 
 class _Multiplier(nn.Module):
-    """One learned number, 1 at first."""
+    """Multiply by one learned number, 1 at first."""
 
     @nn.compact
     def __call__(self, x):
@@ -30,9 +30,9 @@ class _Multiplier(nn.Module):
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
-    """The vocabulary a model is written in; its methods are called inside `@nn.compact`.
+    """The layers of `config.model`; a model calls the methods inside `@nn.compact`.
 
-    Normalised layers have no bias of their own: the normaliser's does its work.
+    A layer that a normaliser follows has no bias: the normaliser has one.
     """
 
     model: ConfigDict
@@ -80,22 +80,23 @@ class Layers:
         )
 
     def block(self, function: Callable, module: nn.Module, x, *sizes):
-        """`function(module, x, *sizes)`, a part of a model; with `compute.remat` only x is kept.
+        """Return `function(module, x, *sizes)`, a part of a model.
 
-        What lies between x and the result is computed again in the backward pass, at the price of
-        another forward pass (Chen et al., Training deep nets with sublinear memory cost, 2016).
+        With `compute.remat` only x is kept for the backward pass, which computes everything between
+        x and the result again: less memory for another forward pass (Chen et al., Training deep
+        nets with sublinear memory cost, 2016).
         """
         if self.remat:
             function = nn.remat(function, static_argnums=tuple(range(2, 2 + len(sizes))))
         return function(module, x, *sizes)
 
     def inputs(self, x, train: bool):
-        """The noise on what the model reads."""
+        """Apply the noise on the inputs of the model."""
         rate = self.numbers["input_dropout_rate"]
         return Noise(zeroed)(x, train, rate, x.shape) if self.model.input_dropout_rate else x
 
     def dense(self, x, features: int, train: bool):
-        """A hidden dense layer that gives `features` once activated."""
+        """Apply a hidden dense layer that gives `features` once activated."""
         return Dense(self._widened(features), **self._affine(train))(x)
 
     def conv(self, x, features: int, train: bool, *, kernel_size=3, strides=1, scale=1.0, groups=1):
@@ -147,21 +148,21 @@ class Layers:
         return Dense(self._widened(features) if activated else features, **settings, name=name)(x)
 
     def norm(self, x, train: bool, scale_init: float = 1.0):
-        """The normaliser."""
+        """Apply the normaliser."""
         return self.normalization(x, train, scale_init).astype(x.dtype)
 
     def activate(self, x, train: bool):
-        """What stands between two affine maps: normaliser and activation, in the config's order."""
+        """Apply normaliser and activation, in the order of `config.model.norm_after_activation`."""
         if self.model.norm_after_activation:
             return self.norm(self.activation(x), train)
         return self.activation(self.norm(x, train))
 
     def dropout(self, x, train: bool):
-        """The noise of `config.model.dropout`; none at rate 0."""
+        """Apply the noise of `config.model.dropout`; none at rate 0."""
         return self.noise(x, train) if self.model.dropout_rate else x
 
     def branch(self, x, train: bool, depth: float):
-        """The end of a residual branch.
+        """Apply what ends a residual branch: a normaliser, and stochastic depth.
 
         Args:
           x: what the branch adds.
@@ -187,11 +188,11 @@ class Layers:
         return drop_path(x, train, depth * self.numbers["stochastic_depth_rate"])
 
     def head(self, outputs: int) -> nn.Module:
-        """The last layer: small weights, so that the loss starts at log(outputs)."""
+        """Return the last layer; its weights are small, so that a loss starts at log(outputs)."""
         return Dense(outputs, kernel_init=initializers.small_normal, name=HEAD)
 
     def branch_scales(self, affine_maps: int, blocks: int) -> tuple[float, ...]:
-        """What the initial kernels of a residual branch are multiplied by, one after the other.
+        """Return what multiplies the initial kernel of each affine map of a residual branch.
 
         1, but for `residual = 'fixup'`: blocks^(-1 / (2 m - 2)) for the first m - 1 of the m affine
         maps, 0 for the last (Zhang et al., Fixup, 2019, section 3; its scalar biases are the

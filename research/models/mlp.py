@@ -35,5 +35,5 @@ class MLP(nn.Module):
 
 
 def build(model: ConfigDict, layers: Layers, outputs: int) -> MLP:
-    """The model of `config.model`."""
+    """Return the model of `config.model`."""
     return MLP(layers, tuple(model.hidden), outputs)

@@ -77,7 +77,7 @@ class Transformer(nn.Module):
     """Images (B, H, W, C) to outputs (B, outputs), or tokens (B, T) to outputs (B, T, outputs).
 
     Images are cut into patches, and the last states of all patches are averaged. A class token
-    instead would be a parameter more and no more accurate (Beyer et al., 2022, section 2).
+    instead would be a parameter more and no more accurate (Beyer et al., 2022).
     """
 
     layers: Layers

@@ -22,7 +22,7 @@ _FREEZE = "config.transfer.freeze"
 
 
 def multipliers(config: ConfigDict, hyperparameters, params, step):
-    """The product of what `config.optimizer` and `config.transfer.freeze` ask for.
+    """Return what multiplies the learning rate of each parameter: a product of three factors.
 
     - `optimizer.multipliers`: (pattern, number) pairs; every parameter must be covered.
     - `optimizer.layer_decay`: to the power of the layers between a parameter and the head (Howard
@@ -44,18 +44,18 @@ def multipliers(config: ConfigDict, hyperparameters, params, step):
 
 
 def never_trained(config: ConfigDict, hyperparameters, params):
-    """Marks parameters that no step changes, so that their gradients need not be computed."""
+    """Mark parameters that no step changes, so that their gradients need not be computed."""
     factors = multipliers(config, hyperparameters, params, 0)
     return jax.tree.map(lambda f: isinstance(f, (int, float)) and f == 0, factors)
 
 
 def trained_now(config: ConfigDict, hyperparameters, params, step):
-    """Marks parameters that the next step changes; with bools, or traced ones."""
+    """Mark parameters that the next step changes, by bools or traced bools."""
     return jax.tree.map(lambda f: f != 0, multipliers(config, hyperparameters, params, step))
 
 
 def check_freeze(config: ConfigDict, params, batch_stats) -> None:
-    """Refuses patterns of `transfer.freeze` that match no parameter and no running statistics.
+    """Refuse patterns of `transfer.freeze` that match no parameter and no running statistics.
 
     Raises:
       UserError: there is one.

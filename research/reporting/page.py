@@ -129,8 +129,8 @@ def _titled(run: Run, title: str, single: bool) -> str:
 def objective(run: Run) -> str | None:
     """Return the metric that the run is judged by; None if it has no metrics.
 
-    The summary or the config names it. Otherwise it is the first metric of the summary, which
-    begins with the objective, or of the records.
+    The summary or the config names it. Otherwise it is the first metric of the summary, or of the
+    records.
     """
     metrics = _metrics([run])
     chosen = run.summary.get("objective"), run.config.get("early_stopping.metric")

@@ -145,6 +145,10 @@ class Classification(Task):
         """
         return np.exp(self._logs(outputs))
 
+    def chosen(self, predictions):
+        """Return the name of the most probable class of each example."""
+        return [self.names[label] for label in predictions.argmax(-1)]
+
     def _logs(self, outputs: np.ndarray) -> np.ndarray:
         outputs = np.asarray(outputs, np.float64)
         if self._by_squares:

@@ -55,6 +55,13 @@ class MultiLabel(Task):
         """Return the mean probabilities of networks: (networks, n, L) -> float64 (n, L)."""
         return expit(np.asarray(outputs, np.float64)).mean(0)
 
+    def chosen(self, predictions):
+        """Return the names of the labels of each example, with semicolons between them."""
+        return [
+            ";".join(name for name, share in zip(self.names, row, strict=True) if share > 0.5)
+            for row in predictions
+        ]
+
     def score(self, outputs, labels, statistics):
         """Return 'labels' uint8 (n, L), 'probabilities' float64 (n, L) and the 'loss' (n,).
 

@@ -63,12 +63,14 @@ class Regression(Task):
     def score(self, outputs, labels, statistics):
         """Return 'labels' and 'predicted', float64 (n, K), and the 'loss' (n,)."""
         predicted = np.asarray(outputs, np.float64).mean(0)
-        mean, deviation = (np.asarray(statistics[name]) for name in ("mean", "deviation"))
-        standardised = ((values - mean) / deviation for values in (predicted, labels))
+        outputs, targets = (
+            np.asarray(self.targets(np.float32(values), statistics))
+            for values in (predicted, labels)
+        )
         return {
             "labels": np.asarray(labels, np.float64),
             "predicted": predicted,
-            "loss": np.asarray(self._loss(*map(np.float32, standardised), None), np.float64),
+            "loss": np.asarray(self._loss(outputs, targets, None), np.float64),
         }
 
     def figures(self, scores):

@@ -163,6 +163,10 @@ class Task:
         """
         return np.asarray(outputs, np.float64).mean(0)
 
+    def chosen(self, predictions: np.ndarray) -> list[str]:
+        """Return the answer for each of N predictions in a word; [] if they are numbers."""
+        return []
+
     def score(self, outputs: np.ndarray, labels: np.ndarray, statistics: Mapping) -> dict:
         """Return a few numbers for each example of a test, computed in float64.
 

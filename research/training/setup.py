@@ -51,7 +51,6 @@ class Setup:
     name: str = ""  # name of the data set
     ignored: str = ""  # as in `Dataset`
     fingerprint: Callable[[], dict] = dict  # of the data: research/data/identity.py
-    kind: str = "classes"  # of the labels: research/data/dataset.py
 
     @functools.cached_property
     def task(self) -> Task:
@@ -91,11 +90,13 @@ class Setup:
         """Return the lines about the data that every start prints."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         offset = offsets.of(self.statistics, self.train.shape)
-        line = description.line(self.name, parts, self.class_names, self.ignored, offset, self.kind)
-        lines = [line, *self.messages, *description.absent(parts, self.class_names, self.kind)]
+        line = description.line(
+            self.name, parts, self.class_names, self.ignored, offset, self.task.kind
+        )
+        lines = [line, *self.messages, *description.absent(parts, self.class_names, self.task.kind)]
         share = self.config.data.validation
         if share and not len(self.validation):
-            reason = splits.why_nothing(self.train.labels, share, self.kind)
+            reason = splits.why_nothing(self.train.labels, share, self.task.kind)
             lines.append(f"there is no validation split: config.data.validation: {reason}")
         return lines
 
@@ -275,7 +276,6 @@ def from_split(
         name=dataset.name,
         ignored=dataset.ignored,
         fingerprint=known,
-        kind=dataset.kind,
     )
     early_stopping.objective(config, run.task)  # refuses what cannot decide
     input_checks.check_values(config, train, run._held_out, statistics)

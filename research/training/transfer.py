@@ -70,7 +70,7 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
         known = {"train": data["train"]} if "train" in data else {}
         if told := identity.differences(known, run.fingerprint()):
             report["fitted elsewhere"] = [f"preprocessing ({told[0]})"]
-    with stated_by(models.build(config, numbers, run.classes)):
+    with stated_by(models.build(config, numbers, run.task.outputs)):
         opt_state = optimizers.build(config, numbers, step=0).init(trees["params"])
     state = state.replace(**trees, opt_state=opt_state)
     if settings.recalibrate:

@@ -49,7 +49,7 @@ class Folds:
         if len(self) == 1:
             return [line, *others]
         lines = [f"{line}; this is the first of {len(self)} cuts", *self.run.messages]
-        if self.run.kind != "classes":
+        if self.run.task.kind != "classes":
             return lines
         labels = self.arrays["labels"]
         whole = len(np.unique(labels))

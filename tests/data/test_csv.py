@@ -122,6 +122,16 @@ def test_the_encoding_is_fitted_on_train_alone(tmp_path):
     np.testing.assert_array_equal(changed.test.inputs[:, 1:4], 0)
 
 
+def test_a_missing_word_is_none_of_the_words(tmp_path):
+    dataset = load(pets(tmp_path / "pets.csv", colour=holed(COLOURS, 0, 9)), missing="median")
+    assert dataset.encoding["columns"][1]["categories"] == ["blue", "dark green", "red"]
+    together = np.concatenate([dataset.train.inputs, dataset.test.inputs])
+    rows = np.concatenate([dataset.train.numbers, dataset.test.numbers]) - 2
+    assert sorted(rows[together[:, 1:4].sum(1) == 0]) == [0, 9]
+    assert [line for line in dataset.messages if "hold words" in line] == []
+    assert sum("in colour; numbers become" in line for line in dataset.messages) >= 1
+
+
 def test_targets_of_each_kind(tmp_path):
     path = write(tmp_path / "t.csv", ("x", "a", "b, c", "d"), SIZES, AGES, SIZES,
                  np.where(AGES > "5", "True", "false"))  # fmt: skip
@@ -243,6 +253,7 @@ MANY = np.array([f"name {number}" for number in range(COUNT)])
         ({"size": np.where(SIZES[2] == SIZES, "1e999", SIZES)}, {}, "feature 4 is inf, not finite"),
         ({"size": np.where(SIZES[2] == SIZES, "tall", SIZES)}, {},
          "line 4 is 'tall' in a column of numbers .allowed: numbers; 1 such cells"),
+        ({"size": np.where(SIZES[2] == SIZES, "1_70", SIZES)}, {}, "line 4 is '1_70' in a column"),
         ({"colour": MANY}, {}, "column 'colour' has 48 different words .*config.data.ignore"),
         ({"species": MANY}, {}, "60 different values for 60 examples"),
         ({"species": ["cat"] * COUNT}, {}, "all examples have one label, 'cat'"),
