@@ -5,8 +5,6 @@ compiles fastest first. If there are several, the population times them on its o
 keeps the fastest, unless their compilation would take longer than it can save.
 """
 
-import jax
-
 _CHUNK = 8
 
 
@@ -27,5 +25,7 @@ def chunked(lanes: int) -> tuple[int, ...]:
 
 def auto(lanes: int) -> tuple[int, ...]:
     """Measure these and take the fastest; on CPU not `vmap`, which was never the fastest there."""
+    import jax  # a report looks up names here without it
+
     sizes = {1, min(lanes, _CHUNK)}
     return tuple(sorted(sizes if jax.default_backend() == "cpu" else sizes | {lanes}))

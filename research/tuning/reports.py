@@ -6,7 +6,7 @@ import statistics
 
 from ml_collections import ConfigDict
 
-from research import formats, tasks
+from research import formats
 from research.errors import UserError, unknown_name
 
 
@@ -27,6 +27,8 @@ class Objective:
         Raises:
           UserError: the task reports no such metric, or a metric without a direction.
         """
+        from research import tasks  # imports jax, which a report does not need
+
         directions = {f"validation_{name}": up for name, up in tasks.directions(config).items()}
         name = config.search.objective
         if name not in directions:
