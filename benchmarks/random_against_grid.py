@@ -33,7 +33,8 @@ from benchmarks.run import hardware, quartiles
 from research.config import default_config
 from research.platform import enable_compilation_cache
 from research.tuning import samplers
-from research.tuning.config import check_search, default_search
+from research.tuning.config import default_search
+from research.tuning.methods import check_search
 from research.tuning.population import Population
 from research.tuning.spaces import Space, linear, log
 
@@ -93,7 +94,7 @@ def trained(population: Population, searches: list[tuple[int, list[dict]]]) -> n
             population.start(slot, work[first + slot], 1)
         reports = population.advance(slots)
         found += [reports[slot] for slot in slots]
-    scores = [[*report.validation_loss, *report.validation_accuracy] for report in found]
+    scores = [[*report.validation["loss"], *report.validation["accuracy"]] for report in found]
     loss, accuracy = np.reshape(scores, (len(searches), -1, 2)).transpose(2, 0, 1)
     return np.stack([np.where(np.isfinite(loss), loss, np.inf), accuracy])
 
@@ -140,7 +141,7 @@ def main() -> None:
     config = config_of()
     space = check_search(config)
     program = space.program(config, space.decode([0.5] * space.size))
-    population = Population(program, SLOTS, pieces=1, mode="sequential")
+    population = Population(program, SLOTS, segments=1, mode="sequential")
     population.compile()
     tried = {
         method: [(seed, points(method, space, seed)) for seed in range(repetitions)]

@@ -15,9 +15,8 @@ from research.platform import enable_compilation_cache
 from research.tuning import methods
 from research.tuning.axes import Axis
 from research.tuning.config import default_search
-from research.tuning.history import best
 from research.tuning.spaces import Space
-from research.tuning.trials import FINISHED, Proposal, Trial
+from research.tuning.trials import FINISHED, Proposal, Trial, best
 
 _ALPHA = np.array([1.0, 1.2, 3.0, 3.2])
 _A = np.array(
@@ -80,7 +79,9 @@ def regret(method: str, task: str, seed: int) -> float:
     while len(trials) < total:
         for proposal in propose(space, trials, BATCH, seed):
             score = function(space.encode(proposal.values)) + noise * random.standard_normal()
-            trials.append(Trial(len(trials), proposal, 1, [{"piece": 1, "score": score}], FINISHED))
+            trials.append(
+                Trial(len(trials), proposal, 1, [{"segment": 1, "score": score}], FINISHED)
+            )
     recommended = best(trials)
     if noise and METHODS[method]["method"] == "bayes":
         from research.tuning.bayesian import Surrogate
@@ -94,7 +95,9 @@ def seconds_of_an_ask(method: str) -> float:
     space, propose = space_of(6), sampler_of(method)
     units = np.random.default_rng(0).random((300, 6))
     trials = [
-        Trial(n, Proposal(space.decode(unit)), 1, [{"piece": 1, "score": hartmann(unit)}], FINISHED)
+        Trial(
+            n, Proposal(space.decode(unit)), 1, [{"segment": 1, "score": hartmann(unit)}], FINISHED
+        )
         for n, unit in enumerate(units)
     ]
     times = []

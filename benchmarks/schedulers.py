@@ -11,7 +11,7 @@ the best is found. Exactly:
 - Found it is when a trial of such an accuracy comes to the end of its whole training. One that is
   as good on its way there does not count yet, under any scheduler; a search that stopped all such
   trials has found none.
-- All pieces of all lanes count that were trained until then, those of the same turn too.
+- All segments of all lanes count that were trained until then, those of the same turn too.
 
 Trials are of an MLP on digits, eight lanes side by side, by `Study` in one `Population`; what
 happened is read from the ledger.
@@ -28,8 +28,10 @@ from ml_collections import ConfigDict
 from benchmarks.run import hardware, quartiles
 from research.config import default_config
 from research.platform import enable_compilation_cache
-from research.tuning import ledger
-from research.tuning.config import check_search, default_search
+from research.tuning import ledger_lines
+from research.tuning.config import default_search
+from research.tuning.ledger import Ledger
+from research.tuning.methods import check_search
 from research.tuning.population import Population
 from research.tuning.spaces import Space, linear, log
 from research.tuning.study import Study
@@ -63,7 +65,7 @@ def config_of(name: str, seed: int, scheduler: str):
     search.space = SPACES[name]
     if "model.initializer_scale" in {axis[1] for axis in search.space}:
         config.model.normalization = "none"  # which would undo it
-    search.trials, search.pieces, search.objective = 81, 27, "validation_accuracy"
+    search.trials, search.segments, search.objective = 81, 27, "validation_accuracy"
     search.seed, search.scheduler = seed, scheduler
     return config
 
@@ -74,8 +76,8 @@ class FromSeed:
     def __init__(self, population: Population, seed: int):
         self._population, self._seed = population, seed
 
-    def start(self, slot: int, values: dict, pieces: int) -> None:
-        self._population.start(slot, {**values, "seed": self._seed}, pieces)
+    def start(self, slot: int, values: dict, segments: int) -> None:
+        self._population.start(slot, {**values, "seed": self._seed}, segments)
 
     def __getattr__(self, name: str):
         return getattr(self._population, name)
@@ -85,7 +87,7 @@ def searched(population: Population, config: ConfigDict) -> list[tuple[float, fl
     """(epochs so far, accuracy) at the end of each trial; of those not whole it is -inf."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "ledger.jsonl"
-        with ledger.Ledger(path) as lines:
+        with Ledger(path) as lines:
             lines.begin(config)
             facts = {
                 "slots": SLOTS,
@@ -94,7 +96,7 @@ def searched(population: Population, config: ConfigDict) -> list[tuple[float, fl
             }
             found = FromSeed(population, config.search.seed), facts
             Study(config, Space.from_config(config), lines, lambda *_: found).run()
-        events = ledger.read(path)
+        events = ledger_lines.read(path)
     epochs, come, accuracy, ends = 0.0, {}, {}, []
     for event in events:
         trial = event.get("trial")
@@ -146,7 +148,7 @@ def measured(name: str, seeds: int) -> tuple[dict[str, list[dict]], list[int]]:
     config = config_of(name, 0, "none")
     space = check_search(config)
     program = space.program(config, space.decode([0.5] * space.size))
-    population = Population(program, SLOTS, pieces=config.search.pieces, mode="sequential")
+    population = Population(program, SLOTS, segments=config.search.segments, mode="sequential")
     population.compile()
     found: dict[str, list[dict]] = {scheduler: [] for scheduler in SCHEDULERS}
     near = []

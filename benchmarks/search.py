@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks.run import answer, hardware, spread
 
-PIECES, BATCH = 10, 64
+SEGMENTS, BATCH = 10, 64
 
 
 class Workload(NamedTuple):
@@ -89,7 +89,7 @@ def report(workload: str, found: dict) -> None:
     steps = trials * WORKLOADS[workload].steps
     whole = [steps * b / (ours["prepare"] + steps * a)
              for a, b in zip(ours["seconds"], theirs, strict=True)]  # fmt: skip
-    fixed = ours["fixed"] - PIECES * statistics.median(ours["seconds"])
+    fixed = ours["fixed"] - SEGMENTS * statistics.median(ours["seconds"])
     print(
         f"\n{workload}: population beside its own step one by one {spread(beside)}; beside Optuna "
         f"with compilation, over {trials} trials, {spread(whole)}; "
@@ -134,19 +134,19 @@ def prepare_population(workload: str, mode: str):
     random, slots = np.random.default_rng(0), WORKLOADS[workload].trials["population"]
 
     def ready(steps):
-        population = Population(config_of(workload, steps), slots, pieces=PIECES, mode=mode)
+        population = Population(config_of(workload, steps), slots, segments=SEGMENTS, mode=mode)
         seconds = population.compile()
 
         def trials(count):
             for slot in range(count):
-                population.start(slot, draw(random), PIECES)
-            for _ in range(PIECES):
+                population.start(slot, draw(random), SEGMENTS)
+            for _ in range(SEGMENTS):
                 population.advance(range(count))
 
         trials(slots)  # warm
         return seconds, population, trials
 
-    _, _, short = ready(PIECES)  # one step a piece: what is left is the fixed cost
+    _, _, short = ready(SEGMENTS)  # one step a segment: what is left is the fixed cost
     started = time.perf_counter()
     short(slots)
     fixed = (time.perf_counter() - started) / slots
@@ -179,8 +179,8 @@ def prepare_one_by_one(workload: str, mode: str):
         for _ in range(count):
             values = {key.partition(".")[2]: np.float32(of) for key, of in draw(random).items()}
             state = init({**numbers, "optimizer": {**numbers["optimizer"], **values}})
-            for _ in range(PIECES):
-                state, metrics = program(state, run.plan().total_steps // PIECES)
+            for _ in range(SEGMENTS):
+                state, metrics = program(state, run.plan().total_steps // SEGMENTS)
                 jax.device_get((metrics, evaluate(state)))
 
     trials(1)
@@ -240,7 +240,7 @@ def prepare_optuna_pytorch(workload: str, mode: str):
             loss.backward()
             optimizer.step()
             schedule.step()
-            if (step + 1) % (steps // PIECES) == 0:
+            if (step + 1) % (steps // SEGMENTS) == 0:
                 model.eval()
                 with torch.no_grad():
                     judged = F.cross_entropy(model(held_out), labels)

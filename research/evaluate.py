@@ -330,7 +330,7 @@ def _check_same(one: str, tested: _Tested, another: str, other: _Tested) -> None
 
 def _tell(what: str, tested: _Tested, found: dict) -> None:
     """Print the figures of the predictions for a split, from their scores."""
-    from research.reporting.formats import shown, words
+    from research.formats import shown, words
 
     task = tested.run.task
     figures = task.figures(found) | task.beside(found)

@@ -29,9 +29,9 @@ from research import platform, processes, run_folder, tasks
 from research.config import trust
 from research.data import sources
 from research.data.dataset import Dataset
+from research.formats import shown, words
 from research.names import name_of
 from research.reporting import page
-from research.reporting.formats import shown, words
 from research.reporting.records import read_metrics
 from research.reporting.voice import Voice
 from research.session import Session

@@ -1,9 +1,8 @@
-"""Search hyper-parameters, or go on with a search: python -m research.search --config=CONFIG.py.
+"""Search hyper-parameters, or resume a search: python -m research.search --config=CONFIG.py.
 
 The config is a training config with a section `search` (research/tuning/config.py).
 """
 
-import math
 import os
 from contextlib import ExitStack
 from datetime import timedelta
@@ -17,15 +16,15 @@ from research.errors import UserError
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "The run folder; default: runs/<config name>.")
-_LEARN_NOTHING = ("random", "grid", "sobol")
+_NOT_ADAPTIVE = ("random", "grid", "sobol")
 
 
 def main(argv: list[str]) -> int:
-    """Trains to the end of the last trial; exit code 0, or 3 (all diverged)."""
+    """Run a search to its end; return exit code 0, or 3 if all trials diverged."""
     cli.refuse_arguments(argv)
     # Heavy imports come after the flags, so that a mistyped flag is answered at once.
     from research.config import flatten, trust, usage
-    from research.tuning.config import check_search
+    from research.tuning.methods import check_search
 
     config = _CONFIG.value
     trust.allow_named(flatten(config))
@@ -40,12 +39,13 @@ def main(argv: list[str]) -> int:
     from research.training import interruption
     from research.tuning import methods, results
     from research.tuning.ledger import Ledger
-    from research.tuning.mirror import Mirror
+    from research.tuning.optuna_export import OptunaExport
+    from research.tuning.reports import Objective
     from research.tuning.study import Study
 
     platform.enable_compilation_cache()
     if config.search.engine != "local":
-        jax.config.update("jax_platforms", "cpu")  # accelerators are the workers'
+        jax.config.update("jax_platforms", "cpu")  # leave the accelerators to the workers
     platform.check_devices()
     if os.environ.get(platform.PROCESSES):
         raise UserError(
@@ -59,9 +59,9 @@ def main(argv: list[str]) -> int:
         voice.tell(f"config.{key} = {value!r}")
     for line in usage.warnings(flatten(ConfigDict({"search": config.search}))):
         voice.warn(f"warning: {line}")
-    _tell_space(voice, config, space, methods.points_told(config.search, space))
+    _tell_space(voice, config, space, methods.points_text(config.search, space))
 
-    # Nothing is lost at any moment: what is not in the ledger is trained again.
+    # A stop at any moment is safe: what is not in the ledger is trained again.
     with interruption.at_once(), run_folder.locked(workdir), ExitStack() as engine:
         config = _resolved(workdir, config, voice)
         trials = methods.budget(config.search, space)
@@ -78,16 +78,17 @@ def main(argv: list[str]) -> int:
             ledger.commit()
             populations.data = ledger.data
             _write_config(workdir, config)
-            mirror = Mirror(workdir / "optuna_journal.log", space, config.search.objective)
+            objective = Objective.from_config(config)
+            export = OptunaExport(workdir / "optuna_journal.log", space, objective)
 
             def follow(study):
-                if populations.opened:  # before, it only does again what is in the ledger
-                    mirror.update(study.trials)
+                if populations.opened:  # before that it only repeats the ledger
+                    export.update(study.trials)
                     _show(progress, study, config)
 
             study = Study(config, space, ledger, populations.open, follow)
             study.run()
-            mirror.update(study.trials, at_once=True)
+            export.update(study.trials, at_once=True)
         if results.all_diverged(study.trials):
             write_json(workdir / "summary.json", results.summary(study.trials))
             search_page.write_report([workdir], workdir / "report.html")
@@ -101,15 +102,15 @@ def main(argv: list[str]) -> int:
 
 
 def _resolved(workdir: Path, config, voice):
-    """Return the config with numbers for what follows the data: those that the search began with.
+    """Return the config with numbers for automatic values: those that the search began with.
 
-    A new search loads the data for it, and tells the numbers.
+    A new search loads the data to decide and print them.
     """
     from research.config import as_in
-    from research.tuning import folds, ledger
-    from research.tuning.config import check_search
+    from research.tuning import folds, ledger_lines
+    from research.tuning.methods import check_search
 
-    began = ledger.config_of(workdir / "ledger.jsonl")
+    began = ledger_lines.config_of(workdir / "ledger.jsonl")
     if began:
         config = as_in(began, config)
         check_search(config)  # a ledger may have been edited
@@ -121,16 +122,16 @@ def _resolved(workdir: Path, config, voice):
 
 
 class _Populations:
-    """Opens the population of each program, and says what it costs."""
+    """The maker of the population of each static group; it prints their costs."""
 
     def __init__(self, config, space, trials: int, voice, engine: ExitStack):
         self._config, self._space, self._voice, self._engine = config, space, voice, engine
         self._trials = trials
-        self._make = None  # what makes them; a search that is over starts no workers
+        self._make = None  # of the engine, once needed: a finished search starts no workers
         self._warned: list[str] = []
-        self._last = None  # static values of the one that was made last, and it
+        self._last = None  # the static values of the last population, and the population
         self.opened = 0
-        self.data: dict = {}  # the fingerprint of those that the search began with
+        self.data: dict = {}  # the fingerprint of the data that the search began with
 
     def fingerprint_here(self) -> dict:
         """Return the fingerprint of the data; {} and a printed reason if they cannot be loaded."""
@@ -145,24 +146,24 @@ class _Populations:
             return {}
 
     def check(self) -> dict:
-        """Refuses, before a ledger is begun, what cannot be trained, of all programs.
+        """Check all static groups before the search begins; return the fingerprint of the data.
 
-        Returns:
-          The fingerprint of the data.
+        Raises:
+          UserError: a group that cannot be trained.
         """
         for values in self._space.one_of_each_program():
             static = self._space.static(values)
             try:
-                self._population(values).fitting()  # which looks at all that will be computed
+                self._population(values).fitting()  # traces everything that will be computed
             except UserError as error:
                 if not static:
                     raise
-                of = ", ".join(f"{key} = {value!r}" for key, value in static.items())
-                raise UserError(f"config.search.space: the program of {of}: {error}") from None
+                values = ", ".join(f"{key} = {value!r}" for key, value in static.items())
+                raise UserError(f"config.search.space: the program of {values}: {error}") from None
         return self._last[1].fingerprint()
 
     def open(self, values: dict, facts: dict | None):
-        """As `Study` asks for it."""
+        """Make a compiled population and its facts, as `Study` asks for them."""
         from research.data import identity
 
         population = self._population(values)
@@ -186,24 +187,24 @@ class _Populations:
         }
 
     def _slots(self, population) -> int:
-        """As many as trials ask for and memory allows; or as the config says."""
+        """Return the number of slots: that of the config, or what trials need and memory allows."""
         search, trials = self._config.search, self._trials
-        # A sampler that learns from scores needs some before it proposes the rest.
-        wanted = trials if search.method in _LEARN_NOTHING else max(1, trials // 8)
+        # An adaptive sampler needs scores of some trials before it proposes the rest.
+        wanted = trials if search.method in _NOT_ADAPTIVE else max(1, trials // 8)
         if search.lanes:
             return max(1, min(trials, search.lanes // population.lanes_of_slot))
         return min(wanted, population.fitting())
 
     def _tell_estimate(self, population) -> None:
-        """Before anything is compiled."""
-        found = population.estimate()
+        """Print the estimated cost before anything is compiled."""
+        estimate = population.estimate()
         self._voice.tell(
-            f"program {self.opened}: by its shapes about {found.memory / 2**20:,.0f} MB, and about "
-            f"{self._all_trials(population, found.seconds)}; compiling"
+            f"program {self.opened}: by its shapes about {estimate.memory / 2**20:,.0f} MB, and "
+            f"about {self._all_trials(population, estimate.seconds)}; compiling"
         )
 
     def _tell(self, population, compile_seconds: float) -> None:
-        """What was measured, in the place of what was expected."""
+        """Print the measured cost after compilation."""
         several = population.chunk > 1
         how = f"{population.chunk} together" if several else "one after the other"
         self._voice.tell(
@@ -214,8 +215,8 @@ class _Populations:
         )
 
     def _all_trials(self, population, seconds: float) -> str:
-        """'12.3 s for 64 trials, if all are trained to their end', by the seconds of a piece."""
-        turns = -(-self._trials // population.slots) * self._config.search.pieces
+        """Return '12.3 s for 64 trials, if all are trained to their end' or the like."""
+        turns = -(-self._trials // population.slots) * self._config.search.segments
         return (
             f"{_time(turns * seconds)} for {self._trials} trials, if all are trained to their end"
         )
@@ -229,18 +230,20 @@ class _Populations:
             return self._last[1]
         if self._make is None:
             engine = bind(resolve("config.search.engine", search.engine, engines), search, {})
-            self._make = self._engine.enter_context(engine(self._voice.workdir, self._voice))
+            self._make = self._engine.enter_context(
+                engine(self._voice.workdir, self._voice.tell, self._voice.warn)
+            )
         population = self._make(
             self._space.program(self._config, values),
-            1,  # until it is known how many fit
-            pieces=search.pieces,
+            1,  # slots, until it is known how many fit
+            segments=search.segments,
             folds=search.folds,
             repeats=search.repeats,
             seeds=search.seeds,
             stratified=search.stratified,
             mode=search.lane_mode,
         )
-        if self._last is None:  # the first: all have the same data
+        if self._last is None:  # all have the same data
             for line in population.description():
                 self._voice.tell(line)
         self._last = static, population
@@ -248,15 +251,9 @@ class _Populations:
 
 
 def _tell_space(voice, config, space, points: str) -> None:
-    search = config.search
-    voice.tell(f"space of {space.size} axes:")
-    width = max(map(len, space.keys))
-    for axis in space.axes:
-        kind = "" if axis.kind in ("choice", "integer") else f"{axis.kind} "
-        when = f", where {axis.when[0]} = {axis.when[1]!r}" if axis.when else ""
-        static = "" if space.is_traced(axis.key) else "  (decides the program)"
-        voice.tell(f"  {axis.key:{width}}  {kind}{axis.range}{when}{static}")
-    programs = space.programs()
+    search, programs = config.search, space.programs()
+    for line in space.description():
+        voice.tell(line)
     if points:
         voice.tell(points)
     voice.tell(
@@ -285,11 +282,11 @@ def _write_config(workdir: Path, config) -> None:
 def _show(progress, study, config) -> None:
     from research.tuning import results
 
-    found, search = results.best(study.trials), config.search
+    winner, search = results.best(study.trials), config.search
     lanes = search.folds * search.repeats * search.seeds  # of a trial
-    best = f"best {_score_told(config, found)}" if found else "none is finite"
+    best = f"best {results.score_text(config, winner)}" if winner else "none is finite"
     progress.update(
-        done=sum(1 if trial.end else trial.piece / trial.pieces for trial in study.trials),
+        done=sum(1 if trial.end else trial.segment / trial.segments for trial in study.trials),
         total=study.expected,
         ended=sum(bool(trial.end) for trial in study.trials),
         best=best,
@@ -299,60 +296,30 @@ def _show(progress, study, config) -> None:
 
 
 def _finish(workdir: Path, voice, config, space, study) -> None:
-    """Writes `best.py`, `report.html` and `summary.json`, and says what was found."""
+    """Write `best.py`, `report.html` and `summary.json`, and print the results."""
     from research.json_files import write_json, write_text
     from research.reporting import search_page
-    from research.tuning import methods, results
+    from research.tuning import results
 
-    found = results.best(study.trials)
+    winner = results.best(study.trials)
     path = workdir / "best.py"
     command = f"python -m research.main --config={path}"
-    told = f"The best of a search: {_score_told(config, found)}.\n\n{command}\n"
-    write_text(path, results.config_file(results.as_config(config, found), told))
+    docstring = f"The best of a search: {results.score_text(config, winner)}.\n\n{command}\n"
+    write_text(path, results.config_file(results.as_config(config, winner), docstring))
     search_page.write_report([workdir], workdir / "report.html")
-    summary = results.summary(study.trials)
-    write_json(workdir / "summary.json", summary)
+    write_json(workdir / "summary.json", results.summary(study.trials))
 
-    ends = ", ".join(f"{summary[end]} {end}" for end in results.ENDS if summary[end])
-    voice.tell(f"{summary['trials']} trials: {ends}")
-    if not methods.left(config.search, space, study.trials):
-        voice.tell("each point was tried once")
-    voice.tell(f"best: {_score_told(config, found)}")
-    voice.tell(f"  {results.command_line(results.overrides(config, found))}")
-    if found.proposal.parent is not None:
-        voice.tell(
-            f"  it took over the weights of trial {found.proposal.parent}, which had other numbers "
-            "(ledger.jsonl): trained from the start it may come out otherwise"
-        )
-    equals = results.within_one_standard_error(study.trials)
-    if len(equals) > 1:
-        parameters = {trial.number: study.facts(trial)["parameters"] for trial in equals}
-        chosen = results.simplest(equals, space, parameters)
-        voice.tell(
-            f"{len(equals)} trials are within one standard error of it; the simplest: "
-            f"{_score_told(config, chosen)}"
-        )
-        if chosen is not found:
-            voice.tell(f"  {results.command_line(results.overrides(config, chosen))}")
-    if config.search.method == "coarse_to_fine":
-        for round_ in methods.rounds(config.search, space, study.trials):
-            for line in round_.warnings():
-                voice.tell(line)
+    def parameters(trial):
+        return study.facts(trial)["parameters"]
+
+    for line in results.lines(config, space, study.trials, parameters):
+        voice.tell(line)
     voice.tell(f"all about it: {workdir / 'report.html'}")
     voice.tell(f"train the best one: {command}")
 
 
 def _time(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else str(timedelta(seconds=round(seconds)))
-
-
-def _score_told(config, trial) -> str:
-    """'validation_loss 0.0812 +- 0.0031 (trial 12)'."""
-    report = trial.reports[-1]
-    value, error = report[config.search.objective], report["standard_error"]
-    form = ".2%" if config.search.objective == "validation_accuracy" else ".4f"
-    several = f" +- {error:{form}}" if math.isfinite(error) else ""  # lanes
-    return f"{config.search.objective} {value:{form}}{several} (trial {trial.number})"
 
 
 if __name__ == "__main__":

@@ -129,7 +129,8 @@ class Trained:
         """
         from research import exported
 
-        exported.export(self, Path(folder))
+        networks = [(network.run, network.state) for network in self.networks]
+        exported.export(networks, Path(folder))
 
     def _outputs(self, inputs, labels) -> tuple[np.ndarray, Arrays]:
         """Return the outputs of all networks, (networks, N, ...), and the examples."""

@@ -11,7 +11,7 @@ MODES = ("sequential", "vmap")
 
 
 def train(mode: str) -> tuple[dict[str, np.ndarray], str]:
-    """Three slots of two folds through two pieces, one idle in the second; the program's text."""
+    """Three slots of two folds through two segments, one idle in the second; the program's text."""
     import jax
 
     config = default_config()
@@ -22,14 +22,16 @@ def train(mode: str) -> tuple[dict[str, np.ndarray], str]:
     config.model.normalization = "none"
     config.optimizer.name = "momentum"
     config.duration = "8 steps"
-    population = Population(config, 3, pieces=2, folds=2, mode=mode)
+    population = Population(config, 3, segments=2, folds=2, mode=mode)
     population.compile()
     for slot in range(3):
         population.start(slot, {"seed": slot, "optimizer.learning_rate": 0.01}, 2)
     population.advance([0, 1, 2])
     population.copy(1, 0, {"optimizer.learning_rate": 0.02})
     reports = population.advance([0, 1])
-    found = {f"loss {slot}": np.array(report.validation_loss) for slot, report in reports.items()}
+    found = {
+        f"loss {slot}": np.array(report.validation["loss"]) for slot, report in reports.items()
+    }
     for slot in range(3):
         for lane, state in enumerate(population.states(slot)):
             for number, leaf in enumerate(jax.tree.leaves((state.params, state.opt_state))):

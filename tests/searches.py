@@ -1,4 +1,4 @@
-"""Searches over a training in closed form: what the tests of studies, ledgers and mirrors share."""
+"""Searches over a training in closed form: what the tests of studies, ledgers and exports share."""
 
 import json
 import math
@@ -6,7 +6,7 @@ import math
 from research.config import default_config
 from research.tuning.config import default_search
 from research.tuning.ledger import Ledger
-from research.tuning.slots import Report
+from research.tuning.reports import Report
 from research.tuning.spaces import Space, choice, linear, log
 from research.tuning.study import Study
 
@@ -14,9 +14,9 @@ RATE, SMOOTHING, NAME = "optimizer.learning_rate", "loss.label_smoothing", "opti
 
 
 class Formula:
-    """A population in closed form: a state is a sum over its pieces of a hash of its numbers.
+    """A population in closed form: a state is a sum over its segments of a hash of its numbers.
 
-    It counts the pieces that it trained, and refuses what a real one could not do.
+    It counts the segments that it trained, and refuses what a real one could not do.
     """
 
     warnings = ()
@@ -26,13 +26,13 @@ class Formula:
         self._slots: dict[int, tuple[dict, int, int, float]] = {}
         self.trained = 0
 
-    def start(self, slot: int, values: dict, pieces: int) -> None:
+    def start(self, slot: int, values: dict, segments: int) -> None:
         assert 0 <= slot < self._count
-        self._slots[slot] = (values, pieces, 0, self._program)
+        self._slots[slot] = (values, segments, 0, self._program)
 
     def copy(self, slot: int, parent: int, values: dict) -> None:
-        _, pieces, done, state = self._slots[parent]
-        self._slots[slot] = (values, pieces, done, state)
+        _, segments, done, state = self._slots[parent]
+        self._slots[slot] = (values, segments, done, state)
 
     def park(self, slot: int):
         return self._slots.pop(slot)
@@ -41,27 +41,28 @@ class Formula:
         self._slots[slot] = parked
 
     def advance(self, slots) -> dict[int, Report]:
-        return {slot: self._one_piece(slot) for slot in slots}
+        return {slot: self._one_segment(slot) for slot in slots}
 
-    def _one_piece(self, slot: int) -> Report:
-        values, pieces, done, state = self._slots[slot]
-        assert done < pieces
+    def _one_segment(self, slot: int) -> Report:
+        values, segments, done, state = self._slots[slot]
+        assert done < segments
         self.trained += 1
         rate, smoothing = values[RATE], values.get(SMOOTHING, 0.2)
         state = math.sin(1e3 * (state + rate + 7 * smoothing)) + state / 2
-        self._slots[slot] = (values, pieces, done + 1, state)
+        self._slots[slot] = (values, segments, done + 1, state)
         loss = (math.log10(rate) + 2.5) ** 2 + smoothing + state / (done + 2)
         finite = rate < 0.08
         losses = [loss + lane / 10 if finite else math.nan for lane in range(self._lanes)]
         accuracies = [math.exp(-(loss**2))] * self._lanes
-        return Report(30 * (done + 1), done + 1.0, losses, accuracies, losses, accuracies, finite)
+        metrics = {"loss": losses, "accuracy": accuracies}
+        return Report(30 * (done + 1), done + 1.0, metrics, metrics, finite)
 
 
 def searched(space=None, **settings):
     config = default_config()
     config.search = default_search()
     config.search.space = space or (log(RATE, 1e-4, 1e-1), linear(SMOOTHING, 0.0, 0.5))
-    config.search.update({"trials": 12, "pieces": 6, **settings})
+    config.search.update({"trials": 12, "segments": 6, **settings})
     return config
 
 

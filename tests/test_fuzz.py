@@ -26,7 +26,8 @@ from research.names import choices
 from research.reporting import search_page
 from research.tasks.classification import Classification
 from research.training import advance, evaluation, setup
-from research.tuning import methods, mirror, results
+from research.tuning import methods, optuna_export, results
+from research.tuning.reports import Objective
 from research.tuning.spaces import Space
 
 KEYS = sorted(configuration.flatten(configuration.default_config()))
@@ -313,10 +314,10 @@ def test_a_damaged_run_is_resumed_or_refused(tmp_path_factory, finished, choice,
 
 
 SEARCHES = [
-    searched(scheduler="asha", reduction=2, trials=8, pieces=4),
-    searched(COHORTS, scheduler="successive_halving", reduction=2, trials=8, pieces=4),
-    searched(scheduler="population_based", exploit_share=0.4, trials=5, pieces=4),
-    searched(method="coarse_to_fine", round_trials=2, trials=6, pieces=4,
+    searched(scheduler="asha", reduction=2, trials=8, segments=4),
+    searched(COHORTS, scheduler="successive_halving", reduction=2, trials=8, segments=4),
+    searched(scheduler="population_based", exploit_share=0.4, trials=5, segments=4),
+    searched(method="coarse_to_fine", round_trials=2, trials=6, segments=4,
              enqueue=(((RATE, 1e-3), (SMOOTHING, 0.1)),) * 3),
 ]  # fmt: skip
 ANYTHING = [None, True, 0, 1, 2, 7, -1, 2**63, 0.5, -0.5, 1e308, float("nan"), "", "x", "finished",
@@ -327,7 +328,10 @@ def to_its_end(config, workdir: Path) -> int:
     """A search over a training in closed form, with all that it leaves behind."""
     study, _ = search(config, workdir / "ledger.jsonl")
     space = Space.from_config(config)
-    mirror.Mirror(workdir / "journal.log", space, config.search.objective).update(study.trials)
+    export = optuna_export.OptunaExport(
+        workdir / "journal.log", space, Objective.from_config(config)
+    )
+    export.update(study.trials)
     search_page.write_report([workdir], workdir / "report.html")
     if results.all_diverged(study.trials):
         return 3

@@ -12,7 +12,7 @@ from conftest import ROOT
 
 import research
 from research.config import check_config
-from research.tuning.config import check_search
+from research.tuning.methods import check_search
 
 
 def test_the_flag_is_set_only_where_jaxlib_knows_it_and_the_user_did_not():

@@ -22,7 +22,7 @@ SMALL = (
     "--config.batch_size=32",
     "--config.duration=60 steps",
     "--config.search.trials=9",
-    "--config.search.pieces=6",
+    "--config.search.segments=6",
     "--config.search.lanes=3",
     "--config.search.lane_mode=sequential",
     "--config.search.scheduler=asha",
@@ -253,6 +253,45 @@ def test_a_search_whose_trials_all_diverge_says_where_to_look(tmp_path, command)
     assert "all 9 trials" in last and "log('optimizer.learning_rate', 1e+17, 1e+20)" in last
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["trials"] == summary["diverged"] == 9 and "best_trial" not in summary
+
+
+@pytest.mark.parametrize("objective", ["validation_rmse", "validation_r2", "validation_macro_f1"])
+def test_any_metric_of_the_task_is_an_objective(objective, tmp_path, command):
+    """The best trial has the best value of all, in the ledger, the report and Optuna's journal."""
+    space = "(log('optimizer.learning_rate', 1e-4, 1e-1),)"
+    (tmp_path / "searched.py").write_text(
+        (ROOT / "configs" / "search_bn_adam.py")
+        .read_text()
+        .replace("    return config", f"    search.space = {space}\n    return config")
+    )
+    arguments = [f"--config={tmp_path / 'searched.py'}", *SMALL[1:], f"--workdir={tmp_path}"]
+    arguments += ["--config.search.trials=4", f"--config.search.objective={objective}"]
+    if objective == "validation_macro_f1":
+        arguments.append("--config.metrics=('macro_f1',)")
+    else:
+        arguments += ["--config.data.name=diabetes", "--config.task.name=regression"]
+    result = command("search", *arguments)
+    assert result.returncode == 0, result.stderr
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    reports = [line for line in outcome(tmp_path) if line["event"] == "report"]
+    finished = {line["trial"]: line[objective] for line in reports if line["segment"] == 6}
+    better = min if objective == "validation_rmse" else max
+    assert summary[f"best_{objective}"] == better(finished.values())
+    assert finished[summary["best_trial"]] == better(finished.values())
+    assert re.search(rf"^best: {objective} -?\d+\.\d+%? ", result.stdout, re.MULTILINE)
+    assert objective.replace("_", " ") in (tmp_path / "report.html").read_text()
+    for line in reports:
+        value = line[objective]
+        score = {"rmse": value, "r2": -value, "f1": 1 - value}[objective.rpartition("_")[2]]
+        assert line["score"] == pytest.approx(score, abs=1e-12)
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    storage = JournalStorage(JournalFileBackend(str(tmp_path / "optuna_journal.log")))
+    study = optuna.load_study(study_name="search", storage=storage)
+    assert study.best_value == pytest.approx(better(finished.values()))
+    assert study.direction.name == ("MINIMIZE" if better is min else "MAXIMIZE")
 
 
 def test_best_py_is_plain_assignments(whole):

@@ -119,7 +119,7 @@ def test_a_search_trusts_its_command_and_not_its_ledger(folder):
             "    from research.tuning.config import default_search\n"
             "    from research.tuning.spaces import choice\n"
             "    config.search = default_search()\n"
-            "    config.search.trials, config.search.pieces = 2, 1\n"
+            "    config.search.trials, config.search.segments = 2, 1\n"
             "    config.search.space = (choice('model.options.power', 1, 2),)\n"
             "    config.model.activation = 'hostile.parts:powers'\n"
             "    config.model.options.power = 3\n"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from research import config as configuration
-from research import npz
+from research import formats, npz
 from research.errors import UserError
 from research.json_files import read_json, read_jsonl, write_text
-from research.reporting import formats, pictures, plots
+from research.reporting import pictures, plots
 from research.reporting.records import NO_METRICS, read_metrics
 from research.reporting.rendering import Table, render, values
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from research.formats import percent
 from research.reporting import evaluation_plots as plots
-from research.reporting.formats import percent
 from research.reporting.rendering import Table
 
 _RECALLS = 20  # classes whose recall is listed

@@ -7,7 +7,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-from research.reporting import formats
+from research import formats
 
 # Okabe and Ito's colours, which the colour-blind can tell apart. With one run the first two are
 # train and validation. Black is drawn in the colour of text.

@@ -5,7 +5,7 @@ import sys
 import time
 from datetime import timedelta
 
-from research.reporting import formats
+from research import formats
 
 
 class Progress:

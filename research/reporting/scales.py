@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from research.reporting import formats
+from research import formats
 from research.reporting.plots import text
 from research.tuning.axes import Axis
+from research.tuning.reports import Objective
 from research.tuning.spaces import Space
 from research.tuning.trials import DIVERGED, Trial
 
@@ -59,13 +60,13 @@ class Scale:
         return f"{score:.2%}" if "%" in self.tickformat else f"{score:.4g}"
 
 
-def scale_of(objective: str, scores: Iterable[float]) -> Scale:
+def scale_of(objective: Objective, scores: Iterable[float]) -> Scale:
     """Return a scale up to what nine tenths of the scores need.
 
     It is logarithmic if the scores are positive and far apart.
 
     Args:
-      objective: `validation_loss`, `validation_accuracy` or another metric of the validation split.
+      objective: of the search.
       scores: the scores to draw; at least one is finite.
     """
     finite = np.array([score for score in scores if math.isfinite(score)])
@@ -74,11 +75,9 @@ def scale_of(objective: str, scores: Iterable[float]) -> Scale:
     low_, high_ = (math.log(low), math.log(high)) if log else (low, high)
     most = high_ + (high_ - low_) / 2
     ceiling = min(float(finite.max()), math.exp(most) if log else most)
-    # A score is 1 - metric where more of the metric is better.
-    title = formats.words(objective)
     return Scale(
-        f"1 - {title}" if formats.higher_is_better(objective) else title,
-        ".3~%" if formats.is_share(objective) else "~g",
+        objective.title,
+        ".3~%" if formats.is_share(objective.name) else "~g",
         log,
         float(low),
         float(ceiling),

@@ -16,7 +16,7 @@ from research.reporting.search_plots import ENDS, VIRIDIS
 from research.reporting.search_surface import Surface
 from research.reporting.searched import Search
 from research.tuning.axes import Axis
-from research.tuning.boxes import Round
+from research.tuning.coarse_to_fine import Round
 from research.tuning.trials import Trial
 
 _SCALE = [[place / (len(VIRIDIS) - 1), color] for place, color in enumerate(VIRIDIS)]

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from research.reporting import formats, search_plots
-from research.reporting.formats import duration, number
+from research import formats
+from research.formats import duration, number
+from research.reporting import search_plots
 from research.reporting.rendering import Table, values
 from research.reporting.scales import last_score, scale_of
 from research.reporting.searched import Search
@@ -72,4 +73,4 @@ def error_shown(search: Search, error: float) -> str:
     """Return a standard error as text; '' if it is not known."""
     if not np.isfinite(error):
         return ""
-    return f"{error:.2%}" if formats.is_share(search.objective) else f"{error:.2g}"
+    return f"{error:.2%}" if formats.is_share(search.objective.name) else f"{error:.2g}"

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from research import formats
 from research.errors import UserError
+from research.formats import duration, number
 from research.json_files import write_text
-from research.reporting import formats, search_axes, search_plots, search_timeline
+from research.reporting import search_axes, search_plots, search_timeline
 from research.reporting import search_statistics as statistics
-from research.reporting.formats import duration, number
 from research.reporting.rendering import Table, render
 from research.reporting.scales import Scale, last_score, scale_of, short_names
 from research.reporting.search_comparison import error_shown, settings, several
@@ -52,7 +53,7 @@ def write_report(folders: Sequence[Path], path: Path) -> None:
 
 
 def _page(searches: Sequence[Search]) -> str:
-    objectives = {search.objective for search in searches}
+    objectives = {search.objective.name for search in searches}
     if len(objectives) > 1:
         raise UserError(
             f"searches of {' and '.join(sorted(objectives))} do not compare "
@@ -91,7 +92,7 @@ def _search(search: Search) -> dict[str, Any]:
         "timeline": search_timeline.timeline(search),
         "stays": len(search.stays),
         "bars": search_timeline.BARS,
-        "rungs": search_timeline.pieces(search)
+        "rungs": search_timeline.segments(search)
         if any(trial.end in (STOPPED, REPLACED) for trial in search.trials)
         else None,
         "best_title": f"The best {len(ranked[:_LISTED])}",
@@ -104,8 +105,8 @@ def _head(search: Search, leader: Trial | None) -> dict[str, Any]:
     tiles = []
     if leader is not None:
         report = leader.reports[-1]
-        shown = _objective_shown(search, report[search.objective], report["standard_error"])
-        tiles.append((f"best {formats.words(search.objective)}, trial {leader.number}", shown))
+        shown = _objective_shown(search, report[search.objective.name], report["standard_error"])
+        tiles.append((f"best {formats.words(search.objective.name)}, trial {leader.number}", shown))
     tiles += [
         ("trials", f"{ended:,}" if search.over else f"{ended:,} of {search.total:,}"),
         ("epochs, all together", number(sum(map(search.epochs, search.trials)))),
@@ -198,7 +199,7 @@ def _drawn(trials: Sequence[Trial], leader: Trial) -> list[Trial]:
 
 
 def _objective_shown(search: Search, value: float, error: float) -> str:
-    shown = formats.shown(search.objective, value)
+    shown = formats.shown(search.objective.name, value)
     return f"{shown} \u00b1 {error_shown(search, error)}" if np.isfinite(error) else shown
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from research.reporting.searched import Search
 from research.tuning.axes import Axis
-from research.tuning.boxes import beyond, borders, tried_elsewhere
+from research.tuning.coarse_to_fine import beyond, borders, tried_elsewhere
 from research.tuning.results import best, within_one_standard_error
 from research.tuning.trials import FINISHED, RUNNING, Trial
 
@@ -143,7 +143,7 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    from research.tuning.mirror import STUDY, quietly
+    from research.tuning.optuna_export import STUDY, quietly
 
     with quietly():
         storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -160,5 +160,5 @@ def importances(trials: Sequence[Trial], journal: Path) -> dict[str, float]:
 def longest(trials: Sequence[Trial]) -> list[Trial]:
     """Return the finished trials that trained longest; scores of other durations do not compare."""
     finished = [trial for trial in trials if trial.end == FINISHED]
-    pieces = max((trial.pieces for trial in finished), default=0)
-    return [trial for trial in finished if trial.pieces == pieces]
+    segments = max((trial.segments for trial in finished), default=0)
+    return [trial for trial in finished if trial.segments == segments]

@@ -43,7 +43,7 @@ def timeline(search: Search) -> dict:
                 "insidetextanchor": "middle",
                 "textangle": 0,
                 "customdata": [
-                    _stay_label(search.trials[stay.trial], stay.piece) for stay in group
+                    _stay_label(search.trials[stay.trial], stay.segment) for stay in group
                 ],
                 "marker": {"color": color, "line": {"color": "#fff", "width": 1}},
                 "hovertemplate": "%{customdata}<extra></extra>",
@@ -61,7 +61,7 @@ def timeline(search: Search) -> dict:
         axis["dtick"] = 1
     return figure(
         traces,
-        xaxis={"title": {"text": "turn (each trains the slots of a program for one piece)"}},
+        xaxis={"title": {"text": "turn (each trains the slots of a program for one segment)"}},
         yaxis=axis,
         barmode="overlay",
         showlegend=True,
@@ -73,12 +73,12 @@ def timeline(search: Search) -> dict:
     )
 
 
-def _stay_label(trial: Trial, piece: int) -> str:
-    end = (trial.end or "running") if piece == trial.piece else _LATER
-    label = f"trial {trial.number}: {end}, after piece {piece}"
+def _stay_label(trial: Trial, segment: int) -> str:
+    end = (trial.end or "running") if segment == trial.segment else _LATER
+    label = f"trial {trial.number}: {end}, after segment {segment}"
     if trial.proposal.parent is not None:
         label += f", copied from trial {trial.proposal.parent}"
-    return f"{label} of {trial.pieces}"
+    return f"{label} of {trial.segments}"
 
 
 def _program_label(search: Search, program: int) -> str:
@@ -93,23 +93,23 @@ def _level(y: float) -> dict:
     return {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": line}
 
 
-def pieces(search: Search) -> dict:
-    """Return how many trials came to the end of each piece, and what became of them there."""
-    count = search.config.search.pieces
+def segments(search: Search) -> dict:
+    """Return how many trials came to the end of each segment, and what became of them there."""
+    count = search.config.search.segments
     traces = []
     went_on = np.zeros(count, int)
     for end, (color, _) in ENDS.items():
         here = np.zeros(count, int)
         for trial in search.trials:
             if trial.end == end and trial.reports:
-                here[trial.piece - 1] += 1
-                went_on[trial.reports[0]["piece"] - 1 : trial.piece - 1] += 1
+                here[trial.segment - 1] += 1
+                went_on[trial.reports[0]["segment"] - 1 : trial.segment - 1] += 1
         if here.any():
             traces.append(_bars(f"{end or 'running'} there", here, color))
     traces.append(_bars("went on", went_on, _WENT_ON))
     return figure(
         traces,
-        xaxis={"title": {"text": "piece of the training"}, "dtick": 1 if count <= 20 else None},
+        xaxis={"title": {"text": "segment of the training"}, "dtick": 1 if count <= 20 else None},
         yaxis={"title": {"text": "trials"}, "rangemode": "tozero"},
         barmode="stack",
         legend=ABOVE,

@@ -12,23 +12,24 @@ from ml_collections import ConfigDict
 from research.config import flatten, trust, tuples
 from research.errors import UserError
 from research.json_files import read_json
-from research.tuning import ledger, methods
+from research.tuning import ledger_lines, methods
 from research.tuning.axes import parsed
 from research.tuning.config import check_section, completed
+from research.tuning.reports import Objective
 from research.tuning.spaces import Space
-from research.tuning.trials import RUNNING, Proposal, Trial, pieces_of
+from research.tuning.trials import RUNNING, Proposal, Trial, segments_of
 
 
 @dataclasses.dataclass
 class Stay:
-    """A trial in a slot, over some turns. In a turn all slots of one program train a piece."""
+    """A trial in a slot, over some turns. In a turn all slots of one program train a segment."""
 
     trial: int
     program: int
     slot: int
     first: int  # turn, from 0
     last: int
-    piece: int  # the last that it trained there
+    segment: int  # the last that it trained there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,17 +39,13 @@ class Search:
     name: str
     folder: Path
     config: ConfigDict
+    objective: Objective
     space: Space
     trials: list[Trial]
     total: int  # trials there are to be, without copies that take another's place
     stays: list[Stay]
     seconds: float  # from the first line of the ledger to the last, pauses included
     environment: dict
-
-    @property
-    def objective(self) -> str:
-        """Return `validation_loss`, `validation_accuracy` or another metric of validation."""
-        return self.config.search.objective
 
     @property
     def lanes(self) -> int:
@@ -77,7 +74,7 @@ class Search:
         if not trial.reports:
             return 0.0
         first, last = trial.reports[0], trial.reports[-1]
-        taken_over = first["epoch"] * (first["piece"] - 1) / first["piece"]
+        taken_over = first["epoch"] * (first["segment"] - 1) / first["segment"]
         return (last["epoch"] - taken_over) * self.lanes
 
 
@@ -90,7 +87,7 @@ def read_search(folder: Path) -> Search:
     path = Path(folder) / "ledger.jsonl"
     if not path.exists():
         raise UserError(f"{str(folder)!r} is not the folder of a search (it has no ledger.jsonl)")
-    lines = ledger.read(path)
+    lines = ledger_lines.read(path)
     starts = [line for line in lines if line["event"] == "study"]
     if not starts or lines[0] is not starts[0]:
         raise UserError(f"{path}: no search has begun there")
@@ -103,13 +100,14 @@ def read_search(folder: Path) -> Search:
     trust.check(flatten(ConfigDict({"search": config.search})), str(path))
     config.search.trials = starts[-1]["trials"]  # they may have grown
     space = Space(tuple(map(parsed, config.search.space)))
-    trials = trials_of(lines, config.search.pieces)
+    trials = trials_of(lines, config.search.segments)
     environment = Path(folder) / "environment.json"
     times = [line["time"] for line in lines if "time" in line]
     return Search(
         name=Path(folder).resolve().name,
         folder=Path(folder),
         config=config,
+        objective=Objective.from_ledger({**starts[0], "config": config}),
         space=space,
         trials=trials,
         total=methods.budget(config.search, space)
@@ -120,19 +118,21 @@ def read_search(folder: Path) -> Search:
     )
 
 
-def trials_of(lines: Sequence[dict], pieces: int) -> list[Trial]:
+def trials_of(lines: Sequence[dict], segments: int) -> list[Trial]:
     """Return the trials of a ledger, in the order of their numbers.
 
     Args:
       lines: of the ledger.
-      pieces: `config.search.pieces`, of a trial that trains for all of the duration.
+      segments: `config.search.segments`, of a trial that trains for all of the duration.
     """
     trials: list[Trial] = []
     for line in lines:
         if line["event"] in ("ask", "replace"):
             for entry in line["trials"]:
                 proposal = Proposal(_tupled(entry["values"]), entry["share"], entry["parent"])
-                trials.append(Trial(entry["number"], proposal, pieces_of(entry["share"], pieces)))
+                trials.append(
+                    Trial(entry["number"], proposal, segments_of(entry["share"], segments))
+                )
         elif line["event"] == "report":
             trials[line["trial"]].reports.append(line)
         elif line["event"] == "end":
@@ -167,9 +167,9 @@ def stays_of(lines: Sequence[dict], trials: Sequence[Trial], space: Space) -> li
         reported |= report
         stay, until = standing.get((program, line["slot"]), (None, 0))
         if stay and stay.trial == trial and until == turns[program] - 1:
-            stay.last, stay.piece = turn, line["piece"]
+            stay.last, stay.segment = turn, line["segment"]
         else:
-            stay = Stay(trial, program, line["slot"], turn, turn, line["piece"])
+            stay = Stay(trial, program, line["slot"], turn, turn, line["segment"])
             stays.append(stay)
         standing[program, line["slot"]] = stay, turns[program]
     return stays

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from research import names as by_name
 from research.tasks.task import Task
 
-__all__ = ["Task", "build", "kind", "names"]
+__all__ = ["Task", "build", "directions", "kind", "names"]
 
 
 def build(config: ConfigDict, names: Sequence[str]) -> Task:
@@ -31,6 +31,15 @@ def build(config: ConfigDict, names: Sequence[str]) -> Task:
 def kind(config: ConfigDict) -> str:
     """Return the kind of targets that the task of a config needs: see `Task.kind`."""
     return _class(config).kind
+
+
+def directions(config: ConfigDict) -> dict[str, bool]:
+    """Return whether more is better, for each metric that may judge a run: see `Task.directions`.
+
+    Raises:
+      UserError: an unknown task or metric.
+    """
+    return _class(config).directions(config)
 
 
 def names() -> list[str]:

@@ -39,7 +39,9 @@ class Metric:
     higher_is_better: bool | None = None
 
     def __post_init__(self):
-        object.__setattr__(self, "__doc__", self.sums.__doc__)  # for docs/vocabulary.md
+        # As a function of its module: a name of the config, explained in docs/vocabulary.md.
+        object.__setattr__(self, "__doc__", self.sums.__doc__)
+        object.__setattr__(self, "__module__", self.sums.__module__)
 
     def __call__(self, outputs: jax.Array, targets: jax.Array, mask: jax.Array):
         """Return the sum and the weight of a batch."""

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from research.tasks.metric import Metric, mean, mean_over, metric, of_confusion, of_decisions
+from research.tasks.metric import mean, mean_over, metric, of_confusion, of_decisions
 from research.tasks.metric import token_losses as _token_losses
 
 
@@ -41,23 +41,37 @@ def _part_of_confusion(name: str) -> Callable:
     return lambda counts, _: of_confusion(counts)[name]
 
 
-balanced_accuracy = Metric(
-    "balanced_accuracy", _confusion, _part_of_confusion("balanced_accuracy"), True
-)
-macro_f1 = Metric("macro_f1", _confusion, _part_of_confusion("macro_f1"), True)
-recall = Metric("recall", _confusion, _part_of_confusion("recall"))
-precision = Metric("precision", _confusion, _part_of_confusion("precision"))
+@metric(higher_is_better=True, finish=_part_of_confusion("balanced_accuracy"))
+def balanced_accuracy(outputs, targets, mask):
+    """The mean recall of the classes that occur (Brodersen et al., 2010)."""
+    return _confusion(outputs, targets, mask)
 
 
-def _decisions(outputs, targets, mask):
+@metric(higher_is_better=True, finish=_part_of_confusion("macro_f1"))
+def macro_f1(outputs, targets, mask):
+    """The mean F1 of classes that occur or are predicted; for several labels, of all labels."""
+    return _confusion(outputs, targets, mask)
+
+
+@metric(finish=_part_of_confusion("recall"))
+def recall(outputs, targets, mask):
+    """The share of each class's examples that are given to it."""
+    return _confusion(outputs, targets, mask)
+
+
+@metric(finish=_part_of_confusion("precision"))
+def precision(outputs, targets, mask):
+    """The share of the examples given to each class that belong to it."""
+    return _confusion(outputs, targets, mask)
+
+
+@metric(higher_is_better=True, finish=lambda counts, _: of_decisions(counts)["micro_f1"])
+def micro_f1(outputs, targets, mask):
+    """The F1 of all decisions about labels together."""
     predicted, true, mask_of_labels = outputs > 0, targets > 0.5, mask[:, None]
     kinds = (predicted & true, predicted & ~true, ~predicted & true)
     counts = [(kind & mask_of_labels).sum(0, dtype=jnp.int32) for kind in kinds]
     return jnp.stack(counts), mask.sum(dtype=jnp.int32)
-
-
-label_macro_f1 = Metric("macro_f1", _decisions, lambda n, _: of_decisions(n)["macro_f1"], True)
-micro_f1 = Metric("micro_f1", _decisions, lambda n, _: of_decisions(n)["micro_f1"], True)
 
 
 @metric(higher_is_better=False, finish=lambda total, weight: np.sqrt(mean(total, weight)))
@@ -101,12 +115,3 @@ def bits_per_character(outputs, targets, mask):
 def perplexity(outputs, targets, mask):
     """The exponential of the mean loss in nats over tokens."""
     return _token_losses(outputs, targets, mask)
-
-
-def _token_hits(outputs, targets, mask):
-    counted = (targets >= 0) & mask[:, None]
-    hits = counted & (outputs.argmax(-1) == targets)
-    return hits.sum(dtype=jnp.int32), counted.sum(dtype=jnp.int32)
-
-
-token_accuracy = Metric("accuracy", _token_hits, mean, True)

@@ -46,7 +46,7 @@ class Task:
         """
         self.config, self.names = config, tuple(names)
         self._loss = self._resolved_loss()
-        self._metrics = self._resolved_metrics()
+        self._metrics = self._resolved_metrics(config)
 
     @property
     def outputs(self) -> int:
@@ -64,16 +64,23 @@ class Task:
         Raises:
           UserError: a metric that is not reported, or that has no direction.
         """
-        if metric == "loss":
-            return False
-        directions = {
-            name: found.higher_is_better
-            for name, found in self._metrics.items()
-            if found.higher_is_better is not None
-        }
+        directions = self.directions(self.config)
         if metric not in directions:
-            raise unknown_name(key, metric, ["loss", *directions])
+            raise unknown_name(key, metric, directions)
         return directions[metric]
+
+    @classmethod
+    def directions(cls, config: ConfigDict) -> dict[str, bool]:
+        """Return whether more is better, for the loss and each reported metric with a direction.
+
+        Raises:
+          UserError: an unknown metric.
+        """
+        found = {"loss": False}
+        for name, each in cls._resolved_metrics(config).items():
+            if each.higher_is_better is not None:
+                found[name] = each.higher_is_better
+        return found
 
     def statistics(self, labels: np.ndarray) -> dict[str, np.ndarray]:
         """Return what is fitted on the labels of train; it is kept in the checkpoint."""
@@ -206,16 +213,17 @@ class Task:
 
         return bound
 
-    def _resolved_metrics(self) -> dict[str, Metric]:
+    @classmethod
+    def _resolved_metrics(cls, config: ConfigDict) -> dict[str, Metric]:
         found = {}
-        for name in dict.fromkeys((*self.default_metrics, *self.config.metrics)):
+        for name in dict.fromkeys((*cls.default_metrics, *config.metrics)):
             if is_dotted(name):
                 of_user = as_metric(resolve("config.metrics", name, metrics))
                 found[of_user.name] = of_user
-            elif name in self.known_metrics:
-                found[name] = self.known_metrics[name]
+            elif name in cls.known_metrics:
+                found[name] = cls.known_metrics[name]
             else:
-                raise unknown_name("config.metrics", name, self.known_metrics)
+                raise unknown_name("config.metrics", name, cls.known_metrics)
         return found
 
 

@@ -1,8 +1,8 @@
-"""What a point is worth trying: the names `config.search.acquisition` may use.
+"""Acquisition functions: the names `config.search.acquisition` may use.
 
-Each is a function of what a Gaussian process knows of the points now and knew from observations
-alone, and of what all points are compared with; the next point of a batch is where it is greatest
-(research/tuning/batches.py). Scores are minimised.
+Each ranks points by the moments of a Gaussian process: `now` given observations and fantasies,
+`observed` given observations alone. The next point of a batch maximises it
+(`research/tuning/posterior.py`). Scores are minimised.
 """
 
 import math
@@ -19,10 +19,10 @@ _SERIES = [(-1.0) ** k * math.prod(range(3, 2 * k + 2, 2)) for k in reversed(ran
 
 
 def log_expected_improvement(now: Moments, observed: Moments, context: Context) -> jax.Array:
-    """The logarithm of the expected improvement over the best, averaged over fantasies.
+    """Rank by the logarithm of the expected improvement, averaged over fantasies.
 
-    Snoek et al. (2012); the improvement itself underflows to 0 where nothing is expected (Ament et
-    al., 2023).
+    Snoek et al. (2012). Far from good points the improvement itself underflows to 0, and its
+    logarithm does not (Ament et al., 2023).
     """
     deviation = jnp.sqrt(now.variance)
     values = _log_improvement((context.best[:, None] - now.mean) / deviation)
@@ -32,26 +32,27 @@ def log_expected_improvement(now: Moments, observed: Moments, context: Context) 
 def upper_confidence_bound(
     now: Moments, observed: Moments, context: Context, *, beta: float
 ) -> jax.Array:
-    """First the least lower bound, mean - sqrt(beta) deviation; then where least is known.
+    """Take the least lower bound, mean - sqrt(beta) deviation, first; then the greatest deviation.
 
-    The first point of a batch has the least bound. The others explore: they have the greatest
-    deviation given those before them, which takes no scores, in the region where the lower bound
-    is not above the least upper one: there the optimum is, if the bounds hold. GP-UCB-PE (Contal
-    et al., 2013, https://arxiv.org/abs/1304.5350), of a constant beta; for the first point too,
-    trials that run have lessened the deviation (Desautels et al., 2014).
+    The first point of a batch has the least lower bound. The others explore: they have the greatest
+    deviation given the points before them, which needs no scores, in the region where the lower
+    bound is not above the least upper bound. If the bounds hold, the optimum is in this region.
+    This is GP-UCB-PE with a constant beta (Contal et al., 2013, https://arxiv.org/abs/1304.5350).
+    Running trials reduce the deviation for the first point too (Desautels et al., 2014).
     """
     root = jnp.sqrt(beta)
     deviation = jnp.sqrt(now.variance)
-    mean, space = observed.mean[0], context.space  # the same in all samples, without fantasies
+    # Without fantasies all samples have the same mean.
+    mean, space = observed.mean[0], context.space
     lower = mean - root * jnp.sqrt(observed.variance)
     least = (space.mean[0] + root * jnp.sqrt(space.variance)).min()
-    # Outside of the region nothing is worth as much as inside, and more the nearer.
+    # Points outside the region rank below all points inside, the nearest first.
     exploring = jnp.where(lower > least, least - lower, deviation)
     return jnp.where(context.first, root * deviation - mean, exploring)
 
 
 def _log_improvement(z):
-    """log(z Phi(z) + phi(z)): far below 0 by its asymptotic series, before it cancels out."""
+    """Return log(z Phi(z) + phi(z)); below -8 by its asymptotic series, because the sum cancels."""
     far = z < -8
     near = jnp.where(far, 0.0, z)
     direct = jnp.exp(-0.5 * near**2 - _LOG_ROOT) + near * 0.5 * erfc(-near / np.sqrt(2))

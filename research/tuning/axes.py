@@ -1,4 +1,4 @@
-"""Axes: a key of the config, what it may be, and on which scale."""
+"""Axes of a search: a key of the config, its values, and their scale."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from research.config import AUTOMATIC, check_config, flatten, tuples
 from research.errors import UserError, unknown_name
 
-# Their 0 in the config means "off"; as a traced number it would cut everything down to 0.
+# For these keys 0 means "off" in the config; as a traced number it would clip everything to 0.
 OFF_AT_ZERO = (
     "optimizer.clip_value",
     "optimizer.clip_norm",
@@ -20,63 +20,63 @@ OFF_AT_ZERO = (
 
 
 def linear(key: str, low: float, high: float, when: tuple = ()) -> tuple:
-    """Numbers from low to high, both allowed. `when=(key, value)`: only where that choice fell."""
+    """Return an axis of numbers; with `when=(key, value)` it exists for that choice only."""
     return ("linear", key, low, high, when)
 
 
 def log(key: str, low: float, high: float, when: tuple = ()) -> tuple:
-    """Numbers from low to high, uniform in their logarithm."""
+    """Return an axis of numbers from low to high, uniform in their logarithm."""
     return ("log", key, low, high, when)
 
 
 def integer(key: str, low: int, high: int, when: tuple = ()) -> tuple:
-    """Whole numbers from low to high, both allowed."""
+    """Return an axis of whole numbers from low to high, both included."""
     return ("integer", key, low, high, when)
 
 
 def choice(key: str, *values: Any, when: tuple = ()) -> tuple:
-    """One of the values: words, numbers, switches, or tuples such as `model.hidden`."""
+    """Return an axis of given values: strings, numbers, booleans, or tuples for `model.hidden`."""
     return ("choice", key, values, when)
 
 
 def trained(value: Any) -> Any:
-    """Return what a program gets of a value: a number in single precision, all else as it is."""
+    """Return a value as a program gets it: numbers in single precision."""
     with np.errstate(over="ignore"):
         return float(np.float32(value)) if isinstance(value, float) else value
 
 
 @dataclasses.dataclass(frozen=True)
 class Axis:
-    """One key and what it may be; a choice has `values`, all others have `low` and `high`."""
+    """One axis; a choice has `values`, all other kinds have `low` and `high`."""
 
     kind: str
     key: str
     low: float = 0
     high: float = 0
     values: tuple = ()
-    when: tuple = ()  # (), or key and value of a choice
+    when: tuple = ()  # (), or (key, value) of the choice that it depends on
 
     @property
     def count(self) -> int:
-        """How many values there are; 0: a continuum."""
+        """Return the number of values; 0 if continuous."""
         if self.kind == "choice":
             return len(self.values)
         return self.high - self.low + 1 if self.kind == "integer" else 0
 
     @property
     def range(self) -> str:
-        """What there is on it, for messages."""
+        """Return its values as text for messages."""
         if self.kind == "choice":
             return ", ".join(map(repr, self.values))
         return f"{'whole numbers ' * (self.kind == 'integer')}{self.low:g} to {self.high:g}"
 
     def decode(self, unit: float) -> Any:
-        """The value at a place in [0, 1]."""
+        """Return the value at a position in [0, 1]."""
         unit = min(max(float(unit), 0.0), 1.0)
         if self.count:
             index = min(int(unit * self.count), self.count - 1)
             return self.values[index] if self.kind == "choice" else self.low + index
-        if unit in (0, 1):  # the ends themselves, whatever rounding does
+        if unit in (0, 1):  # exactly the ends, without rounding
             return float(self.high if unit else self.low)
         if self.kind == "log":
             value = self.low * math.exp(unit * math.log(self.high / self.low))
@@ -85,7 +85,7 @@ class Axis:
         return float(min(max(value, self.low), self.high))
 
     def encode(self, value: Any) -> float:
-        """The place of a value; the middle of its share where values can be counted."""
+        """Return the position of a value; the middle of its interval if values are countable."""
         if self.kind == "choice":
             return (self.values.index(value) + 0.5) / self.count
         if self.kind == "integer":
@@ -95,9 +95,9 @@ class Axis:
         return (value - self.low) / (self.high - self.low)
 
     def spread(self, points: int) -> list:
-        """Return `points` values, even on its scale, with both ends; all of a choice.
+        """Return `points` values, evenly spaced on its scale with both ends; all of a choice.
 
-        A single value is the middle. Values that are equal in single precision are one value.
+        A single value is the middle. Values equal in single precision count as one value.
         """
         if self.kind == "choice":
             return list(self.values)
@@ -112,13 +112,13 @@ class Axis:
         return list({trained(value): value for value in values}.values())
 
     def is_met(self, values: dict[str, Any]) -> bool:
-        """Whether its condition is, by the values of the axes before it."""
+        """Return whether its condition is met by the values of earlier axes."""
         return not self.when or (self.when[0] in values and values[self.when[0]] == self.when[1])
 
     def holds(self, value: Any) -> bool:
-        """Whether the axis has this value."""
+        """Return whether the axis has this value."""
         if self.kind == "choice":
-            return any(value == one and type(value) is type(one) for one in self.values)
+            return any(value == own and type(value) is type(own) for own in self.values)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return False
         whole = self.kind != "integer" or isinstance(value, int)
@@ -134,10 +134,10 @@ _FORMS = {
 
 
 def parsed(given: Any) -> Axis:
-    """The axis that a tuple stands for.
+    """Return the axis that a tuple in the config describes.
 
     Raises:
-      UserError: it stands for none.
+      UserError: the tuple is not an axis.
     """
     given = tuples(given)
     if not isinstance(given, tuple) or not given or not isinstance(given[0], str):
@@ -163,10 +163,10 @@ def parsed(given: Any) -> Axis:
 
 
 def check_values(axis: Axis, config: ConfigDict) -> None:
-    """Refuses an axis without values, and values that its key cannot have.
+    """Check that an axis has values, and that its key can have them.
 
     Raises:
-      UserError: it says which, and what is allowed.
+      UserError: the axis is empty, or a value is not allowed.
     """
     origin = f"config.search.space: {axis.key}"
     if axis.kind == "choice":

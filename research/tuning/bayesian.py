@@ -1,4 +1,4 @@
-"""Bayesian optimisation: from trials to a Gaussian process over their scores, and to the next."""
+"""Bayesian optimisation: fit a Gaussian process to the scores of trials, and propose points."""
 
 import contextlib
 import functools
@@ -10,14 +10,14 @@ import numpy as np
 from jax.tree_util import Partial
 from threadpoolctl import threadpool_limits
 
-from research.tuning import batches, gaussian_process, posterior
-from research.tuning.history import generator, outcome, sobol_points
+from research.tuning import gaussian_process, posterior
+from research.tuning.sequences import generator, sobol_points
 from research.tuning.spaces import Space
 from research.tuning.trials import RUNNING, Trial
 
-_SAMPLES = 16  # of fantasies
-_GROUPS, _CANDIDATES = 4, 256  # groups of candidates, and how many in each
-_REACH = (0.1, 0.01)  # deviations of candidates near good trials, in the unit cube
+_SAMPLES = 16  # number of samples of fantasies
+_GROUPS, _CANDIDATES = 4, 256  # number of groups of candidates, and of candidates in each
+_REACH = (0.1, 0.01)  # standard deviations of candidates around good trials, in the unit cube
 
 
 def propose(
@@ -27,12 +27,12 @@ def propose(
     seed: int,
     acquisition: functools.partial,
 ) -> np.ndarray:
-    """The next points of the unit cube, (count, size): a Sobol sequence first, then a batch.
+    """Propose points (count, size) of the unit cube: first a Sobol sequence, then batches.
 
-    `acquisition` is of research/tuning/acquisition.py, bound to its numbers.
+    `acquisition` is a function of research/tuning/acquisition.py, bound to its numbers.
     """
     beginning = count
-    if any(math.isfinite(outcome(trial)) for trial in trials):
+    if any(math.isfinite(trial.outcome) for trial in trials):
         beginning = min(max(8, 2 * space.size) - len(trials), count)
     if beginning == count:
         return sobol_points(space.size, seed, len(trials), count)
@@ -40,16 +40,16 @@ def propose(
     if beginning > 0:
         first = sobol_points(space.size, seed, len(trials), beginning)
     random = generator(seed, len(trials))
-    found = Surrogate(space, trials).batch(first, count - len(first), random, acquisition)
-    return np.concatenate([first, found])
+    batch = Surrogate(space, trials).batch(first, count - len(first), random, acquisition)
+    return np.concatenate([first, batch])
 
 
 class Surrogate:
     """A Gaussian process over the scores of a search.
 
     Args:
-      space: that was searched.
-      trials: at least one with a finite score.
+      space: of the search.
+      trials: at least one has a finite score.
     """
 
     def __init__(self, space: Space, trials: Sequence[Trial]):
@@ -58,9 +58,9 @@ class Surrogate:
         self._running = _units(space, [trial for trial in trials if trial.end == RUNNING])
         self._units = _units(space, self._ended)
         self._rows, _ = self._columns.encode(self._units)
-        self._scores = np.array([outcome(trial) for trial in self._ended])
+        self._scores = np.array([trial.outcome for trial in self._ended])
         self._y = observations(self._scores)
-        with _alone():
+        with _small_float64():
             self._parameters = gaussian_process.fit(self._rows, self._y, self._columns.inputs)
 
     def batch(
@@ -70,7 +70,7 @@ class Surrogate:
         random: np.random.Generator,
         acquisition: functools.partial,
     ) -> np.ndarray:
-        """Points (count, size) to try beside the running ones and the `first` (p, size)."""
+        """Propose points (count, size), given running trials and the points `first` (p, size)."""
         from scipy.special import ndtri
 
         pending, _ = self._columns.encode(np.concatenate([self._running, first]))
@@ -80,31 +80,31 @@ class Surrogate:
         )
         quantiles = ndtri((np.arange(_SAMPLES) + 0.5) / _SAMPLES)
         draws = random.permuted(np.tile(quantiles, (len(pending) + count, 1)), axis=1)
-        # Numbers go into a program as arguments: it is not compiled anew for each partial.
+        # As arguments of a Partial, numbers do not cause a new compilation.
         acquisition = Partial(acquisition.func, **acquisition.keywords)
-        with _alone():
+        with _small_float64():
             given = self._posterior(_SAMPLES, len(draws))
             place = len(self._rows)
-            rows = batches.batch(
+            rows = posterior.batch(
                 acquisition, given, place, pending, groups, free, draws, self._columns.inputs
             )
         return self._columns.decode(rows)
 
     def predict(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Mean and deviation of points (m, size), as `observations` scales scores."""
+        """Return mean and deviation at points (m, size), on the scale of `observations`."""
         rows, _ = self._columns.encode(units)
-        with _alone():
+        with _small_float64():
             mean, variance = posterior.predicted(self._posterior(1, 0), rows, self._columns.inputs)
             return np.asarray(mean)[0], np.sqrt(variance)
 
     def score(self, y: np.ndarray) -> np.ndarray:
-        """From the scale of `observations` back to scores, between those that were seen."""
+        """Return the scores of values on the scale of `observations`, by interpolation."""
         seen = np.argsort(self._y, kind="stable")
         seen = seen[np.isfinite(self._scores[seen])]
         return np.interp(y, self._y[seen], self._scores[seen])
 
     def best(self) -> Trial:
-        """The trial of the least mean: where scores are noisy, the least of them is luck."""
+        """Return the trial with the least posterior mean; the least noisy score may be luck."""
         mean, _ = self.predict(self._units)
         return self._ended[np.where(np.isfinite(self._scores), mean, np.inf).argmin()]
 
@@ -116,13 +116,14 @@ class Surrogate:
 
 
 def observations(scores: np.ndarray) -> np.ndarray:
-    """Scores (n,) as a Gaussian process likes them: nearly normal, mean 0, variance 1.
+    """Transform scores (n,) to be nearly normal with mean 0 and variance 1.
 
-    What diverged (NaN) is as bad as the worst that did not; and nothing is worse than the median by
-    more than 5 times what the best is better, so that bad trials do not hide how good ones differ.
+    Diverged trials (NaN) get the worst finite score. Scores above the median are clipped at 5 times
+    the distance from the best to the median, so that bad trials do not mask differences of good
+    ones.
     """
     failed = ~np.isfinite(scores)
-    y = np.clip(np.where(failed, 0.0, scores), -1e100, 1e100)  # whose squares are finite
+    y = np.clip(np.where(failed, 0.0, scores), -1e100, 1e100)  # their squares are finite
     known = y[~failed]
     middle, least = np.median(known), known.min()
     most = min(known.max(), middle + 5 * (middle - least)) if middle > least else known.max()
@@ -135,7 +136,7 @@ def _standardized(y: np.ndarray) -> np.ndarray:
 
 
 def _power_transformed(y: np.ndarray) -> np.ndarray:
-    """Yeo and Johnson (2000), by the exponent that makes y most nearly normal."""
+    """Apply the transform of Yeo and Johnson (2000) with the most likely exponent."""
     from scipy.optimize import minimize_scalar
 
     size = np.log1p(np.abs(y))
@@ -153,10 +154,10 @@ def _power_transformed(y: np.ndarray) -> np.ndarray:
 
 
 class _Columns:
-    """What a Gaussian process sees of a space: a column for a number, one-hot ones for a choice.
+    """The input columns of a space: one for a number, one-hot columns for a choice.
 
-    Whole numbers stand in the middle of their share, inactive axes at one place, so that points
-    that are the same trial are the same row.
+    Whole numbers are at the middle of their interval and inactive axes at a fixed value, so that
+    points of the same trial have equal rows.
     """
 
     def __init__(self, space: Space):
@@ -171,7 +172,7 @@ class _Columns:
         )
 
     def encode(self, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Rows (m, columns) of points (m, size), and which of their numbers may be moved."""
+        """Return rows (m, columns) of points (m, size), and a mask of numbers that may change."""
         places = {key: place for place, key in enumerate(self.space.keys)}
         active, parts = np.ones(units.shape, bool), []
         shares = np.zeros(units.shape, int)
@@ -182,7 +183,7 @@ class _Columns:
                 wanted = self.space.axes[parent].values.index(axis.when[1])
                 active[:, place] = active[:, parent] & (shares[:, parent] == wanted)
             shares[:, place] = np.clip((here * axis.count).astype(int), 0, max(axis.count - 1, 0))
-            if axis.kind == "choice":  # at distance 1 from each other
+            if axis.kind == "choice":  # values have distance 1 from each other
                 part, inactive = np.eye(axis.count)[shares[:, place]] / math.sqrt(2), 0.0
             else:
                 inactive = 0.5
@@ -191,7 +192,7 @@ class _Columns:
         return np.concatenate(parts, axis=1), active[:, self._owners] & self._continuous
 
     def decode(self, rows: np.ndarray) -> np.ndarray:
-        """Points (m, size) of rows (m, columns)."""
+        """Return the points (m, size) of rows (m, columns)."""
         parts = np.split(rows, np.cumsum(self._widths)[:-1], axis=1)
         return np.stack(
             [
@@ -207,7 +208,7 @@ def _units(space: Space, trials: Sequence[Trial]) -> np.ndarray:
 
 
 def _candidates(space: Space, good: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Points (_GROUPS * _CANDIDATES, size): two groups from everywhere, two around good trials."""
+    """Draw points (_GROUPS * _CANDIDATES, size): two uniform groups, two around good trials."""
     everywhere = random.random((2 * _CANDIDATES, space.size))
     near = good[random.integers(len(good), size=2 * _CANDIDATES)]
     counted = np.array([axis.count > 0 for axis in space.axes])
@@ -219,10 +220,10 @@ def _candidates(space: Space, good: np.ndarray, random: np.random.Generator) -> 
 
 
 @contextlib.contextmanager
-def _alone():
-    """In float64, and with linear algebra in one thread.
+def _small_float64():
+    """Compute in float64, with linear algebra in one thread.
 
-    On busy cores two threads take 30 times as long for matrices as small as these.
+    For matrices as small as these, two threads on busy cores take 30 times as long.
     """
     with jax.enable_x64(True), threadpool_limits(1):
         yield

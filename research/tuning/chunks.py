@@ -1,7 +1,7 @@
-"""Chunks: so many lanes in one compiled program, on one device or some on each of several.
+"""Chunks: groups of lanes that one call of a compiled program trains, on one or several devices.
 
-A chunk's states are packed (`training/packing.py`), with the axis of its lanes first. On each
-device lanes go together (`vmap`), or one alone, and then by the program of `research.main`.
+States of a chunk are packed (`training/packing.py`), with lanes along the first axis. On each
+device the lanes are vectorised (`vmap`). A chunk of one lane runs the program of `research.main`.
 """
 
 import os
@@ -21,19 +21,19 @@ from research.tuning import lane
 from research.tuning.folds import Folds
 
 LANES = "lanes"
-_FAR = np.int32(2**31 - 1)
+_NO_LIMIT = np.int32(2**31 - 1)
 _MEASURED_SECONDS = 0.1
 
 
-def make_piece(folds: Folds, packing: Packing, size: int) -> Callable:
-    """The pure function `piece(states, splits, arrays, steps) -> (states, results)`.
+def make_segment(folds: Folds, packing: Packing, size: int) -> Callable:
+    """Return the pure function `segment(states, splits, arrays, steps) -> (states, results)`.
+
+    Lanes with 0 `steps`, int32 (size,), keep their state to the bit.
 
     Args:
       folds: the data.
       packing: of the state of a lane.
-      size: lanes on a device.
-
-    Lanes whose number of `steps`, int32 (size,), is 0 stay as they are, to the bit.
+      size: number of lanes on a device.
     """
     train, judge = lane.make_train(folds), lane.make_judge(folds)
 
@@ -47,17 +47,17 @@ def make_piece(folds: Folds, packing: Packing, size: int) -> Callable:
         train_all = jax.vmap(train, (0, 0, None, None))
 
         def stretch(carry):
-            """As many steps as the lane with the fewest has left; then the others go on."""
+            """Train the least number of steps that any lane has left."""
             states, so_far, left = carry
             going = left > 0
-            count = jnp.where(going, left, _FAR).min()
-            after, found = train_all(states, splits, arrays, count)
-            new, old = (after, metrics.join(so_far, found)), (states, so_far)
+            count = jnp.where(going, left, _NO_LIMIT).min()
+            after, trained = train_all(states, splits, arrays, count)
+            new, old = (after, metrics.join(so_far, trained)), (states, so_far)
 
-            def picked(after, before):
+            def selected(after, before):
                 return jnp.where(going.reshape(-1, *[1] * (after.ndim - 1)), after, before)
 
-            return *jax.tree.map(picked, new, old), left - count * going
+            return *jax.tree.map(selected, new, old), left - count * going
 
         states = jax.vmap(packing.unpack)(states)
         _, shapes = jax.eval_shape(train_all, states, splits, arrays, steps[0])
@@ -72,30 +72,30 @@ def make_piece(folds: Folds, packing: Packing, size: int) -> Callable:
     return alone if size == 1 else together
 
 
-def taken(tree, lane: int):
-    """One lane of a chunk's arrays on the host, copied: what they are views of may be reused."""
+def lane_of(tree, lane: int):
+    """Copy one lane of a chunk's arrays on the host; their memory may be reused by the device."""
     return jax.tree.map(lambda array: np.array(array[lane]), tree)
 
 
 class Chunks:
-    """Compiled, for chunks of `size` lanes on each device; and how their states lie there."""
+    """The compiled program for chunks of `size` lanes on each device."""
 
     def __init__(self, folds: Folds, packing: Packing, size: int, arrays, mesh: Mesh):
-        """Compiles.
+        """Compile the program.
 
         Args:
           folds: the data.
           packing: of the state of a lane.
-          size: lanes on each device.
-          arrays: those of the folds, placed on every device.
-          mesh: of all devices, along `LANES`.
+          size: number of lanes on each device.
+          arrays: arrays of the folds, placed on every device.
+          mesh: all devices, along the axis `LANES`.
         """
         self.lanes = size * mesh.size
         self._arrays, self._sizes = arrays, packing.sizes
         along, whole = PartitionSpec(LANES), PartitionSpec()
         self._along = NamedSharding(mesh, along)
-        function = make_piece(folds, packing, size)
-        if mesh.size > 1:  # lanes never ask each other for anything: nothing is summed or gathered
+        function = make_segment(folds, packing, size)
+        if mesh.size > 1:  # lanes are independent, so there is no communication
             function = jax.shard_map(
                 function,
                 mesh=mesh,
@@ -111,53 +111,64 @@ class Chunks:
         jitted = jax.jit(function, out_shardings=self._along, donate_argnums=0)
         self.program = jitted.lower(states, count, arrays, count).compile()
         cores = os.cpu_count() if jax.default_backend() == "cpu" else 1
-        self._threads = ThreadPoolExecutor(cores)
+        self._cores, self._threads = cores, ThreadPoolExecutor(cores)
 
     def empty(self):
-        """The states of a chunk before any lane has begun."""
+        """Return the states of a chunk without trials: zeros."""
         zeros = {name: np.zeros((self.lanes, size), name) for name, size in self._sizes.items()}
         return jax.device_put(zeros, self._along)
 
     def replaced(self, states, lanes: dict):
-        """The states, of which those of some lanes, by number, are other ones; all packed."""
+        """Return the states with those of some lanes replaced.
+
+        Args:
+          states: of a chunk.
+          lanes: {lane: packed state on the host}.
+        """
 
         def put(array, *own):
             array = np.array(array)
             array[list(lanes)] = np.stack(own)
             return array
 
-        # On the host: it is rare, and needs no program.
+        # It is rare, so it happens on the host, without a program to compile.
         return jax.device_put(jax.tree.map(put, states, *lanes.values()), self._along)
 
     def trained(self, work: Sequence[tuple]) -> list[tuple]:
-        """A piece of several chunks, given as (states, splits, steps): [(states, results), ...].
+        """Train several chunks for one segment.
 
-        Results are on the host. On CPU a program as small as a lane's keeps one core busy, and
-        programs that one thread dispatches follow one another: so there is a thread for each core.
+        On CPU a program as small as a lane's keeps one core busy, and programs dispatched by one
+        thread run one after another. So there is one thread for each core.
+
+        Args:
+          work: (states, splits, steps) of each chunk.
+
+        Returns:
+          (states, results) of each chunk, results on the host.
         """
 
-        def one(of):
-            states, splits, steps = of
+        def train(chunk):
+            states, splits, steps = chunk
             states, results = self.program(states, splits, self._arrays, steps)
             return states, jax.device_get(results)
 
         if len(work) == 1:
-            return [one(work[0])]
-        return list(self._threads.map(one, work))
+            return [train(work[0])]
+        return list(self._threads.map(train, work))
 
     def temporary(self, chunks: int) -> int:
-        """Bytes that a piece of so many chunks needs besides their states and the data."""
-        at_once = min(chunks, self._threads._max_workers)
+        """Return the bytes that a segment needs besides the states of its chunks and the data."""
+        at_once = min(chunks, self._cores)
         return at_once * self.program.memory_analysis().temp_size_in_bytes
 
     def measured(self, lanes: int, state) -> float:
-        """The seconds that a step takes, for each lane, where so many lanes are to be trained.
+        """Measure the seconds of a training step per lane.
 
         Args:
-          lanes: in all.
-          state: of a lane, packed, on the host.
+          lanes: number of lanes to be trained in all.
+          state: a packed state of one lane, on the host.
         """
-        count = min(self._threads._max_workers, -(-lanes // self.lanes))
+        count = min(self._cores, -(-lanes // self.lanes))
         splits = np.zeros(self.lanes, np.int32)
         every = dict.fromkeys(range(self.lanes), state)
         chunks = [self.replaced(self.empty(), every) for _ in range(count)]
@@ -166,8 +177,8 @@ class Chunks:
             nonlocal chunks
             steps = np.full(self.lanes, steps, np.int32)
             started = time.perf_counter()
-            found = self.trained([(states, splits, steps) for states in chunks])
-            chunks = [states for states, _ in found]
+            trained = self.trained([(states, splits, steps) for states in chunks])
+            chunks = [states for states, _ in trained]
             return time.perf_counter() - started
 
         seconds(1)

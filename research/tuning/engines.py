@@ -1,7 +1,7 @@
-"""Engines by name: where trials are trained.
+"""Engines by name: where the trials of a search are trained.
 
-An engine is a context in which there is something to make populations by, as `Population` is made.
-With workers the driver trains nothing: it has the ledger, and asks what is next.
+An engine is a context manager that yields a function which makes populations, with the arguments of
+`Population`. With workers the driver trains nothing: it keeps the ledger and chooses trials.
 """
 
 import contextlib
@@ -13,45 +13,44 @@ import signal
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from research.errors import UserError
-from research.reporting.voice import Voice
-from research.tuning import mailbox
-from research.tuning.team import Lost, Team
 
 _FOLDER = "workers-"
-_HOURS = 24  # that Slurm gives a job, unless `slurm_options` say otherwise
-_PATIENCE = 10.0  # seconds for jobs to end by themselves; on this host, those cancelled cry out
+_HOURS = 24  # time limit of a Slurm job; `slurm_options` may say otherwise
+_PATIENCE = 10.0  # seconds for jobs to end by themselves; cancelled local jobs print a traceback
+
+_Tell = Callable[[str], None]  # receives a line for the user
 
 
 @contextlib.contextmanager
-def local(workdir: Path, voice: Voice) -> Iterator[Callable[..., Any]]:
-    """In this process, on all devices of this host."""
-    from research.tuning.population import of_one_search
+def local(workdir: Path, tell: _Tell, warn: _Tell) -> Iterator[Callable[..., Any]]:
+    """Train in this process, on all devices of this host."""
+    from research.tuning.population import factory
 
-    yield of_one_search()
+    yield factory()
 
 
 @contextlib.contextmanager
-def ray(workdir: Path, voice: Voice, *, workers: int) -> Iterator[Callable[..., Any]]:
-    """By actors of Ray Core (Moritz et al., 2018), one for each GPU, or else each host."""
+def ray(workdir: Path, tell: _Tell, warn: _Tell, *, workers: int) -> Iterator[Callable[..., Any]]:
+    """Train by actors of Ray Core (Moritz et al., 2018), one for each GPU, or else each host."""
     from research.tuning.worker import Worker
 
     core = _package("ray", "ray")
-    # Nothing is told to anyone; and who has no GPU of its own sees what this process sees.
+    # Disable Ray's telemetry. Workers without a GPU inherit this process's device visibility.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        # A cluster that this host is part of, or that RAY_ADDRESS names; else one of this host.
+        # Join the cluster of this host or of RAY_ADDRESS; without one, start one on this host.
         core.init(log_to_driver=False, logging_level="error")
-        signal.signal(signal.SIGTERM, handler)  # it has taken it over
-        there = core.cluster_resources()
-        gpus, hosts = int(there.get("GPU", 0)), sum(node["Alive"] for node in core.nodes())
-        most = gpus or int(there.get("CPU", 0))
+        signal.signal(signal.SIGTERM, handler)  # Ray installed its own
+        resources = core.cluster_resources()
+        gpus, hosts = int(resources.get("GPU", 0)), sum(node["Alive"] for node in core.nodes())
+        most = gpus or int(resources.get("CPU", 0))
         if workers > most:
             raise UserError(
                 f"config.search.workers = {workers}: Ray has {most} {'GPUs' if gpus else 'CPUs'} "
@@ -60,21 +59,25 @@ def ray(workdir: Path, voice: Voice, *, workers: int) -> Iterator[Callable[..., 
         actor = core.remote(Worker).options(
             num_cpus=1, num_gpus=min(gpus, 1), scheduling_strategy="SPREAD"
         )
-        yield _crews([_Actor(core, actor) for _ in range(workers or gpus or hosts)], voice)
+        actors = [_Actor(core, actor) for _ in range(workers or gpus or hosts)]
+        yield _populations(actors, tell, warn)
     finally:
         core.shutdown()
 
 
 @contextlib.contextmanager
 def slurm(
-    workdir: Path, voice: Voice, *, workers: int, slurm_options: tuple
+    workdir: Path, tell: _Tell, warn: _Tell, *, workers: int, slurm_options: tuple
 ) -> Iterator[Callable[..., Any]]:
-    """By jobs of Slurm, handed in by submitit; where there is no Slurm, processes of this host."""
+    """Train by jobs of Slurm, submitted by submitit; without Slurm, by processes of this host."""
+    from research.tuning import file_rpc
+
     submitit = _package("submitit", "slurm")
     if not workers:
         raise UserError("config.search.workers = 0: Slurm is asked for a number (at least 1)")
-    for left in workdir.glob(f"{_FOLDER}*"):  # by a killed driver; its workers see that and end
-        shutil.rmtree(left, ignore_errors=True)
+    # Folders of a killed driver; its workers notice the removal and end.
+    for folder in workdir.glob(f"{_FOLDER}*"):
+        shutil.rmtree(folder, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=_FOLDER, dir=workdir.resolve()))
     executor = submitit.AutoExecutor(folder / "jobs")
     executor.update_parameters(
@@ -87,22 +90,24 @@ def slurm(
         box.mkdir()
     jobs: list = []
     try:
-        with mailbox.alive(folder / mailbox.DRIVER):
-            jobs += executor.map_array(mailbox.serve, list(map(str, boxes)))
-            remotes = [mailbox.Mailbox(*of) for of in zip(boxes, jobs, strict=True)]
-            yield _crews(remotes, voice)
-    finally:  # they end when they see that the driver has; and those that never began?
+        with file_rpc.heartbeat(folder / file_rpc.DRIVER):
+            jobs += executor.map_array(file_rpc.serve, list(map(str, boxes)))
+            connections = [
+                file_rpc.FileConnection(box, job) for box, job in zip(boxes, jobs, strict=True)
+            ]
+            yield _populations(connections, tell, warn)
+    finally:  # running workers notice the end of the heartbeat; jobs in the queue are cancelled
         deadline = time.monotonic() + _PATIENCE
         while time.monotonic() < deadline and not all(job.done() for job in jobs):
             time.sleep(0.1)
         for job in jobs:
             if not job.done():
                 job.cancel(check=False)
-    shutil.rmtree(folder, ignore_errors=True)  # the logs of what went wrong stay
+    shutil.rmtree(folder, ignore_errors=True)  # after an error the logs stay
 
 
 class _Actor:
-    """A worker that is an actor of Ray."""
+    """The `Connection` to a worker that is an actor of Ray; tickets are Ray's own futures."""
 
     def __init__(self, core, actor):
         self._actor, self._core = actor.remote(), core
@@ -111,24 +116,26 @@ class _Actor:
         return self._actor.call.remote(text)
 
     def answer(self, ticket) -> str:
+        from research.tuning.remote_population import WorkerLost
+
         errors = self._core.exceptions
         try:
             return self._core.get(ticket)
         except (errors.RayActorError, errors.ObjectLostError) as error:
-            self._core.kill(self._actor)  # it may only have been out of reach
-            *_, why = str(error).strip().splitlines() or [type(error).__name__]
-            raise Lost(textwrap.shorten(why, 150)) from None
+            self._core.kill(self._actor)  # it may be alive and only unreachable
+            *_, reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise WorkerLost(textwrap.shorten(reason, 150)) from None
 
 
-def _crews(remotes: list, voice: Voice) -> Callable[..., Any]:
-    """Waits until all are there."""
-    from research.tuning.crew import Crew
+def _populations(connections: Sequence, tell: _Tell, warn: _Tell) -> Callable[..., Any]:
+    """Wait until all workers are there; return a maker of populations on them."""
+    from research.tuning.remote_population import RemotePopulation, WorkerPool
 
-    voice.tell(f"waiting for {len(remotes)} workers")
-    team = Team(remotes, voice.warn)
-    for remote, told in team.ask_all("meet").items():
-        voice.tell(f"{team.names[remote]}: {told}")
-    return functools.partial(Crew, team)
+    tell(f"waiting for {len(connections)} workers")
+    pool = WorkerPool(connections, warn)
+    for worker, description in pool.ask_all("meet").items():
+        tell(f"{pool.names[worker]}: {description}")
+    return functools.partial(RemotePopulation, pool)
 
 
 def _package(name: str, extra: str):

@@ -113,19 +113,19 @@ def cut(
         )
     if kind == "classes" and not stratified:
         labels = np.zeros_like(labels)
-    found = []
+    parts = []
     for seed in range(config.data.split_seed, config.data.split_seed + repeats):
         if folds == 1:
-            found.append(splits.train_validation(labels, config.data.validation, seed, kind))
+            parts.append(splits.train_validation(labels, config.data.validation, seed, kind))
         else:
-            found += splits.k_fold(labels, folds, seed, kind)
-    if not all(len(validation) for _, validation in found):
+            parts += splits.k_fold(labels, folds, seed, kind)
+    if not all(len(validation) for _, validation in parts):
         raise UserError(
             f"config.data.validation = {config.data.validation} leaves a search nothing to judge "
             f"by: {splits.why_nothing(labels, config.data.validation, kind)} (allowed: more, or "
             "config.search.folds)"
         )
-    return found
+    return parts
 
 
 def fingerprint(
@@ -159,7 +159,7 @@ def _in_memory(config: ConfigDict, dataset: Dataset) -> Dataset:
 
 
 def sized(config: ConfigDict) -> tuple[ConfigDict, str]:
-    """Replace automatic batch sizes and durations of a search by numbers; tell them in a line.
+    """Replace automatic batch sizes and durations of a search by numbers; return them and a line.
 
     The smallest training split decides them. Data are loaded only if a value is automatic.
     """
@@ -208,8 +208,8 @@ def load(
             "config.search.folds that divides them)"
         )
     training, validation = zip(*parts, strict=True)
-    arrays = _one(first) if len(parts) == 1 else _several(config, whole.train, parts)
-    arrays |= {"statistics": _together(statistics), "probe": _together(probes)}
+    arrays = _of_one_split(first) if len(parts) == 1 else _of_splits(config, whole.train, parts)
+    arrays |= {"statistics": _stacked(statistics), "probe": _stacked(probes)}
     known = functools.cache(functools.partial(_fingerprint, dataset, parts))
     return Folds(
         first,
@@ -232,11 +232,11 @@ def _parts(
     if dataset.validation is None:
         return dataset, cut(config, dataset.train.labels, folds, repeats, stratified, dataset.kind)
     both = (dataset.train, dataset.validation)
-    train = Arrays(*(np.concatenate([getattr(of, name) for of in both]) for name in _OF_ARRAYS))
+    train = Arrays(*(np.concatenate([getattr(part, name) for part in both]) for name in _OF_ARRAYS))
     whole = dataclasses.replace(dataset, train=train, validation=None)
     if folds > 1:
-        told = "cross-validation cuts train and the data's own validation split together"
-        whole = dataclasses.replace(whole, messages=(*whole.messages, told))
+        message = "cross-validation cuts train and the data's own validation split together"
+        whole = dataclasses.replace(whole, messages=(*whole.messages, message))
         return whole, cut(config, train.labels, folds, repeats, stratified, dataset.kind)
     if repeats > 1:
         raise UserError(
@@ -246,18 +246,18 @@ def _parts(
     return whole, [tuple(np.split(np.arange(len(train)), [len(dataset.train)]))]
 
 
-def _one(run: Setup) -> dict:
+def _of_one_split(run: Setup) -> dict:
     size = run.config.compute.evaluation_batch_size
     batches = padded_batches(run.validation.inputs, run.validation.labels, size)
     return {**_arrays(run.train), "validation": batches}
 
 
-def _several(config: ConfigDict, train: Arrays, parts) -> dict:
+def _of_splits(config: ConfigDict, train: Arrays, parts) -> dict:
     training, validation = zip(*parts, strict=True)
     size, table = config.compute.evaluation_batch_size, _table(validation)
     # Padding of a row of the table is masked like padding of a batch.
     counted = np.arange(table.shape[1]) < np.array([[len(rows)] for rows in validation])
-    batches = [padded_batches(*of, size) for of in zip(table, counted, strict=True)]
+    batches = [padded_batches(*row, size) for row in zip(table, counted, strict=True)]
     return {
         **_arrays(train),
         "rows": _table(training),
@@ -276,10 +276,10 @@ def _arrays(split: Arrays) -> dict:
 def _table(rows) -> np.ndarray:
     """Stack rows of unequal lengths; pad each with its first entry: int32 (F, n)."""
     longest = max(map(len, rows))
-    filled = [np.concatenate([of, np.repeat(of[:1], longest - len(of))]) for of in rows]
+    filled = [np.concatenate([own, np.repeat(own[:1], longest - len(own))]) for own in rows]
     return np.stack(filled).astype(np.int32)
 
 
-def _together(trees: list):
+def _stacked(trees: list):
     """Stack several trees along a new first axis; return a single tree unchanged."""
-    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *of: np.stack(of), *trees)
+    return trees[0] if len(trees) == 1 else jax.tree.map(lambda *leaves: np.stack(leaves), *trees)

@@ -1,8 +1,8 @@
-"""Lane modes by name: how many lanes of a population go through each operation together.
+"""Lane modes by name: how many lanes of a search one call of a program trains together.
 
-Each gives the sizes of a chunk that are worth a trial, for so many lanes on a device, the one that
-compiles fastest first; where there are several, the population measures them on its own program and
-takes the fastest, as far as that pays (`Population.compile`).
+A lane mode maps the number of lanes on a device to the chunk sizes worth trying, the size that
+compiles fastest first. If there are several, the population times them on its own program and
+keeps the fastest, unless their compilation would take longer than it can save.
 """
 
 import jax
@@ -11,21 +11,21 @@ _CHUNK = 8
 
 
 def sequential(lanes: int) -> tuple[int, ...]:
-    """One lane after the other, by the program that `research.main` runs."""
+    """Train one lane after the other, by the program that `research.main` runs."""
     return (1,)
 
 
 def vmap(lanes: int) -> tuple[int, ...]:
-    """All lanes at once."""
+    """Train all lanes at once."""
     return (lanes,)
 
 
 def chunked(lanes: int) -> tuple[int, ...]:
-    """Some lanes at once: what they read and write stays in the cache of a core."""
+    """Train eight lanes at once: their data stay in the cache of a core."""
     return (min(lanes, _CHUNK),)
 
 
 def auto(lanes: int) -> tuple[int, ...]:
-    """The fastest of these. On CPU all at once is not among them: it has never won there."""
+    """Measure these and take the fastest; on CPU not `vmap`, which was never the fastest there."""
     sizes = {1, min(lanes, _CHUNK)}
     return tuple(sorted(sizes if jax.default_backend() == "cpu" else sizes | {lanes}))

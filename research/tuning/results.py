@@ -1,20 +1,23 @@
-"""What a search found: its best trial, the simplest that is as good, how to train it again."""
+"""The results of a search: its best trial, the simplest equally good one, and their configs."""
 
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from research import formats
 from research.config import default_config, flatten
 from research.training import hyperparameters
+from research.tuning import methods
 from research.tuning.config import training
+from research.tuning.reports import metrics_in
 from research.tuning.spaces import Space
-from research.tuning.trials import DIVERGED, FINISHED, METRICS, REPLACED, STOPPED, Trial
+from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Trial
 
 ENDS = (FINISHED, STOPPED, DIVERGED, REPLACED)
-# What holds a network back: more of it makes a simpler one.
+# Regularisation: more of it makes a simpler network.
 _REGULARIZES = (
     "loss.",
     "model.dropout_rate",
@@ -26,38 +29,38 @@ _REGULARIZES = (
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The lowest score of those trained to their end; without one, of those that came furthest."""
+    """Return the best finished trial; if none finished, the best of those that came furthest."""
     sound = [trial for trial in trials if trial.reports and trial.end != DIVERGED]
     finished = [trial for trial in sound if trial.end == FINISHED]
     if finished:
         return min(finished, key=lambda trial: trial.score)
-    return min(sound, key=lambda trial: (-trial.piece, trial.score), default=None)
+    return min(sound, key=lambda trial: (-trial.segment, trial.score), default=None)
 
 
 def all_diverged(trials: Sequence[Trial]) -> bool:
-    """Whether nothing came of any trial."""
+    """Return whether every trial diverged."""
     return bool(trials) and all(trial.end == DIVERGED for trial in trials)
 
 
 def within_one_standard_error(trials: Sequence[Trial]) -> list[Trial]:
-    """Finished trials that the best one is not better than for sure; [] where it has no error."""
-    first = best(trials)
-    if first is None or not math.isfinite(first.reports[-1]["standard_error"]):
+    """Return the finished trials within one standard error of the best; [] if it has no error."""
+    winner = best(trials)
+    if winner is None or not math.isfinite(winner.reports[-1]["standard_error"]):
         return []
-    most = first.score + first.reports[-1]["standard_error"]
+    most = winner.score + winner.reports[-1]["standard_error"]
     return [trial for trial in trials if trial.end == FINISHED and trial.score <= most]
 
 
 def simplest(trials: Sequence[Trial], space: Space, parameters: dict[int, int]) -> Trial:
-    """The one to take of trials that are equally good (Breiman et al., 1984, section 3.4.3).
+    """Return the simplest of equally good trials (Breiman et al., 1984, section 3.4.3).
 
-    It has the fewest parameters; of those it is the most regularised: furthest, in sum, on the axes
-    of dropout, penalties and weight decay.
+    It has the fewest parameters. Of several it is the most regularised one: its sum of positions on
+    the axes of dropout, penalties and weight decay is the largest.
 
     Args:
       trials: at least one.
-      space: theirs.
-      parameters: how many each has, by its number.
+      space: of the search.
+      parameters: number of parameters of each trial, by its number.
     """
 
     def regularized(trial: Trial) -> float:
@@ -70,81 +73,129 @@ def simplest(trials: Sequence[Trial], space: Space, parameters: dict[int, int]) 
 
 
 def as_config(config: ConfigDict, trial: Trial) -> ConfigDict:
-    """What `research.main` trains for the same result: the trial in a training config."""
+    """Return the training config of a trial; `research.main` trains it to the same result."""
     alone = training(config).copy_and_resolve_references()
     alone.update_from_flattened_dict(overrides(config, trial))
     return alone
 
 
 def overrides(config: ConfigDict, trial: Trial) -> dict[str, Any]:
-    """The keys that the trial has otherwise than the config; its length too, if it is shorter."""
+    """Return the keys that a trial sets; with the duration, if the trial is shorter."""
     values = dict(trial.values)
-    if trial.pieces != config.search.pieces:
+    if trial.segments != config.search.segments:
         values["duration"] = f"{_total_steps(config, trial)} steps"
     return values
 
 
 def _total_steps(config: ConfigDict, trial: Trial) -> int:
-    """What the trial's schedule was laid out for, whether or not it came to its end."""
+    """Return the number of steps of a trial's schedule, whether or not it finished."""
     alone = training(config).copy_and_resolve_references()
     alone.batch_size = trial.values.get("batch_size", config.batch_size)
     last = trial.reports[-1]
     examples = round(last["step"] * alone.batch_size / last["epoch"])
     total = hyperparameters.total_steps(alone, examples)
-    return round(total * trial.pieces / config.search.pieces)
+    return round(total * trial.segments / config.search.segments)
 
 
 def command_line(values: dict[str, Any]) -> str:
-    """Values as flags to paste behind `python -m research.main --config=...`."""
+    """Return values as flags to paste after `python -m research.main --config=...`."""
     return " ".join(
         shlex.quote(f"--config.{key}={value if isinstance(value, str) else repr(value)}")
         for key, value in values.items()
     )
 
 
-def config_file(config: ConfigDict, told: str) -> str:
-    """A training config as a file like those in configs/: plain assignments.
-
-    Args:
-      config: without a search.
-      told: the docstring.
-    """
+def config_file(config: ConfigDict, docstring: str) -> str:
+    """Return a training config as a file of assignments, like those in configs/."""
     defaults = flatten(default_config())
-    lines = [
+    changed = [
         f"    config.{key} = {value!r}"
         for key, value in flatten(config).items()
         if key not in defaults or value != defaults[key]
     ]
-    assignments = "\n".join(lines)
+    assignments = "\n".join(changed)
     return (
-        f'"""{told}"""\n\nfrom research.config import default_config\n\n\n'
+        f'"""{docstring}"""\n\nfrom research.config import default_config\n\n\n'
         f"def get_config():\n    config = default_config()\n{assignments}\n    return config\n"
     )
 
 
 def summary(trials: Sequence[Trial]) -> dict:
-    """What stands in `summary.json`: how trials ended, and the best, if any did not diverge; the
-    same however often it was interrupted.
+    """Return the content of `summary.json`: how the trials ended, and the best one, if any.
+
+    It does not depend on interruptions.
     """
-    found = best(trials)
-    told = ("step", "score", "standard_error", *METRICS)
+    winner = best(trials)
     ends = {
         "trials": len(trials),
         **{end: sum(trial.end == end for trial in trials) for end in ENDS},
-        "pieces": sum(len(trial.reports) for trial in trials),
+        "segments": sum(len(trial.reports) for trial in trials),
     }
-    if found is None:  # all diverged
+    if winner is None:  # all diverged
         return ends
+    last = winner.reports[-1]
+    names = ("step", "score", "standard_error", *metrics_in(last))
     return {
         **ends,
-        "best_trial": found.number,
-        "best_values": found.values,
-        **{f"best_{name}": found.reports[-1][name] for name in told},
+        "best_trial": winner.number,
+        "best_values": winner.values,
+        **{f"best_{name}": last[name] for name in names},
     }
+
+
+def score_text(config: ConfigDict, trial: Trial) -> str:
+    """Return 'validation_loss 0.0812 +- 0.0031 (trial 12)' or the like."""
+    objective, report = config.search.objective, trial.reports[-1]
+    error = report["standard_error"]
+    spread = f" +- {formats.shown(objective, error)}" if math.isfinite(error) else ""
+    value = formats.shown(objective, report[objective])
+    return f"{objective} {value}{spread} (trial {trial.number})"
+
+
+def lines(
+    config: ConfigDict,
+    space: Space,
+    trials: Sequence[Trial],
+    parameters: Callable[[Trial], int],
+) -> list[str]:
+    """Return the lines that a search prints at its end; at least one trial did not diverge.
+
+    Args:
+      config: of the search.
+      space: of the search.
+      trials: all of them.
+      parameters: returns the number of parameters of a trial's network.
+    """
+    winner, counts = best(trials), summary(trials)
+    ends = ", ".join(f"{counts[end]} {end}" for end in ENDS if counts[end])
+    text = [f"{len(trials)} trials: {ends}"]
+    if not methods.left(config.search, space, trials):
+        text.append("each point was tried once")
+    text.append(f"best: {score_text(config, winner)}")
+    text.append(f"  {command_line(overrides(config, winner))}")
+    parent = winner.proposal.parent
+    if parent is not None:
+        text.append(
+            f"  it took over the weights of trial {parent}, which had other numbers "
+            "(ledger.jsonl): trained from the start it may come out otherwise"
+        )
+    equals = within_one_standard_error(trials)
+    if len(equals) > 1:
+        chosen = simplest(equals, space, {trial.number: parameters(trial) for trial in equals})
+        text.append(
+            f"{len(equals)} trials are within one standard error of it; the simplest: "
+            f"{score_text(config, chosen)}"
+        )
+        if chosen is not winner:
+            text.append(f"  {command_line(overrides(config, chosen))}")
+    if config.search.method == "coarse_to_fine":
+        for round_ in methods.rounds(config.search, space, trials):
+            text += round_.warnings()
+    return text
 
 
 def ranges_to_try(space: Space, config: ConfigDict) -> str:
-    """Where trials may be trained at all, when all diverged: at smaller learning rates."""
+    """Return an axis of smaller learning rates to try after every trial diverged."""
     key = "optimizer.learning_rate"
     if key in space.keys:
         axis = space.axes[space.keys.index(key)]

@@ -1,10 +1,11 @@
-"""Schedulers: whether a trial that stands at the end of a piece of its training goes on.
+"""Schedulers: whether a trial continues after a segment of its training.
 
-All are `(space, history, trial, seed, *, numbers...) -> GO, STOP, WAIT`, or a proposal that takes
-the trial's place; pure functions of the history, so that a search resumes by replaying its ledger.
-The study asks for each trial that has pieces left, and again for those that wait, whenever
-something changed, and once for a trial that has just diverged, which a proposal may replace. A
-trial that diverged counts as the worst at the piece in which it failed, and not after.
+A scheduler is a pure function of the history, so that a search resumes by replaying its ledger:
+`(space, history, trial, seed, *, numbers...) -> verdict`. The verdict is GO, STOP, WAIT, or a
+proposal that replaces the trial. The study asks after each segment of a trial that has segments
+left; for waiting trials, after every change; and once for a trial that has just diverged, which a
+proposal may replace. A diverged trial counts as the worst at the segment where it failed, and does
+not count after it.
 """
 
 import itertools
@@ -30,7 +31,7 @@ from research.tuning.trials import (
 
 
 def none(space: Space, history: Sequence[Trial], trial: Trial, seed: int) -> Verdict:
-    """Every trial is trained to its end."""
+    """Train every trial to its end."""
     return GO
 
 
@@ -44,10 +45,10 @@ def successive_halving(
     grace: int,
     trials: int,
 ) -> Verdict:
-    """All `trials` train to a rung and wait there for the last; 1 / reduction of them go on.
+    """Train all `trials` to a rung, wait for the last one, and continue the best 1 / reduction.
 
-    Rung i stands after grace * reduction^i pieces, and trials // reduction^(i + 1), at least one,
-    leave it (Jamieson and Talwalkar, 2016, https://arxiv.org/abs/1502.07943, algorithm 1).
+    Rung i is after grace * reduction^i segments, and trials // reduction^(i + 1), at least one,
+    continue (Jamieson and Talwalkar, 2016, https://arxiv.org/abs/1502.07943, algorithm 1).
     """
     return _halved(history, trial, range(trials), _rungs(grace, reduction), reduction)
 
@@ -61,15 +62,15 @@ def hyperband(
     reduction: int,
     grace: int,
     trials: int,
-    pieces: int,
+    segments: int,
 ) -> Verdict:
-    """Brackets of successive halving, from many trials with early rungs to few with none.
+    """Run brackets of successive halving, from many trials with early rungs to few with none.
 
-    With rungs after grace * reduction^i < pieces, i = 0 ... s_max - 1, the bracket s = s_max ... 0
+    Rungs are after grace * reduction^i < segments, i = 0 ... s_max - 1. The bracket s = s_max ... 0
     has ceil((s_max + 1) / (s + 1) * reduction^s) trials and the last s of the rungs (Li et al.,
-    2018, https://arxiv.org/abs/1603.06560, algorithm 1). After the last bracket comes the first.
+    2018, https://arxiv.org/abs/1603.06560, algorithm 1). After the last bracket the first follows.
     """
-    rungs = list(_rungs(grace, reduction, pieces - 1))
+    rungs = list(_rungs(grace, reduction, segments - 1))
     first = 0
     while True:
         for skipped in range(len(rungs) + 1):
@@ -89,21 +90,21 @@ def asha(
     reduction: int,
     grace: int,
 ) -> Verdict:
-    """At a rung a trial goes on if it is in the best 1 / reduction of those that have come there.
+    """Continue a trial from a rung if it is in the best 1 / reduction of those that reached it.
 
-    No one waits: the n-th to come goes on if its rank is at most max(1, n // reduction). This is
-    the variant that stops trials; Li et al. (2020, https://arxiv.org/abs/1810.05934, algorithm 2)
-    pause them, and promote some of them later. A trial that diverged counts at the rungs that it
-    reached, and as the worst at the rung that it failed to reach, as it does there.
+    No trial waits: the n-th to arrive continues if its rank is at most max(1, n // reduction). This
+    variant stops the others; Li et al. (2020, https://arxiv.org/abs/1810.05934, algorithm 2) pause
+    them, and promote some of them later. As in the paper, a diverged trial counts at the rungs that
+    it reached, and as the worst at the next one.
     """
-    piece = trial.piece
-    rungs = list(_rungs(grace, reduction, piece))
-    if piece not in rungs:
+    segment = trial.segment
+    rungs = list(_rungs(grace, reduction, segment))
+    if segment not in rungs:
         return GO
     before = rungs[-2] if len(rungs) > 1 else 0
-    failed = [t for t in history if t.end == DIVERGED and before < t.piece < piece]
-    there = _scores(history, piece) + [(math.inf, t.number) for t in failed]
-    return GO if _rank(there, trial, piece) < max(1, len(there) // reduction) else STOP
+    failed = [t for t in history if t.end == DIVERGED and before < t.segment < segment]
+    scores = _scores(history, segment) + [(math.inf, t.number) for t in failed]
+    return GO if _rank(scores, trial, segment) < max(1, len(scores) // reduction) else STOP
 
 
 def median_rule(
@@ -115,22 +116,22 @@ def median_rule(
     grace: int,
     median_trials: int,
 ) -> Verdict:
-    """Stops a trial whose best score is worse than the median of the others' running averages.
+    """Stop a trial whose best score is worse than the median of others' running averages.
 
-    Asked from piece `grace` on, and where at least `median_trials` others have come as far
-    (Golovin et al., 2017, section 3.2.2, https://doi.org/10.1145/3097983.3098043). There the others
-    are trials that are complete; here lanes train side by side, and would be complete together.
-    Trials that diverged are left out.
+    It applies from segment `grace` on, and if at least `median_trials` others came as far (Golovin
+    et al., 2017, section 3.2.2, https://doi.org/10.1145/3097983.3098043). The paper compares with
+    complete trials; here lanes train side by side and complete together. Diverged trials do not
+    count.
     """
-    piece = trial.piece
+    segment = trial.segment
     averages = [
-        statistics.fmean(_scores_until(other, piece))
+        statistics.fmean(_scores_until(other, segment))
         for other in history
-        if other.number != trial.number and other.end != DIVERGED and other.reached(piece)
+        if other.number != trial.number and other.end != DIVERGED and other.reached(segment)
     ]
-    if piece < grace or len(averages) < median_trials:
+    if segment < grace or len(averages) < median_trials:
         return GO
-    return STOP if min(_scores_until(trial, piece)) > statistics.median(averages) else GO
+    return STOP if min(_scores_until(trial, segment)) > statistics.median(averages) else GO
 
 
 def population_based(
@@ -144,100 +145,103 @@ def population_based(
     explore_factor: float,
     resample: float,
 ) -> Verdict | Proposal:
-    """Every `grace` pieces a trial of the worst share is replaced by a copy of one of the best.
+    """Replace a trial of the worst share by a copy of one of the best, every `grace` segments.
 
-    The copy takes the weights over and explores: each number is drawn anew with probability
-    `resample`, else multiplied or divided by `explore_factor` within its range (Jaderberg et al.,
-    2017, https://arxiv.org/abs/1711.09846, section 4.1 and appendix A.1, "truncation selection").
-    A trial that diverges is replaced at once. Only trials that share a program copy from each
-    other.
+    The copy inherits the weights. Each of its numbers is drawn anew with probability `resample`,
+    otherwise multiplied or divided by `explore_factor` within its range (Jaderberg et al., 2017,
+    https://arxiv.org/abs/1711.09846, section 4.1 and appendix A.1, "truncation selection"). A
+    diverged trial is replaced at once. Trials copy only from trials with the same static choices.
     """
-    piece, failed = trial.piece, trial.end == DIVERGED
-    if piece % grace and not failed:
+    segment, failed = trial.segment, trial.end == DIVERGED
+    if segment % grace and not failed:
         return GO
-    program = space.static(trial.values)
-    peers = [other for other in history if space.static(other.values) == program]
-    ranked = _furthest(peers, piece) if failed else _ranked(peers, piece)
+    static = space.static(trial.values)
+    peers = [other for other in history if space.static(other.values) == static]
+    ranked = _furthest(peers, segment) if failed else _ranked(peers, segment)
     share = max(1, int(exploit_share * len(ranked)))
     worst = {peer.number for peer in ranked[-share:]}
     parents = [peer for peer in ranked[:share] if peer.end == RUNNING]
     stays = not failed and (len(ranked) < 2 * share or trial.number not in worst)
     if stays or not parents:
         return GO
-    random = np.random.default_rng((seed, trial.number, piece))
+    random = np.random.default_rng((seed, trial.number, segment))
     parent = parents[random.integers(len(parents))]
     values = _explored(parent.values, space, random, explore_factor, resample)
     return Proposal(values, trial.proposal.share, parent.number)
 
 
-def _ranked(peers: Iterable[Trial], piece: int) -> list[Trial]:
-    """Return the peers that run and reached the piece or were replaced at it, the best first."""
-    there = [
+def _ranked(peers: Iterable[Trial], segment: int) -> list[Trial]:
+    """Return the peers that run and reached the segment or were replaced at it, the best first."""
+    ranked = [
         peer
         for peer in peers
-        if peer.reached(piece)
-        and (peer.end == RUNNING or (peer.end == REPLACED and peer.piece == piece))
+        if peer.reached(segment)
+        and (peer.end == RUNNING or (peer.end == REPLACED and peer.segment == segment))
     ]
-    return sorted(there, key=lambda peer: (peer.score_at(piece), peer.number))
+    return sorted(ranked, key=lambda peer: (peer.score_at(segment), peer.number))
 
 
-def _furthest(peers: Iterable[Trial], piece: int) -> list[Trial]:
-    """Return the peers that run: those that reached the piece, then those behind, by score."""
+def _furthest(peers: Iterable[Trial], segment: int) -> list[Trial]:
+    """Return the peers that run: those that reached the segment, then those behind, by score."""
 
     def place(peer: Trial) -> int:
-        return min(peer.piece, piece)
+        return min(peer.segment, segment)
 
     running = [peer for peer in peers if peer.end == RUNNING and peer.reached(place(peer))]
     return sorted(running, key=lambda peer: (-place(peer), peer.score_at(place(peer)), peer.number))
 
 
 def _rungs(grace: int, reduction: int, last: float = math.inf) -> Iterator[int]:
-    """Where rungs stand: after grace, grace * reduction, grace * reduction^2, ... pieces."""
-    piece = grace
-    while piece <= last:
-        yield piece
-        piece *= reduction
+    """Yield the segments of rungs: grace, grace * reduction, grace * reduction^2, ..."""
+    segment = grace
+    while segment <= last:
+        yield segment
+        segment *= reduction
 
 
 def _bracket_size(s_max: int, s: int, reduction: int) -> int:
-    """ceil((s_max + 1) / (s + 1) * reduction^s), in whole numbers."""
+    """Return ceil((s_max + 1) / (s + 1) * reduction^s), in integer arithmetic."""
     return -(-(s_max + 1) * reduction**s // (s + 1))
 
 
 def _halved(
     history: Sequence[Trial], trial: Trial, members: range, rungs: Iterable[int], reduction: int
 ) -> Verdict:
-    """Successive halving among the trials of these numbers."""
-    piece = trial.piece
-    rungs = list(itertools.takewhile(lambda rung: rung <= piece, rungs))
-    if piece not in rungs:
+    """Apply successive halving to the trials with these numbers."""
+    segment = trial.segment
+    rungs = list(itertools.takewhile(lambda rung: rung <= segment, rungs))
+    if segment not in rungs:
         return GO
     if len(history) < members.stop:
         return WAIT
     together = [history[number] for number in members]
-    if any(other.end == RUNNING and not other.reached(piece) for other in reversed(together)):
+    if any(other.end == RUNNING and not other.reached(segment) for other in reversed(together)):
         return WAIT
     kept = max(1, len(members) // reduction ** len(rungs))
-    return GO if _rank(_scores(together, piece), trial, piece) < kept else STOP
+    return GO if _rank(_scores(together, segment), trial, segment) < kept else STOP
 
 
-def _scores(history: Iterable[Trial], piece: int) -> list[tuple[float, int]]:
-    """Of those that reached the end of the piece: (score, number)."""
-    return [(trial.score_at(piece), trial.number) for trial in history if trial.reached(piece)]
+def _scores(history: Iterable[Trial], segment: int) -> list[tuple[float, int]]:
+    """Return (score, number) of the trials that reached the segment."""
+    return [(trial.score_at(segment), trial.number) for trial in history if trial.reached(segment)]
 
 
-def _scores_until(trial: Trial, piece: int) -> list[float]:
-    return [trial.score_at(report["piece"]) for report in trial.reports if report["piece"] <= piece]
+def _scores_until(trial: Trial, segment: int) -> list[float]:
+    return [
+        trial.score_at(report["segment"])
+        for report in trial.reports
+        if report["segment"] <= segment
+    ]
 
 
-def _rank(scores: list[tuple[float, int]], trial: Trial, piece: int) -> int:
-    """How many are better; of equal ones the first."""
-    own = (trial.score_at(piece), trial.number)
-    return sum(other < own for other in scores)
+def _rank(scores: list[tuple[float, int]], trial: Trial, segment: int) -> int:
+    """Return how many trials are better; of equal trials the first is better."""
+    own = (trial.score_at(segment), trial.number)
+    return sum(score < own for score in scores)
 
 
 def _explored(values: dict, space: Space, random, factor: float, resample: float) -> dict:
-    """The values with those that are numbers in the program moved, or drawn anew."""
+    """Return the values with each traced number moved or drawn anew."""
     explored = dict(values)
     for axis, place in zip(space.axes, random.random(space.size), strict=True):
         if axis.key not in values or not space.is_traced(axis.key):
@@ -266,6 +270,6 @@ def _moved(axis: Axis, value: float, step: float) -> float:
 
 
 def _nearest(axis: Axis, value: float) -> float:
-    """The value of a numeric axis that is closest."""
+    """Return the closest value of a numeric axis."""
     value = min(max(value, axis.low), axis.high)
     return round(value) if axis.kind == "integer" else value

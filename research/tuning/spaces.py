@@ -1,6 +1,6 @@
-"""Spaces: the axes of a search, and which values share a program.
+"""The space of a search: its axes, and which values share a compiled program.
 
-An axis is a plain tuple, so that it stands in a config, in JSON and on the command line:
+An axis is a plain tuple, so that configs, JSON and the command line can hold it:
 
     config.search.space = (
         log("optimizer.learning_rate", 1e-4, 1e-1),
@@ -8,8 +8,8 @@ An axis is a plain tuple, so that it stands in a config, in JSON and on the comm
         linear("optimizer.momentum", 0.5, 0.99, when=("optimizer.name", "nesterov")),
     )
 
-Samplers see the unit cube: each axis is [0, 1] on its own scale, and values that can be counted
-have equal shares of it.
+Samplers work in the unit cube: each axis is [0, 1] on its own scale, and countable values have
+equal intervals.
 """
 
 import dataclasses
@@ -33,12 +33,13 @@ from research.tuning.axes import (
     log,
     parsed,
 )
+from research.tuning.config import training
 
 __all__ = ["Space", "choice", "integer", "linear", "log"]
 
 _MANY = 1000  # programs; more are refused by `search.max_programs`
-_OFF = {"optimizer.layer_decay": 1.0}  # what leaves a number out of the program; others: 0
-# What a search must not vary, and what it is for instead.
+_OFF = {"optimizer.layer_decay": 1.0}  # values that switch a number off; for other keys 0
+# Keys and sections that a search must not vary, and the reason or the alternative.
 _REFUSED = {
     "seed": "config.search.seeds trains each trial from several",
     "duration": "a part of the training is given by the method or the scheduler",
@@ -56,22 +57,22 @@ _REFUSED = {
 
 @dataclasses.dataclass(frozen=True)
 class Space:
-    """The axes of a search, in order; a condition stands behind the choice it names."""
+    """The axes of a search, in order; an axis follows the choice that its condition names."""
 
     axes: tuple[Axis, ...]
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Space":
-        """Parses and checks `config.search.space`.
+        """Parse and check `config.search.space`.
 
         Args:
-          config: a whole training config with a section `search`.
+          config: a training config with a section `search`.
 
         Raises:
-          UserError: an axis that cannot be, a key that does not exist or must not be searched, a
-            value that the key cannot have.
+          UserError: a malformed axis, a key that does not exist or must not be searched, or a value
+            that the key cannot have.
         """
-        plain = ConfigDict({key: config[key] for key in config if key != "search"})
+        plain = training(config)
         if not isinstance(config.search.space, tuple) or not config.search.space:
             raise UserError(
                 f"config.search.space = {config.search.space!r} has no axes "
@@ -91,16 +92,27 @@ class Space:
 
     @property
     def size(self) -> int:
-        """The number of axes."""
+        """Return the number of axes."""
         return len(self.axes)
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """The keys of the config, in the order of the axes."""
+        """Return the keys of the config, in the order of the axes."""
         return tuple(axis.key for axis in self.axes)
 
+    def description(self) -> list[str]:
+        """Return the lines about its axes that every start prints."""
+        width = max(map(len, self.keys))
+        lines = [f"space of {self.size} axes:"]
+        for axis in self.axes:
+            kind = "" if axis.kind in ("choice", "integer") else f"{axis.kind} "
+            when = f", where {axis.when[0]} = {axis.when[1]!r}" if axis.when else ""
+            static = "" if self.is_traced(axis.key) else "  (decides the program)"
+            lines.append(f"  {axis.key:{width}}  {kind}{axis.range}{when}{static}")
+        return lines
+
     def decode(self, unit: np.ndarray) -> dict[str, Any]:
-        """The values at a point of the unit cube, shape (size,); inactive axes are left out."""
+        """Return the values at a point (size,) of the unit cube, without those of inactive axes."""
         values: dict[str, Any] = {}
         for axis, place in zip(self.axes, unit, strict=True):
             if axis.is_met(values):
@@ -108,18 +120,18 @@ class Space:
         return values
 
     def encode(self, values: dict[str, Any]) -> np.ndarray:
-        """The point of the unit cube, float64 (size,); inactive axes lie at 0.5."""
+        """Return the point of the unit cube, float64 (size,); inactive axes are at 0.5."""
         return np.array(
             [axis.encode(values[axis.key]) if axis.key in values else 0.5 for axis in self.axes]
         )
 
     def active(self, values: dict[str, Any]) -> np.ndarray:
-        """Which axes the values have a place on: bool (size,)."""
+        """Return which axes have a value: bool (size,)."""
         return np.array([axis.key in values for axis in self.axes], bool)
 
     @property
     def points(self) -> float:
-        """Return the number of points; infinite where an axis is continuous."""
+        """Return the number of points; infinite if an axis is continuous."""
         return _combinations(list(self.axes), {})
 
     def gridded(self, points: int) -> "Space":
@@ -132,7 +144,7 @@ class Space:
         )
 
     def one_of_each_program(self) -> Iterator[dict[str, Any]]:
-        """Values for each program, as many as `programs` counts: in the middle of numbers."""
+        """Yield values for each program, as many as `programs`; traced axes are at their middle."""
 
         def spread(axis: Axis) -> list:
             return [axis.decode(0.5)] if self.is_traced(axis.key) else axis.spread(axis.count)
@@ -140,14 +152,14 @@ class Space:
         return _extended({}, self.axes, spread)
 
     def holds(self, values: dict[str, Any]) -> bool:
-        """Whether all values are on their axes."""
+        """Return whether all values are on their axes."""
         return all(axis.holds(values[axis.key]) for axis in self.axes if axis.key in values)
 
     def check(self, values: dict[str, Any], origin: str) -> None:
-        """Refuses values given by hand that are no point of the space.
+        """Check that values given by the user are a point of the space.
 
         Raises:
-          UserError: it names the key, and `origin`, where the values stand.
+          UserError: they are not; the message begins with `origin`, the source of the values.
         """
         for key in values:
             if key not in self.keys:
@@ -155,7 +167,8 @@ class Space:
         for axis in self.axes:
             if not axis.is_met(values):
                 if axis.key in values:
-                    raise UserError(f"{origin}: {axis.key} is given, and {_condition(axis)} is not")
+                    key, value = axis.when
+                    raise UserError(f"{origin}: {axis.key} is given, and {key} = {value!r} is not")
             elif axis.key not in values:
                 raise UserError(f"{origin}: {axis.key} is missing (allowed: {axis.range})")
             elif not axis.holds(values[axis.key]):
@@ -165,10 +178,11 @@ class Space:
                 )
 
     def is_traced(self, key: str) -> bool:
-        """Whether all values of the axis share a program.
+        """Return whether all values of an axis share a program.
 
-        They do where the key is a traced number. What other axes depend on does not: within one
-        program each axis is active, or is not. Nor does a choice of whether to clip.
+        They do if the key is a traced number, with two exceptions: an axis that other axes depend
+        on, because within a program each axis is either active or not; and a choice that switches
+        clipping off.
         """
         axis = self.axes[self.keys.index(key)]
         return (
@@ -178,22 +192,21 @@ class Space:
         )
 
     def static(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Those of the values that decide which program trains them."""
+        """Return the values that decide which program trains them."""
         return {key: value for key, value in values.items() if not self.is_traced(key)}
 
     def traced(self, values: dict[str, Any]) -> dict[str, float]:
-        """Those of the values that are numbers in the program."""
+        """Return the values that are traced numbers in the program."""
         return {key: float(value) for key, value in values.items() if self.is_traced(key)}
 
     def program(self, config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
-        """The training config of the program that trains these values.
+        """Return the training config of the program that trains these values.
 
-        It is the same for all values with the same `static` part. Traced axes stand at some value
-        of theirs that is not "off", for else they would be left out of the program. Axes without
-        effect in this program stand at the value of the config.
+        It is the same for all values with the same `static` part. Traced axes have one of their
+        values that is not "off", because a number that is off is left out of the program. Axes
+        without effect in this program have the value of the config.
         """
-        given = ConfigDict({key: config[key] for key in config if key != "search"})
-        built = given.copy_and_resolve_references()
+        built = training(config).copy_and_resolve_references()
         built.update_from_flattened_dict(self.static(values))
         idle = usage.idle(flatten(built))
         for axis in self.axes:
@@ -203,14 +216,14 @@ class Space:
         return built
 
     def programs(self) -> int:
-        """How many programs there are: combinations of static values."""
+        """Return the number of programs: combinations of static values."""
         return _combinations([axis for axis in self.axes if not self.is_traced(axis.key)], {})
 
 
 def _extended(
     values: dict[str, Any], axes: tuple[Axis, ...], spread: Callable[[Axis], list]
 ) -> Iterator[dict[str, Any]]:
-    """All combinations of these values with those that each axis is spread over, lazily."""
+    """Yield all combinations of these values with the spread values of each axis."""
     if not axes:
         yield values
     elif not axes[0].is_met(values):
@@ -227,7 +240,7 @@ def _on(axis: Axis) -> Any:
 
 
 def _combinations(axes: list[Axis], values: dict[str, Any]) -> int:
-    """Counts without listing them: an integer axis may have a million values."""
+    """Count combinations without listing them: an integer axis may have a million values."""
     if not axes:
         return 1
     axis, *rest = axes
@@ -244,8 +257,7 @@ def _check_effects(space: Space, config: ConfigDict) -> None:
     for values in itertools.islice(space.one_of_each_program(), _MANY):
         if len(without) == space.size and not any(without.values()):
             return
-        trial = ConfigDict({key: config[key] for key in config if key != "search"})
-        trial = trial.copy_and_resolve_references()
+        trial = training(config).copy_and_resolve_references()
         trial.update_from_flattened_dict(values)
         idle, given = usage.idle(flatten(trial)), flatten(trial)
         for key in values:
@@ -259,10 +271,6 @@ def _check_effects(space: Space, config: ConfigDict) -> None:
                 )
     for message in filter(None, without.values()):
         raise UserError(message)
-
-
-def _condition(axis: Axis) -> str:
-    return f"{axis.when[0]} = {axis.when[1]!r}"
 
 
 def _check_key(axis: Axis, config: ConfigDict, earlier: dict[str, Axis]) -> None:

@@ -1,14 +1,14 @@
-"""The study: a state machine that asks a sampler, trains in populations, and hears a scheduler.
+"""The study: a state machine that asks a sampler for trials, trains them, and asks a scheduler.
 
-It is deterministic but for proposals and scores, and those are in the ledger: see there. All
-decisions are made at the ends of pieces, for the trials of one program at a time. What is not in
-the ledger, the states in the lanes, is trained again where it is needed: see `programs.py`.
+It is deterministic except for proposals and scores, and the ledger records those. All decisions are
+made at the ends of segments, for the trials of one static group at a time. Training states are not
+in the ledger; a resumed search trains them again where it needs them (`static_group.py`).
 """
 
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -18,14 +18,13 @@ from research.errors import UserError
 from research.names import bind, resolve
 from research.tuning import methods, schedulers
 from research.tuning.ledger import Ledger
-from research.tuning.programs import Program, Run
-from research.tuning.slots import Report
+from research.tuning.reports import Objective, Report, standard_error
 from research.tuning.spaces import Space
+from research.tuning.static_group import ActiveTrial, StaticGroup
 from research.tuning.trials import (
     DIVERGED,
     FINISHED,
     GO,
-    METRICS,
     REPLACED,
     STOP,
     STOPPED,
@@ -33,24 +32,24 @@ from research.tuning.trials import (
     Proposal,
     Trial,
     Verdict,
-    pieces_of,
+    segments_of,
 )
 
-_PLACE = ("event", "trial", "time")  # in the ledger; the rest of a line is the report
+_NOT_REPORTED = ("event", "trial", "time")  # fields of a ledger line beside the report itself
 
 
 class Study:
-    """A search, from its ledger's first line to its last trial.
+    """A search, from the first line of its ledger to the end of its last trial.
 
     Args:
       config: a training config with a section `search`.
-      space: of that section.
+      space: the space of that section.
       ledger: begun with this config.
-      populate: (values, facts) -> the population that trains trials with the same static values,
-        compiled, and the facts about it that decide what comes, whole numbers by name: 'slots',
-        'chunk', 'parameters'. `facts` is None, or those of an earlier start, to which the
-        population is then held.
-      after_turn: is called whenever something happened.
+      populate: (values, facts) -> (population, facts). It makes the compiled population for trials
+        with the same static values, and the facts that decide what follows, whole numbers by name:
+        'slots', 'chunk', 'parameters'. If the `facts` of an earlier start are given, the
+        population must keep to them; else they are None.
+      after_turn: called after each change.
     """
 
     def __init__(
@@ -63,16 +62,17 @@ class Study:
     ):
         self._search, self._space, self._ledger = config.search, space, ledger
         self._populate, self._after_turn = populate, after_turn
+        self._objective = Objective.from_config(config)
         self._sampler = methods.from_config(self._search)
         self._budget = methods.budget(self._search, space)
         self._scheduler = resolve("config.search.scheduler", self._search.scheduler, schedulers)
         self.trials: list[Trial] = []
-        self.busy, self.slots = 0, 0  # that trained a piece just now, of so many of their program
-        self._programs: dict[tuple, Program] = {}
-        self._waiting: list[Run] = []  # for the scheduler
+        self.busy, self.slots = 0, 0  # slots that trained the last segment, and all of their group
+        self._groups: dict[tuple, StaticGroup] = {}  # by static values
+        self._waiting: list[ActiveTrial] = []  # parked by the scheduler
 
     def run(self) -> None:
-        """To the end of the last trial.
+        """Run to the end of the last trial.
 
         Raises:
           UserError: the ledger has a line that this search cannot have written.
@@ -84,7 +84,7 @@ class Study:
 
     @property
     def expected(self) -> int:
-        """Return how many trials there will be; fewer than `total` where there are fewer points."""
+        """Return how many trials there will be; fewer than `total` if there are fewer points."""
         return self.total - self._ledger.trials + min(self._ledger.trials, self._budget)
 
     @property
@@ -94,206 +94,205 @@ class Study:
 
     @property
     def replaying(self) -> bool:
-        """Whether it is still doing what it did before."""
+        """Return whether the study still repeats what is in the ledger."""
         return self._ledger.replaying
 
     def facts(self, trial: Trial) -> dict:
-        """What the population that trained it is like."""
-        return self._program(trial.values).facts
+        """Return the facts about the population that trained a trial."""
+        return self._group(trial.values).facts
 
     def _turn(self) -> bool:
-        """One piece of the trials of a program; False: there is nothing left to do."""
-        busiest = max(self._programs.values(), key=lambda program: program.demand, default=None)
+        """Train the trials of one group for a segment; return False if nothing is left to do."""
+        busiest = max(self._groups.values(), key=lambda group: group.demand, default=None)
         if busiest is None or not busiest.demand:
             return self._ask(1, 1) or self._last_verdicts()
         self._refill(busiest)
         self._advance(busiest)
         return True
 
-    def _refill(self, program: Program) -> None:
-        """Trials of this program go first; others are asked for until too many of them wait."""
-        self._decide_slots(program)
-        while None in program.slots:
-            free = program.slots.count(None)
-            if not program.ready and not self._ask(free, len(program.slots)):
+    def _refill(self, group: StaticGroup) -> None:
+        """Fill the free slots of a group with its ready trials, then with new proposals.
+
+        New trials may belong to other groups. It stops asking when too many trials wait.
+        """
+        self._decide_slots(group)
+        while None in group.slots:
+            free = group.slots.count(None)
+            if not group.ready and not self._ask(free, len(group.slots)):
                 return
-            program.fill()
+            group.fill()
 
     def _ask(self, count: int, most: int) -> bool:
-        """Adds new trials, as many as are left to be tried, and no more than may wait."""
-        waiting = sum(len(program.ready) for program in self._programs.values())
+        """Add new trials: at most `count`, and at most `most` that wait; return whether any."""
+        waiting = sum(len(group.ready) for group in self._groups.values())
         count = min(count, self.total - len(self.trials), most - waiting)
         if count <= 0:
             return False
         line = self._ledger.take("ask", count=count)
         if line is not None:
-            for told in line["trials"]:
-                self._space.check(_values(told), self._ledger.place)
+            for record in line["trials"]:
+                self._space.check(_values(record), self._ledger.place)
         elif not self._ledger.replaying:
             proposals = self._propose(count)
             if proposals:
                 numbered = enumerate(proposals, start=len(self.trials))
-                asked = [_told(number, proposal) for number, proposal in numbered]
-                line = self._ledger.append("ask", count=count, trials=asked)
-        for told in line["trials"] if line else ():
-            run = self._added(told, lineage=())
-            run.program.ready.append(run)
+                records = [_record(number, proposal) for number, proposal in numbered]
+                line = self._ledger.append("ask", count=count, trials=records)
+        for record in line["trials"] if line else ():
+            active = self._added(record, lineage=())
+            active.group.ready.append(active)
         return line is not None
 
     def _propose(self, count: int) -> list[Proposal]:
-        """By hand, then by the sampler; copies are no points of its own."""
+        """Return the next points of `config.search.enqueue`, then proposals of the sampler.
+
+        The sampler does not see copies of trials: they are no points of its own.
+        """
         history = [trial for trial in self.trials if trial.proposal.parent is None]
         by_hand = self._search.enqueue[len(history) : len(history) + count]
         if by_hand:
             share = 1.0
             if self._search.method == "coarse_to_fine":
-                # As short as those that they are compared with, and no more than the round takes.
+                # They belong to the current round: they have its length, and fit into its size.
                 now = methods.rounds(self._search, self._space, history)[-1]
                 most = count if now.last else min(count, now.left)
                 share, by_hand = now.share, by_hand[: int(most)]
             return [Proposal(dict(point), share) for point in by_hand]
         return self._sampler(self._space, history, count, self._search.seed)
 
-    def _added(self, told: dict, lineage: tuple) -> Run:
-        """A trial of the ledger's words."""
-        values = _values(told)
-        proposal = Proposal(values, told["share"], told["parent"])
-        trial = Trial(told["number"], proposal, pieces_of(proposal.share, self._search.pieces))
+    def _added(self, record: dict, lineage: tuple) -> ActiveTrial:
+        """Add the trial of a ledger record."""
+        values = _values(record)
+        proposal = Proposal(values, record["share"], record["parent"])
+        trial = Trial(
+            record["number"], proposal, segments_of(proposal.share, self._search.segments)
+        )
         self.trials.append(trial)
-        return Run(trial, self._program(values), lineage or ((0, values),))
+        return ActiveTrial(trial, self._group(values), lineage or ((0, values),))
 
-    def _program(self, values: dict) -> Program:
+    def _group(self, values: dict) -> StaticGroup:
         static = tuple(self._space.static(values).items())
-        new = Program(len(self._programs), values, self._space.traced, self._populate)
-        return self._programs.setdefault(static, new)
+        new = StaticGroup(len(self._groups), values, self._space.traced, self._populate)
+        return self._groups.setdefault(static, new)
 
-    def _decide_slots(self, program: Program) -> None:
-        """How many slots a program has is measured once, and written down."""
-        if program.facts is not None:
+    def _decide_slots(self, group: StaticGroup) -> None:
+        """Measure how many slots a group has, once, and write it into the ledger."""
+        if group.facts is not None:
             return
-        told = {"program": program.number, "values": self._space.static(program.values)}
-        line = self._ledger.due("program", **told)
+        # The ledger calls a group by what it compiles: a program.
+        place = {"program": group.number, "values": self._space.static(group.values)}
+        line = self._ledger.due("program", **place)
         if line is None:
-            line = self._ledger.append("program", **told, facts=program.measured())
+            line = self._ledger.append("program", **place, facts=group.measured())
         elif not 0 < line["facts"]["slots"] <= self._ledger.trials:
             raise UserError(
                 f"{self._ledger.place}: {line['facts']['slots']} slots (allowed: 1 to "
                 f"{self._ledger.trials}, as many as trials)"
             )
-        program.open_slots(line["facts"])
+        group.open_slots(line["facts"])
 
-    def _advance(self, program: Program) -> None:
-        """Trains all that have a slot for a piece, takes their scores down, and judges them."""
-        runs = program.running
-        self.busy, self.slots = len(runs), len(program.slots)
-        known = {run: self._reported(run) for run in runs}
-        due = [run for run in runs if known[run] is None]
+    def _advance(self, group: StaticGroup) -> None:
+        """Train all trials in slots for a segment, record their scores, and judge them."""
+        trials = group.running
+        self.busy, self.slots = len(trials), len(group.slots)
+        lines = {active: self._reported(active) for active in trials}
+        due = [active for active in trials if lines[active] is None]
         if due:
-            for run, report in program.train(due).items():
-                known[run] = self._ledger.append("report", **self._scored(run, report))
-        for run in runs:
-            told = known[run].items()
-            run.trial.reports.append({name: said for name, said in told if name not in _PLACE})
+            for active, report in group.train(due).items():
+                lines[active] = self._ledger.append("report", **self._scored(active, report))
+        for active in trials:
+            fields = lines[active].items()
+            active.trial.reports.append(
+                {name: value for name, value in fields if name not in _NOT_REPORTED}
+            )
         diverged = []
-        for run in runs:
-            if not known[run]["finite"]:
-                diverged.append((run, run.slot))
-                self._end(run, DIVERGED)
-            elif run.trial.piece == run.trial.pieces:
-                self._end(run, FINISHED)
-        for run, slot in diverged:
-            verdict = self._verdict(run, self.total)
+        for active in trials:
+            if not lines[active]["finite"]:
+                diverged.append((active, active.slot))
+                self._end(active, DIVERGED)
+            elif active.trial.segment == active.trial.segments:
+                self._end(active, FINISHED)
+        for active, slot in diverged:
+            verdict = self._verdict(active, self.total)
             if isinstance(verdict, Proposal):
-                self._copy(run.program, verdict, slot)
-        for run in [run for run in runs if run.slot is not None] + self._waiting:
-            self._judge(run, self.total)
+                self._copy(group, verdict, slot)
+        for active in [active for active in trials if active.slot is not None] + self._waiting:
+            self._judge(active, self.total)
 
-    def _reported(self, run: Run) -> dict | None:
-        place = {"trial": run.trial.number, "piece": run.piece + 1, "slot": run.slot}
+    def _reported(self, active: ActiveTrial) -> dict | None:
+        place = {"trial": active.trial.number, "segment": active.segment + 1, "slot": active.slot}
         return self._ledger.due("report", **place)
 
-    def _scored(self, run: Run, report: Report) -> dict:
-        """A line of the ledger: means over the lanes of a trial."""
-        metrics = {name: getattr(report, name) for name in METRICS}
-        scores = score(self._search.objective, metrics[self._search.objective])
+    def _scored(self, active: ActiveTrial, report: Report) -> dict:
+        """Return the fields of a ledger line: means over the lanes of a trial."""
+        scores = self._objective.of(report)
         return {
-            "trial": run.trial.number,
-            "piece": run.piece + 1,
+            "trial": active.trial.number,
+            "segment": active.segment + 1,
             "step": report.step,
             "epoch": report.epoch,
-            "slot": run.slot,
+            "slot": active.slot,
             "score": statistics.fmean(scores),
             "standard_error": standard_error(scores),
             "finite": bool(report.finite and all(map(math.isfinite, scores))),
-            **{name: statistics.fmean(values) for name, values in metrics.items()},
+            **{name: statistics.fmean(values) for name, values in report.metrics.items()},
             **({"scores": scores} if len(scores) > 1 else {}),
         }
 
-    def _verdict(self, run: Run, total: int) -> Verdict | Proposal:
-        """Return what the scheduler says of a trial."""
+    def _verdict(self, active: ActiveTrial, total: int) -> Verdict | Proposal:
+        """Return the scheduler's verdict on a trial."""
         decide = bind(self._scheduler, self._search, {"trials": total})
-        return decide(self._space, self.trials, run.trial, self._search.seed)
+        return decide(self._space, self.trials, active.trial, self._search.seed)
 
-    def _judge(self, run: Run, total: int) -> bool:
-        """Do what the scheduler says of a trial; return whether it no longer waits."""
-        verdict = self._verdict(run, total)
-        waits = run.slot is None
+    def _judge(self, active: ActiveTrial, total: int) -> bool:
+        """Carry out the scheduler's verdict on a trial; return whether it no longer waits."""
+        verdict = self._verdict(active, total)
+        waits = active.slot is None
         if verdict is STOP:
-            self._end(run, STOPPED)
+            self._end(active, STOPPED)
         elif verdict is WAIT and not waits:
-            run.program.park(run)
-            self._waiting.append(run)
+            active.group.park(active)
+            self._waiting.append(active)
         elif verdict is GO and waits:
-            self._waiting.remove(run)
-            run.program.ready.append(run)
+            self._waiting.remove(active)
+            active.group.ready.append(active)
         elif isinstance(verdict, Proposal):
-            slot = run.slot
-            self._end(run, REPLACED)
-            self._copy(run.program, verdict, slot)
+            slot = active.slot
+            self._end(active, REPLACED)
+            self._copy(active.group, verdict, slot)
         return verdict is not WAIT
 
-    def _copy(self, program: Program, proposal: Proposal, slot: int) -> None:
-        """Give a free slot to a copy of a trial that runs, with other numbers."""
-        told = _told(len(self.trials), proposal)
-        line = self._ledger.append("replace", trials=[told])
-        parent = next(run for run in program.running if run.trial.number == proposal.parent)
+    def _copy(self, group: StaticGroup, proposal: Proposal, slot: int) -> None:
+        """Give a free slot to a copy of a running trial, with other hyper-parameters."""
+        record = _record(len(self.trials), proposal)
+        line = self._ledger.append("replace", trials=[record])
+        parent = next(active for active in group.running if active.trial.number == proposal.parent)
         copy = self._added(line["trials"][0], parent.lineage)
-        copy.lineage += ((parent.piece, copy.trial.values),)
-        program.copy(parent, copy, slot)
+        copy.lineage += ((parent.segment, copy.trial.values),)
+        group.copy(parent, copy, slot)
 
     def _last_verdicts(self) -> bool:
-        """Nothing runs and nothing new will come: those that waited for more wait in vain."""
-        changed = [self._judge(run, len(self.trials)) for run in list(self._waiting)]
+        """Judge the waiting trials again when nothing runs and no new trial will come."""
+        changed = [self._judge(active, len(self.trials)) for active in list(self._waiting)]
         if changed and not any(changed):
             raise AssertionError(f"{self._search.scheduler}: trials wait for ever")
         return bool(changed)
 
-    def _end(self, run: Run, why: str) -> None:
-        self._ledger.append("end", trial=run.trial.number, why=why)
-        run.trial.end = why
-        run.parked = None
-        if run.slot is None:
-            self._waiting.remove(run)
+    def _end(self, active: ActiveTrial, why: str) -> None:
+        self._ledger.append("end", trial=active.trial.number, why=why)
+        active.trial.end = why
+        active.parked = None
+        if active.slot is None:
+            self._waiting.remove(active)
         else:
-            run.program.leave(run)
+            active.group.leave(active)
 
 
-def score(objective: str, values: Iterable[float]) -> list[float]:
-    """Of an objective's values, so that less is better: the loss, or the share of errors."""
-    return [1 - value if objective == "validation_accuracy" else value for value in values]
+def _values(record: dict) -> dict[str, Any]:
+    """Return the hyper-parameters of a ledger record; JSON has lists for tuples."""
+    return {key: tuples(value) for key, value in record["values"].items()}
 
 
-def standard_error(values: list[float]) -> float:
-    """Of the mean of values taken as independent; NaN of a single one, or of what is not finite."""
-    if len(values) < 2 or not all(map(math.isfinite, values)):
-        return math.nan
-    return statistics.stdev(values) / math.sqrt(len(values))
-
-
-def _values(told: dict) -> dict[str, Any]:
-    """Of a trial in the ledger's words."""
-    return {key: tuples(value) for key, value in told["values"].items()}
-
-
-def _told(number: int, proposal: Proposal) -> dict:
+def _record(number: int, proposal: Proposal) -> dict:
+    """Return the ledger record of a trial."""
     return {"number": number, **dataclasses.asdict(proposal)}

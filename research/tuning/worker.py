@@ -1,6 +1,6 @@
-"""A worker: it holds populations somewhere else, one for each program, and does what it is told.
+"""A worker process: it holds the populations of a search and carries out the driver's calls.
 
-Calls and answers are JSON text, whatever carries them; states travel as the bytes of their vectors.
+Calls and answers are JSON text on every connection; states are sent as bytes in base64.
 """
 
 import base64
@@ -18,53 +18,62 @@ import numpy as np
 from research import config as configuration
 from research import platform
 from research.errors import UserError
-from research.tuning.population import of_one_search
-from research.tuning.slots import Occupant, Parked
+from research.tuning.population import factory
+from research.tuning.trials import TrialState
 
 
 class Worker:
-    """Drives all devices that its process sees.
+    """A worker with all devices that its process sees.
 
     Args:
-      populate: makes a population; None: of real trainings.
+      populate: makes a population; None: `Population`.
     """
 
     def __init__(self, populate=None):
         platform.enable_compilation_cache()
-        self._populate = populate or of_one_search()
-        self._opened: Any = None  # to be compiled, or else forgotten
+        self._populate = populate or factory()
+        self._opened: Any = None  # the last population opened, until it is compiled
         self._populations: dict[int, Any] = {}
         calls = (_meet, self._open, self._estimate, self._compile, self._train)
         self._calls = {call.__name__: call for call in calls}
 
     def call(self, text: str) -> str:
-        """[name of a call, argument, ...] -> {'done': answer}, or why it could not be done."""
+        """Carry out a call.
+
+        Args:
+          text: JSON of [name, argument, ...].
+
+        Returns:
+          JSON of {'done': answer}, {'refused': line for the user} or {'failed': traceback}.
+        """
         name, *arguments = json.loads(text)
         try:
             return json.dumps({"done": self._calls[f"_{name}"](*arguments)})
         except UserError as error:
             return json.dumps({"refused": str(error)})
-        except Exception:  # is the driver's to tell; without an answer this would look like a loss
+        except (
+            Exception
+        ):  # the driver reports it; without an answer it would look like a lost worker
             return json.dumps({"failed": traceback.format_exc()})
 
     def _open(self, config: str, settings: dict) -> dict:
         config = configuration.from_json(config, "the driver's config", trusted=True)
-        population = self._opened = self._populate(config, 1, **settings)
+        opened = self._opened = self._populate(config, 1, **settings)
         return {
-            "lanes_of_slot": population.lanes_of_slot,
-            "fitting": population.fitting(),
-            "parameters": population.parameters(),
-            "description": population.description(),
-            "fingerprint": population.fingerprint(),
-            "warnings": population.warnings,
+            "lanes_of_slot": opened.lanes_of_slot,
+            "fitting": opened.fitting(),
+            "parameters": opened.parameters(),
+            "description": opened.description(),
+            "fingerprint": opened.fingerprint(),
+            "warnings": opened.warnings,
         }
 
     def _estimate(self, slots: int) -> dict:
         self._opened.slots = slots
         return dataclasses.asdict(self._opened.estimate())
 
-    def _compile(self, program: int, slots: int, chunk: int | None, turns: float) -> dict:
-        population = self._populations[program] = self._opened
+    def _compile(self, number: int, slots: int, chunk: int | None, turns: float) -> dict:
+        population = self._populations[number] = self._opened
         population.slots = slots
         population.compile(chunk, turns)
         return {
@@ -73,14 +82,17 @@ class Worker:
             "seconds": population.seconds(),
         }
 
-    def _train(self, program: int, work: list) -> list:
-        """Follows the commands of each slot, in step where they advance; what the last ones gave.
+    def _train(self, number: int, work: list) -> list:
+        """Carry out the commands of slots; slots that advance do so together.
 
         Args:
-          program: number.
-          work: of [slot, [[command, argument, ...], ...]], the slots all different.
+          number: of the population.
+          work: [slot, [[command, argument, ...], ...]] for different slots.
+
+        Returns:
+          The result of the last command of each slot.
         """
-        population = self._populations[program]
+        population = self._populations[number]
         if (slots := 1 + max(slot for slot, _ in work)) > population.slots:
             population.grow(slots)
         left = {slot: commands[::-1] for slot, commands in work}
@@ -88,7 +100,7 @@ class Worker:
         while any(left.values()):
             for slot, commands in left.items():
                 while commands and commands[-1][0] != "advance":
-                    results[slot] = _followed(population, slot, *commands.pop())
+                    results[slot] = _carried_out(population, slot, *commands.pop())
             going = [slot for slot, commands in left.items() if commands and commands.pop()]
             if going:
                 reports = population.advance(going)
@@ -105,31 +117,32 @@ def _meet() -> str:
     )
 
 
-def _followed(population, slot: int, command: str, *arguments) -> dict | None:
+def _carried_out(population, slot: int, command: str, *arguments) -> dict | None:
     if command == "start":
         population.start(slot, *arguments)
-    elif command == "copy":  # with other numbers
+    elif command == "copy":
         population.copy(slot, slot, *arguments)
     elif command == "unpark":
-        population.unpark(slot, _parked(*arguments))
+        population.unpark(slot, _decoded(*arguments))
     elif command == "state":
         parked = population.park(slot)
         population.unpark(slot, parked)
-        return _told(parked)
+        return _encoded(parked)
     return None
 
 
-def _told(parked: Parked) -> dict:
-    states = [
-        {name: base64.b64encode(vector.tobytes()).decode() for name, vector in state.items()}
-        for state in parked.states
+def _encoded(state: TrialState) -> dict:
+    lanes = [
+        {dtype: base64.b64encode(vector.tobytes()).decode() for dtype, vector in lane.items()}
+        for lane in state.lanes
     ]
-    return {"occupant": dataclasses.asdict(parked.occupant), "states": states}
+    return {**dataclasses.asdict(dataclasses.replace(state, lanes=None)), "lanes": lanes}
 
 
-def _parked(told: dict) -> Parked:
-    states = [
-        {name: np.frombuffer(base64.b64decode(of), jnp.dtype(name)) for name, of in state.items()}
-        for state in told["states"]
-    ]
-    return Parked(Occupant(**told["occupant"]), states)
+def _decoded(fields: dict) -> TrialState:
+    lanes = [
+        {dtype: np.frombuffer(base64.b64decode(text), jnp.dtype(dtype))
+         for dtype, text in lane.items()}
+        for lane in fields["lanes"]
+    ]  # fmt: skip
+    return TrialState(**{**fields, "lanes": lanes})

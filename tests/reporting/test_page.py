@@ -8,9 +8,10 @@ import pytest
 from browser import drawn
 
 from research import config as configuration
+from research import formats
 from research.errors import UserError
 from research.json_files import read_jsonl
-from research.reporting import formats, page, pictures, plots
+from research.reporting import page, pictures, plots
 from research.reporting.records import MetricWriter, append_history
 from research.reporting.rendering import plotly_script
 

@@ -19,11 +19,15 @@ from research.reporting import searched as folders
 from research.reporting.rendering import plotly_script
 from research.tuning import results
 from research.tuning.axes import parsed
+from research.tuning.reports import Objective
 from research.tuning.spaces import Space, choice, integer, linear, log
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, Proposal, Trial
 
 EVIL = "</script><script>document.title='owned'</script><img src=x onerror=alert(1)>"
 ASHA = {"scheduler": "asha", "reduction": 2, "trials": 20}
+
+
+LOSS = Objective("validation_loss", higher_is_better=False)
 
 
 def folder(tmp_path, name="search", config=None, lanes=1, slots=4):
@@ -40,7 +44,7 @@ def written(tmp_path, *workdirs) -> str:
 
 
 def trial(values, score=0.5, error=math.nan, number=0, end=FINISHED):
-    report = {"piece": 1, "epoch": 1.0, "score": score, "standard_error": error}
+    report = {"segment": 1, "epoch": 1.0, "score": score, "standard_error": error}
     return Trial(number, Proposal(values), 1, [report], end)
 
 
@@ -63,10 +67,10 @@ def test_the_ledger_gives_the_trials_of_the_study_back(name, tmp_path):
     assert found.over and found.total == len(found.trials)
     for ours, theirs in zip(found.trials, study.trials, strict=True):
         assert (ours.number, ours.values, ours.end) == (theirs.number, theirs.values, theirs.end)
-        assert (ours.proposal.parent, ours.pieces) == (theirs.proposal.parent, theirs.pieces)
-        told = [(r["piece"], r["score"]) for r in theirs.reports]
-        assert repr([(r["piece"], r["score"]) for r in ours.reports]) == repr(told)
-        # One epoch a piece in this training; a copy has trained those after its parent's.
+        assert (ours.proposal.parent, ours.segments) == (theirs.proposal.parent, theirs.segments)
+        told = [(r["segment"], r["score"]) for r in theirs.reports]
+        assert repr([(r["segment"], r["score"]) for r in ours.reports]) == repr(told)
+        # One epoch a segment in this training; a copy has trained those after its parent's.
         assert found.epochs(ours) == pytest.approx(len(theirs.reports))
 
 
@@ -92,7 +96,7 @@ def test_a_program_waits_while_another_trains():
     trials = [trial({NAME: name}, number=n) for n, name in enumerate(("adam", "sgd", "adam"))]
 
     def report(number, slot):
-        return {"event": "report", "trial": number, "slot": slot, "piece": 1}
+        return {"event": "report", "trial": number, "slot": slot, "segment": 1}
 
     lines = [report(0, 0), report(2, 1), report(1, 0), report(0, 0), report(2, 1), report(0, 0)]
     stays = folders.stays_of(lines, trials, space)
@@ -115,7 +119,9 @@ def test_a_trial_that_waited_has_a_bar_for_each_time(tmp_path):
     for end, numbers in drawn.items():
         assert numbers == [one.number for one in found.trials if one.end == end]
     told = bars["waited, and went on later"]["customdata"]
-    assert all(re.fullmatch(r"trial \d+: waited, .* after piece 1 of 6|.* 2 of 6", x) for x in told)
+    assert all(
+        re.fullmatch(r"trial \d+: waited, .* after segment 1 of 6|.* 2 of 6", x) for x in told
+    )
 
 
 def test_bars_that_are_not_drawn_are_told(tmp_path, monkeypatch):
@@ -232,7 +238,7 @@ def test_no_more_trials_are_advised_than_there_are_points(tmp_path):
 @pytest.mark.parametrize("worse", [0, 1])
 def test_importances_of_trials_that_are_as_good_as_each_other(tmp_path, worse):
     """And without a word of Optuna's on the screen, which would be an error here."""
-    from research.tuning.mirror import Mirror
+    from research.tuning.optuna_export import OptunaExport
 
     workdir, _ = folder(tmp_path, config=searched(trials=30))
     ledger = workdir / "ledger.jsonl"
@@ -243,7 +249,7 @@ def test_importances_of_trials_that_are_as_good_as_each_other(tmp_path, worse):
             line["score"] = line["validation_loss"] = score
     ledger.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found, journal = folders.read_search(workdir), workdir / "optuna_journal.log"
-    Mirror(journal, found.space, found.objective).update(found.trials, at_once=True)
+    OptunaExport(journal, found.space, found.objective).update(found.trials, at_once=True)
     assert statistics.importances(found.trials, journal) == {}
     html = written(tmp_path, workdir)
     assert "too many trials came to the same score for any axis to decide" in html
@@ -272,7 +278,7 @@ def test_ticks_are_round_and_leave_room():
     ],
 )
 def test_the_scale_of_scores_follows_those_that_matter(objective, scores, log, ceiling):
-    scale = scales.scale_of(objective, scores)
+    scale = scales.scale_of(Objective(objective, "accuracy" in objective), scores)
     assert scale.log == log and scale.ceiling == pytest.approx(ceiling)
     assert scale.place([math.inf, math.nan, scores[0]]) == pytest.approx(
         [ceiling, ceiling, scores[0]], rel=1e-4
@@ -295,13 +301,13 @@ def test_one_search(tmp_path):
 
 
 def test_importances_of_the_axes_by_the_optuna_journal(tmp_path):
-    from research.tuning.mirror import Mirror
+    from research.tuning.optuna_export import OptunaExport
 
     config = searched(trials=48)
     workdir, study = folder(tmp_path, config=config)
     journal = workdir / "optuna_journal.log"
     assert statistics.importances(study.trials, journal) == {}
-    Mirror(journal, Space.from_config(config), "validation_loss").update(study.trials, at_once=True)
+    OptunaExport(journal, Space.from_config(config), LOSS).update(study.trials, at_once=True)
     shares = statistics.importances(study.trials, journal)
     assert sum(shares.values()) == pytest.approx(1)
     assert shares[RATE] > shares[SMOOTHING]  # (log10(rate) + 2.5)^2 is most of that loss
@@ -315,7 +321,7 @@ def test_importances_of_the_axes_by_the_optuna_journal(tmp_path):
 
 def test_importances_are_of_trials_that_were_trained_as_long(tmp_path):
     """Of short trials smoothing decides, of long ones the rate; the short ones have less loss."""
-    from research.tuning.mirror import Mirror
+    from research.tuning.optuna_export import OptunaExport
 
     rng = np.random.default_rng(0)
     trials = []
@@ -324,10 +330,10 @@ def test_importances_are_of_trials_that_were_trained_as_long(tmp_path):
         long = number >= 40
         score = 1 + abs(np.log10(rate) + 2.5) if long else smoothing
         proposal = Proposal({RATE: rate, SMOOTHING: smoothing}, 1.0 if long else 0.5)
-        report = {"piece": 6 if long else 3, "epoch": 1.0, "score": score, "standard_error": 0.0}
-        trials.append(Trial(number, proposal, report["piece"], [report], FINISHED))
+        report = {"segment": 6 if long else 3, "epoch": 1.0, "score": score, "standard_error": 0.0}
+        trials.append(Trial(number, proposal, report["segment"], [report], FINISHED))
     space, journal = Space.from_config(searched()), tmp_path / "optuna_journal.log"
-    Mirror(journal, space, "validation_loss").update(trials, at_once=True)
+    OptunaExport(journal, space, LOSS).update(trials, at_once=True)
     shares = statistics.importances(trials, journal)
     assert shares[RATE] > 3 * shares[SMOOTHING]
     assert statistics.importances(trials[:59], journal) == {}
@@ -390,7 +396,10 @@ def test_no_searches_and_damaged_ones_are_named(tmp_path):
         ("[]\n", "line 1: damaged"),
         ("", "no search has begun"),
         (whole.replace('"slot"', '"slit"'), r"line \d+: damaged"),
-        (whole.replace('"pieces": 6', '"pieces": "six"'), "1: damaged: .*pieces = 'six' is not"),
+        (
+            whole.replace('"segments": 6', '"segments": "six"'),
+            "1: damaged: .*segments = 'six' is not",
+        ),
         (whole.replace('"seeds": 1', '"seeds": 1e308'), "1: damaged: .*seeds = 1e.308 is not"),
         (whole.replace(f'"values": {{"{RATE}"', '"values": {"x"'), "damaged, it cannot be drawn"),
         (whole.replace('"log"', '"lag"'), "unknown"),

@@ -13,6 +13,7 @@ from research.reporting.scales import scale_of
 from research.reporting.search_surface import surface
 from research.tuning import methods
 from research.tuning.axes import parsed
+from research.tuning.reports import Objective
 from research.tuning.results import best
 from research.tuning.spaces import Space, choice, linear, log
 from research.tuning.trials import DIVERGED, FINISHED, Proposal, Trial
@@ -33,7 +34,7 @@ def trials(space: Space, count: int) -> list[Trial]:
     found = []
     for number, unit in enumerate(np.random.default_rng(0).random((count, space.size))):
         values = space.decode(unit)
-        report = {"piece": 1, "epoch": 1.0, "score": score(values), "standard_error": math.nan}
+        report = {"segment": 1, "epoch": 1.0, "score": score(values), "standard_error": math.nan}
         end = DIVERGED if values[RATE] > 0.09 else FINISHED
         found.append(Trial(number, Proposal(values), 1, [report], end))
     return found
@@ -67,7 +68,10 @@ def test_words_are_columns():
     assert found.values[0] == ["adam", "sgd"] and found.scores.shape == (40, 2)
     assert np.allclose(found.scores[:, 0], found.scores[:, 1], atol=0.1)
     drawn, _ = search_axes.surfaces(
-        found, known, best(known), scale_of("validation_loss", [t.score for t in known])
+        found,
+        known,
+        best(known),
+        scale_of(Objective("validation_loss", False), [t.score for t in known]),
     )
     assert drawn["data"][0]["type"] == "heatmap" and drawn["data"][0]["x"] == [0, 1]
 

@@ -7,7 +7,7 @@ import pytest
 
 from research.config import default_config
 from research.tuning import costs
-from research.tuning.cohort import bytes_of
+from research.tuning.costs import bytes_of
 from research.tuning.population import Population
 
 
@@ -86,7 +86,7 @@ def small(**changes):
 @pytest.mark.parametrize("mode", ["sequential", "chunked"])
 @pytest.mark.parametrize("model", ["mlp", "cnn"])
 def test_memory_is_what_xla_says_within_a_factor_of_two(model, mode):
-    population = Population(small(**{"model.name": model}), 4, pieces=2, mode=mode)
+    population = Population(small(**{"model.name": model}), 4, segments=2, mode=mode)
     expected = population.estimate()
     population.compile()
     assert 0.5 < expected.memory / population.memory() < 2
@@ -101,18 +101,18 @@ def test_time_is_work_over_the_speeds_of_this_machine(monkeypatch):
     assert min(costs.speeds()) > 1e7
     assert costs.Cost(6e9, 3e8, 0).seconds() == 6e9 / costs.speeds()[0] + 3e8 / costs.speeds()[1]
     monkeypatch.setattr(costs, "speeds", lambda: (1e9, 1e99))
-    found = Population(small(), 3, pieces=2).estimate()
+    found = Population(small(), 3, segments=2).estimate()
     parameters = 64 * 256 + 256 * 256 + 256 * 10
     # A product forwards, one for the weights, one for the inputs; less for evaluation.
     products = 6 * 512 * parameters * 10 * 3
     assert 0.8 * products < found.seconds * 1e9 < 1.2 * products
-    longer = Population(small(duration="200 steps"), 3, pieces=2).estimate()
+    longer = Population(small(duration="200 steps"), 3, segments=2).estimate()
     assert 9 < longer.seconds / found.seconds < 10
     assert longer.memory == found.memory
 
 
 def test_as_many_slots_fit_as_half_the_memory_holds(monkeypatch):
-    population = Population(small(), 1, pieces=2, mode="vmap", seeds=2)
+    population = Population(small(), 1, segments=2, mode="vmap", seeds=2)
 
     def needed(slots):
         population.slots = slots
@@ -124,5 +124,5 @@ def test_as_many_slots_fit_as_half_the_memory_holds(monkeypatch):
     monkeypatch.setattr("research.platform.memory", lambda: 1)
     assert population.fitting() == 1
     # What a step computes is most of it, and was not counted once.
-    states = 2 * bytes_of(population._cohort.state)
+    states = 2 * bytes_of(population._lanes.state)
     assert needed(2) - needed(1) > 2 * states

@@ -10,7 +10,7 @@ import pytest
 from jax.tree_util import Partial
 from scipy import stats
 
-from research.tuning import acquisition, batches, bayesian, gaussian_process
+from research.tuning import acquisition, bayesian, gaussian_process
 from research.tuning import posterior as given
 from research.tuning.axes import Axis
 from research.tuning.bayesian import Surrogate, observations
@@ -107,10 +107,10 @@ def test_gradients_are_those_of_finite_differences():
 def test_gradients_of_what_a_point_is_worth_are_those_of_finite_differences(worth, first):
     posterior, (new, _) = posterior_of(*data(20), more=1, samples=2), data(5, seed=1)
     pool = given.candidates(posterior, new, inputs=INPUTS)
-    judge = batches.judge(Partial(worth.func, **worth.keywords), posterior, pool, inputs=INPUTS)
+    judge = given.judge(Partial(worth.func, **worth.keywords), posterior, pool, inputs=INPUTS)
     draws = np.array([0.5, -0.5])
     posterior, _ = given.extended(posterior, pool, new[4], 20, draws, inputs=INPUTS)
-    known = functools.partial(batches.worth_and_gradient, judge, posterior, first, inputs=INPUTS)
+    known = functools.partial(given.worth_and_gradient, judge, posterior, first, inputs=INPUTS)
     _, gradient = known(new[:3])
     for column in range(2):
         step = np.zeros(4)
@@ -220,7 +220,7 @@ def test_the_bound_then_pure_exploration(beta, pending):
     posterior = given.observed(parameters, *padded, inputs=LINE, samples=2)
     worth = Partial(acquisition.upper_confidence_bound, beta=beta)
     groups = grid.reshape(4, 16, 1)
-    points = functools.partial(batches.batch, worth, posterior, 5, pending[:, None], groups)
+    points = functools.partial(given.batch, worth, posterior, 5, pending[:, None], groups)
     found = points(np.zeros(groups.shape, bool), draws, LINE)
     np.testing.assert_allclose(found[:, 0], grid[expected], atol=1e-12)
 

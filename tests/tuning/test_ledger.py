@@ -10,20 +10,20 @@ from searches import RATE, SMOOTHING, outcome, search, searched
 
 from research.errors import UserError
 from research.reporting.searched import read_search
-from research.tuning.ledger import Ledger, read
-from research.tuning.trials import METRICS
+from research.tuning.ledger import Ledger
+from research.tuning.ledger_lines import read
 
 
 @pytest.fixture
 def path(tmp_path):
-    search(searched(trials=4, pieces=3), tmp_path / "ledger.jsonl")
+    search(searched(trials=4, segments=3), tmp_path / "ledger.jsonl")
     return tmp_path / "ledger.jsonl"
 
 
 def test_lines_are_the_events_in_their_order(path):
     lines = read(path)
     assert lines[0]["event"] == "study" and lines[0]["trials"] == 4
-    assert lines[0]["config"]["search"]["pieces"] == 3
+    assert lines[0]["config"]["search"]["segments"] == 3
     seen = [line["event"] for line in lines]
     assert [seen.count(event) for event in ("ask", "program", "report", "end")] == [2, 1, 12, 4]
     times = [line["time"] for line in lines]
@@ -62,9 +62,9 @@ def test_a_number_of_numpy_is_not_a_list(path):
         lambda line: b"[1]",
         lambda line: b'{"event": "unheard of"}',
         lambda line: line.replace(b'"step"', b'"stop"'),
-        lambda line: re.sub(rb'"piece": \d+', b'"piece": "one"', line),
-        lambda line: re.sub(rb'"piece": \d+', b'"piece": true', line),
-        lambda line: re.sub(rb'"piece": \d+', b'"piece": 2', line),
+        lambda line: re.sub(rb'"segment": \d+', b'"segment": "one"', line),
+        lambda line: re.sub(rb'"segment": \d+', b'"segment": true', line),
+        lambda line: re.sub(rb'"segment": \d+', b'"segment": 2', line),
         lambda line: re.sub(rb'"trial": \d+', b'"trial": 4', line),
         lambda line: re.sub(rb'"slot": \d+', b'"slot": -1', line),
         lambda line: re.sub(rb'"step": \d+', b'"step": %d' % 10**400, line),
@@ -150,7 +150,7 @@ def test_values_that_are_no_point_of_the_space_are_refused(path, values, told):
     asked["trials"][0]["values"] = values
     path.write_bytes(b"".join([lines[0], json.dumps(asked).encode() + b"\n", *lines[2:]]))
     with pytest.raises(UserError, match=rf"ledger.jsonl, line 2\b.*{told}"):
-        search(searched(trials=4, pieces=3), path)
+        search(searched(trials=4, segments=3), path)
 
 
 @pytest.mark.parametrize(
@@ -169,14 +169,14 @@ def test_facts_that_cannot_be_are_refused(path, old, new, told):
     assert data.count(old) == 1
     path.write_bytes(data.replace(old, new))
     with pytest.raises(UserError, match=told):
-        search(searched(trials=4, pieces=3), path)
+        search(searched(trials=4, segments=3), path)
 
 
 def test_lines_after_the_end_of_the_search_are_refused(path):
     lines = path.read_bytes().count(b"\n")
     path.write_text(path.read_text() + ask([PROPOSED]))
     with pytest.raises(UserError, match=rf"line {lines + 1}: here .* has nothing more"):
-        search(searched(trials=4, pieces=3), path)
+        search(searched(trials=4, segments=3), path)
 
 
 @pytest.mark.parametrize("config", [{"a.b": 1}, {"search": 3}, {}, {"": {"": {}}}, {"model": []}])
@@ -185,14 +185,14 @@ def test_a_config_that_is_none_is_refused_in_a_line(path, config):
     study = json.loads(lines[0]) | {"config": config}
     path.write_bytes(b"".join([json.dumps(study).encode() + b"\n", *lines[1:]]))
     with pytest.raises(UserError, match="line 1: damaged|search of another config"):
-        search(searched(trials=4, pieces=3), path)
+        search(searched(trials=4, segments=3), path)
 
 
 def test_what_the_line_says_may_be_done_about_it(path):
     expected = outcome(path)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join(lines[:7]))
-    search(searched(trials=4, pieces=3), path)
+    search(searched(trials=4, segments=3), path)
     assert outcome(path) == expected
 
 
@@ -201,12 +201,12 @@ def test_lines_that_no_search_of_this_config_writes_are_refused(path):
     at = [number for number, line in enumerate(lines) if b'"report"' in line]
     lines[at[0]], lines[at[1]] = lines[at[1]], lines[at[0]]
     path.write_bytes(b"".join(lines))
-    with pytest.raises(UserError, match=rf'line {at[0] + 1}: .*"trial": 0, "piece": 1'):
-        search(searched(trials=4, pieces=3), path)
+    with pytest.raises(UserError, match=rf'line {at[0] + 1}: .*"trial": 0, "segment": 1'):
+        search(searched(trials=4, segments=3), path)
 
 
 def test_another_config_is_refused_with_the_keys_that_differ(path):
-    other = searched(trials=4, pieces=3)
+    other = searched(trials=4, segments=3)
     other.search.seed = 1
     other.optimizer.momentum = 0.8
     with pytest.raises(UserError) as refused:
@@ -214,7 +214,7 @@ def test_another_config_is_refused_with_the_keys_that_differ(path):
     assert "optimizer.momentum: 0.9 -> 0.8" in str(refused.value)
     assert "search.seed: 0 -> 1" in str(refused.value)
     assert "search.trials" not in str(refused.value)
-    fewer = searched(trials=3, pieces=3)
+    fewer = searched(trials=3, segments=3)
     with pytest.raises(UserError, match=r"trials = 3.*4 already \(allowed: as many"):
         search(fewer, path)
 
@@ -224,8 +224,8 @@ def test_a_search_that_is_older_than_a_key_goes_on_with_its_default(path):
     study = json.loads(lines[0])
     del study["config"]["search"]["beta"], study["config"]["optimizer"]["momentum"]
     path.write_bytes(b"".join([json.dumps(study).encode() + b"\n", *lines[1:]]))
-    search(searched(trials=4, pieces=3), path)
-    other = searched(trials=4, pieces=3)
+    search(searched(trials=4, segments=3), path)
+    other = searched(trials=4, segments=3)
     other.search.beta = 2.0
     with pytest.raises(UserError, match=r"search.beta: 1.0 -> 2.0"):
         search(other, path)
@@ -235,7 +235,7 @@ def test_a_search_that_is_older_than_a_key_goes_on_with_its_default(path):
 def test_a_ledger_without_its_first_line_is_damaged(path):
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[1:]))
     with pytest.raises(UserError, match="line 1: damaged"):
-        search(searched(trials=4, pieces=3), path)
+        search(searched(trials=4, segments=3), path)
 
 
 def test_nothing_is_written_before_it_is_committed(tmp_path):
@@ -251,13 +251,13 @@ def test_nothing_is_written_before_it_is_committed(tmp_path):
 def test_numbers_come_back_as_they_were(tmp_path):
     path = tmp_path / "ledger.jsonl"
     report = {"trial": 0, "step": 3, "slot": 0, "epoch": 1.0, "standard_error": math.nan,
-              "finite": False, **dict.fromkeys(METRICS, 0.5)}  # fmt: skip
+              "finite": False, "train_loss": 0.5, "validation_loss": 0.5}  # fmt: skip
     with Ledger(path) as ledger:
         ledger.begin(searched())
         ledger.append("ask", count=1, trials=[PROPOSED | {"number": 0}])
         told = [
-            ledger.append("report", piece=piece, score=score, **report)["score"]
-            for piece, score in enumerate((0.1 + 0.2, math.nan, math.inf, 1e-310), start=1)
+            ledger.append("report", segment=segment, score=score, **report)["score"]
+            for segment, score in enumerate((0.1 + 0.2, math.nan, math.inf, 1e-310), start=1)
         ]
         ledger.commit()
     expected = [0.1 + 0.2, math.nan, math.nan, 1e-310]
@@ -267,7 +267,7 @@ def test_numbers_come_back_as_they_were(tmp_path):
 
 
 def test_values_are_what_the_sampler_proposed(path):
-    study, _ = search(searched(trials=4, pieces=3), path.with_name("other.jsonl"))
+    study, _ = search(searched(trials=4, segments=3), path.with_name("other.jsonl"))
     asked = [one for line in read(path) if line["event"] == "ask" for one in line["trials"]]
     assert [one["values"] for one in asked] == [trial.values for trial in study.trials]
     assert all(isinstance(trial.values[RATE], float) for trial in study.trials)
@@ -299,3 +299,26 @@ def test_a_search_goes_on_with_the_data_it_began_with(tmp_path):
             again(other)
     with pytest.raises(UserError, match=r"another config \(data.path"):
         again(None, **{"data.path": "/moved.npz"})  # nobody knows whether it is the same
+
+
+def test_a_ledger_that_calls_segments_pieces_goes_on(tmp_path):
+    """An older one: it is read, continued and reported like any other."""
+
+    def lines_of(path):
+        lines = [{k: v for k, v in line.items() if k != "time"} for line in read(path)]
+        return list(map(repr, lines[1:]))  # without the config; NaN as text
+
+    config = searched(trials=4, segments=3, scheduler="asha", reduction=2)
+    expected, path = tmp_path / "expected.jsonl", tmp_path / "ledger.jsonl"
+    search(config, expected)
+    old = expected.read_text().replace('"segment"', '"piece"').replace('"segments"', '"pieces"')
+    lines = old.splitlines(keepends=True)
+    for count in (1, len(lines) // 2, len(lines)):
+        path.write_text("".join(lines[:count]))
+        study, _ = search(config, path)
+        assert [trial.segments for trial in study.trials] == [3] * 4
+        assert lines_of(path) == lines_of(expected)
+    assert [trial.segments for trial in read_search(tmp_path).trials] == [3] * 4
+    path.write_text(old.replace('"pieces": 3', '"pieces": 4'))
+    with pytest.raises(UserError, match="search.segments: 4 -> 3"):
+        search(config, path)

@@ -22,10 +22,10 @@ from research.training import advance, evaluation, setup
 from research.training.metrics import values as reported
 from research.tuning import folds, results
 from research.tuning.config import default_search
-from research.tuning.population import Population, of_one_search
+from research.tuning.population import Population, factory
 from research.tuning.trials import STOPPED, Proposal, Trial
 
-STEPS, PIECES = 9, 3
+STEPS, SEGMENTS = 9, 3
 # Less to compile, where it does not matter what is trained.
 PLAIN = {
     "data.name": "moons",
@@ -49,14 +49,14 @@ def small(**changes):
 
 def population_of(mode="sequential", slots=3, compiled=True, **options):
     changes = options.pop("changes", {})
-    population = Population(small(**changes), slots, pieces=PIECES, mode=mode, **options)
+    population = Population(small(**changes), slots, segments=SEGMENTS, mode=mode, **options)
     if compiled:
         population.compile()
     return population
 
 
 def run_alone(config, values, part=None):
-    """What `research.main` makes of a config with these values, after each piece."""
+    """What `research.main` makes of a config with these values, after each segment."""
     config = config.copy_and_resolve_references()
     config.update_from_flattened_dict(values)
     if part is None:
@@ -68,8 +68,8 @@ def run_alone(config, values, part=None):
     evaluate = evaluation.compiled_evaluator(config, run.task, run.validation, state)
     total = run.plan().total_steps
     found = []
-    for piece in range(PIECES):
-        steps = round(total * (piece + 1) / PIECES) - round(total * piece / PIECES)
+    for segment in range(SEGMENTS):
+        steps = round(total * (segment + 1) / SEGMENTS) - round(total * segment / SEGMENTS)
         state, metrics = program(state, steps)
         record = reported(run.task, jax.device_get(evaluate(state)))
         found.append((jax.device_get(state), jax.device_get(metrics), record))
@@ -105,16 +105,16 @@ def sequential():
 
 def test_a_lane_is_the_run_alone_to_the_bit(sequential):
     values = {**RATES, "seed": 7, "model.dropout_rate": 0.4}
-    sequential.start(0, {"optimizer.learning_rate": 1.0}, PIECES)
-    sequential.start(1, values, PIECES)
+    sequential.start(0, {"optimizer.learning_rate": 1.0}, SEGMENTS)
+    sequential.start(1, values, SEGMENTS)
     for state, metrics, record in run_alone(small(), values):
         report = sequential.advance([0, 1])[1]
         same(sequential.states(1)[0], state)
         assert report.step == state.step and report.finite
         total, weight = metrics.sums.means["loss"]
-        assert report.train_loss == [float(total) / int(weight)]
-        assert report.validation_accuracy == [record["accuracy"]]
-        assert report.validation_loss == pytest.approx([record["loss"]], rel=1e-6)
+        assert report.train["loss"] == [float(total) / int(weight)]
+        assert report.validation["accuracy"] == [record["accuracy"]]
+        assert report.validation["loss"] == pytest.approx([record["loss"]], rel=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,10 @@ def stacked():
 
 
 def test_stacked_lanes_are_runs_alone_to_rounding(stacked):
-    """Of different numbers, and of different lengths: 3, 3 and 2 of 3 pieces."""
+    """Of different numbers, and of different lengths: 3, 3 and 2 of 3 segments."""
     trials = [RATES, {"seed": 3, "model.dropout_rate": 0.0}, {"optimizer.learning_rate": 1e-2}]
-    for slot, (values, pieces) in enumerate(zip(trials, (3, 3, 2), strict=True)):
-        stacked.start(slot, values, pieces)
+    for slot, (values, segments) in enumerate(zip(trials, (3, 3, 2), strict=True)):
+        stacked.start(slot, values, segments)
     for slots in ([0, 2], [0, 2], [0, 1], [1], [1]):
         stacked.advance(slots)
     for slot, config in ((1, small()), (2, small(duration="6 steps"))):
@@ -142,7 +142,7 @@ def test_nothing_is_compiled_after_compile(kind, request):
     population = request.getfixturevalue(kind)
     with compilations() as found:
         for slot in range(3):
-            population.start(slot, {**RATES, "seed": slot}, PIECES)
+            population.start(slot, {**RATES, "seed": slot}, SEGMENTS)
         first = population.advance([0, 1, 2])
         population.start(1, {"seed": 9}, 1)
         population.advance([1, 2])
@@ -168,7 +168,7 @@ def test_nothing_is_compiled_after_compile(kind, request):
 def test_idle_slots_stay_as_they_are_to_the_bit(kind, request):
     population = request.getfixturevalue(kind)
     for slot in range(3):
-        population.start(slot, {"seed": slot}, PIECES)
+        population.start(slot, {"seed": slot}, SEGMENTS)
     population.advance([0, 1, 2])
     before = population.states(1)
     population.advance([0, 2])
@@ -183,7 +183,7 @@ def test_a_lane_that_diverges_leaves_its_neighbours_alone(kind, request):
     found = []
     for middle in (good, numbers[1]):
         for slot, values in enumerate((numbers[0], middle, numbers[2])):
-            population.start(slot, values, PIECES)
+            population.start(slot, values, SEGMENTS)
         reports = population.advance([0, 1, 2])
         found.append((reports, population.states(0), population.states(2)))
     (before, *healthy), (after, *beside) = found
@@ -199,8 +199,8 @@ def test_lanes_of_folds_are_runs_alone_on_their_rows(mode):
     changes = {**PLAIN, "preprocessing.name": "per_pixel", "data.toy_examples": 101}
     changes["duration"] = "3 epochs"  # of 67 or 68 examples: as many as the fold has
     population = population_of(mode, slots=1, folds=3, seeds=2, changes=changes)
-    population.start(0, RATES, PIECES)
-    reports = [population.advance([0])[0] for _ in range(PIECES)]
+    population.start(0, RATES, SEGMENTS)
+    reports = [population.advance([0])[0] for _ in range(SEGMENTS)]
     config = small(**changes)
     labels = setup.loaded(config).train.labels
     parts = folds.cut(config, labels, folds=3, repeats=1)
@@ -214,18 +214,18 @@ def test_lanes_of_folds_are_runs_alone_on_their_rows(mode):
         same(state, alone[-1][0], **tolerance)
         for report, (_, metrics, record) in zip(reports, alone, strict=True):
             want = float(metrics.loss)
-            assert report.train_loss[lane] == pytest.approx(want, rel=1e-4)
-            assert report.validation_loss[lane] == pytest.approx(record["loss"], rel=1e-4)
-            assert report.validation_accuracy[lane] == record["accuracy"]
+            assert report.train["loss"][lane] == pytest.approx(want, rel=1e-4)
+            assert report.validation["loss"][lane] == pytest.approx(record["loss"], rel=1e-4)
+            assert report.validation["accuracy"][lane] == record["accuracy"]
 
 
 def test_auto_takes_one_of_the_sizes_and_trains():
     population = population_of("auto", slots=4, changes=PLAIN)
     for slot in range(4):
-        population.start(slot, {"seed": slot}, PIECES)
+        population.start(slot, {"seed": slot}, SEGMENTS)
     found = population.advance(range(4))
     alone = run_alone(small(**PLAIN), {"seed": 3})[0][2]
-    assert found[3].validation_loss == pytest.approx([alone["loss"]], rel=1e-4)
+    assert found[3].validation["loss"] == pytest.approx([alone["loss"]], rel=1e-4)
 
 
 def test_lanes_over_devices_are_those_on_one_and_never_talk(tmp_path):
@@ -249,15 +249,15 @@ def test_lanes_over_devices_are_those_on_one_and_never_talk(tmp_path):
 
 
 def test_what_is_trained_again_is_what_the_schedule_saw():
-    """Of a trial of 2 of 3 pieces that was stopped after one, in folds of unequal size."""
+    """Of a trial of 2 of 3 segments that was stopped after one, in folds of unequal size."""
     config = small(**PLAIN, **{"data.toy_examples": 101, "batch_size": 8, "duration": "5 epochs"})
-    population = Population(config, 1, pieces=PIECES, folds=3, mode="sequential")
+    population = Population(config, 1, segments=SEGMENTS, folds=3, mode="sequential")
     config = config.copy_and_resolve_references()
     config.search = default_search()
-    config.search.pieces = PIECES
+    config.search.segments = SEGMENTS
     population.compile()
     population.start(0, RATES, 2)
-    report = dataclasses.asdict(population.advance([0])[0]) | {"piece": 1}
+    report = dataclasses.asdict(population.advance([0])[0]) | {"segment": 1}
     trial = Trial(0, Proposal(RATES), 2, [report], STOPPED)
     seen = population.states(0)[0].hyperparameters["schedule"]["duration"]
     assert results.as_config(config, trial).duration == f"{seen:.0f} steps"
@@ -282,10 +282,10 @@ def test_nothing_of_a_validation_split_is_in_the_statistics():
 
 
 def test_data_are_loaded_once_for_all_programs_of_a_search():
-    made = of_one_search()
+    made = factory()
     plain = {"preprocessing.name": "per_channel"}
     first, other, again = (
-        made(small(**changes), 1, folds=3, pieces=PIECES)._folds
+        made(small(**changes), 1, folds=3, segments=SEGMENTS).folds
         for changes in (plain, {"preprocessing.name": "per_pixel"}, {**plain, "batch_size": 16})
     )
     assert first.dataset is other.dataset is again.dataset
@@ -319,9 +319,9 @@ def test_leave_one_out_has_one_cut():
 def test_leave_one_out_has_a_lane_for_each_example():
     changes = {**PLAIN, "data.toy_examples": 12, "batch_size": 4}
     population = population_of("vmap", slots=1, folds=12, changes=changes)
-    population.start(0, {}, PIECES)
+    population.start(0, {}, SEGMENTS)
     report = population.advance([0])[0]
-    assert set(report.validation_accuracy) <= {0.0, 1.0} and len(report.validation_loss) == 12
+    assert set(report.validation["accuracy"]) <= {0.0, 1.0} and len(report.validation["loss"]) == 12
 
 
 @pytest.mark.parametrize(
@@ -362,5 +362,5 @@ def test_what_it_costs_is_told_and_a_measured_choice_can_be_held_to():
     assert 4 * 4 * 3 * population.parameters() < population.memory() < 2**24
     assert 0 < population.seconds() < 1
     for slot in range(4):
-        population.start(slot, {"seed": slot}, PIECES)
+        population.start(slot, {"seed": slot}, SEGMENTS)
     assert population.advance(range(4))[3].finite

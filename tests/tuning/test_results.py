@@ -17,17 +17,17 @@ from research.tuning.spaces import Space, choice, linear, log
 from research.tuning.trials import DIVERGED, FINISHED, STOPPED, Proposal, Trial
 
 
-def trial(number, *scores, end=FINISHED, error=math.nan, pieces=6, **values):
+def trial(number, *scores, end=FINISHED, error=math.nan, segments=6, **values):
     reports = [
-        {"piece": piece, "step": 10 * piece, "score": score, "standard_error": error}
-        for piece, score in enumerate(scores, start=1)
+        {"segment": segment, "step": 10 * segment, "score": score, "standard_error": error}
+        for segment, score in enumerate(scores, start=1)
     ]
     values = {
         RATE: 1e-3,
         SMOOTHING: 0.1,
         **{key.replace("__", "."): v for key, v in values.items()},
     }
-    return Trial(number, Proposal(values), pieces, reports, end)
+    return Trial(number, Proposal(values), segments, reports, end)
 
 
 def test_the_best_was_trained_to_its_end_if_any_was():
@@ -85,7 +85,7 @@ SPACE = (
 @pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")  # of ml_collections
 def test_flags_to_paste_give_the_same_config(tmp_path, monkeypatch):
     config = searched(SPACE)
-    found = Trial(0, Proposal(VALUES), 6, [{"piece": 6, "step": 60}], FINISHED)
+    found = Trial(0, Proposal(VALUES), 6, [{"segment": 6, "step": 60}], FINISHED)
     line = results.command_line(results.overrides(config, found))
     values = flags.FlagValues()
     holder = config_flags.DEFINE_config_file("config", flag_values=values)
@@ -102,8 +102,8 @@ def test_a_shorter_training_says_how_long_it_was():
     config = searched(SPACE)
     config.batch_size, config.duration = 128, "20 epochs"
     reports = [
-        {"piece": piece, "step": step, "epoch": step * 128 / 397}  # 62 steps are 20 epochs
-        for piece, step in ((1, 10), (2, 21), (3, 31))
+        {"segment": segment, "step": step, "epoch": step * 128 / 397}  # 62 steps are 20 epochs
+        for segment, step in ((1, 10), (2, 21), (3, 31))
     ]
     for came_to in (3, 2, 1):  # what its schedule saw, wherever it was stopped
         end = FINISHED if came_to == 3 else STOPPED
@@ -155,7 +155,7 @@ def test_the_summary_counts_how_trials_ended():
             told.update(report)
     found = results.summary(trials)
     assert (found["trials"], found["finished"], found["stopped"]) == (3, 1, 1)
-    assert (found["diverged"], found["replaced"], found["pieces"]) == (1, 0, 4)
+    assert (found["diverged"], found["replaced"], found["segments"]) == (1, 0, 4)
     assert found["best_trial"] == 0 and found["best_values"] == trials[0].values
     assert found["best_step"] == 20 and found["best_score"] == 0.2
     assert np.isnan(found["best_standard_error"]) and found["best_validation_loss"] == 0.3

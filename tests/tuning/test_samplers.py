@@ -40,7 +40,7 @@ def sampler(method, **numbers):
 
 
 def trial(number, proposal, score, end=FINISHED):
-    reports = [] if end == RUNNING else [{"piece": 1, "score": score}]
+    reports = [] if end == RUNNING else [{"segment": 1, "score": score}]
     return Trial(number, proposal, 1, reports, end)
 
 
@@ -221,11 +221,11 @@ def test_what_learns_beats_what_does_not(method, total, tolerance, numbers):
 
 
 def overfitting(short, whole):
-    """Trials stopped after 1 of 9 pieces, and finished ones, whose losses have risen since."""
+    """Trials stopped after 1 of 9 segments, and finished ones, whose losses have risen since."""
     trials = []
     for x, y in short + whole:
-        pieces, end = (1, STOPPED) if (x, y) in short else (9, FINISHED)
-        reports = [{"piece": piece, "score": piece + x} for piece in range(1, pieces + 1)]
+        segments, end = (1, STOPPED) if (x, y) in short else (9, FINISHED)
+        reports = [{"segment": segment, "score": segment + x} for segment in range(1, segments + 1)]
         trials.append(Trial(len(trials), Proposal({"x": x, "y": y}), 9, reports, end))
     return trials
 

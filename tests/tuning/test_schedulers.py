@@ -35,27 +35,27 @@ VALUES = {
 }
 
 
-def trial(number: int, *scores: float, end: str = "", pieces: int = 27, values=VALUES) -> Trial:
-    reports = [{"piece": piece, "score": score} for piece, score in enumerate(scores, start=1)]
-    return Trial(number, Proposal(dict(values)), pieces, reports, end)
+def trial(number: int, *scores: float, end: str = "", segments: int = 27, values=VALUES) -> Trial:
+    reports = [{"segment": at, "score": score} for at, score in enumerate(scores, start=1)]
+    return Trial(number, Proposal(dict(values)), segments, reports, end)
 
 
-def train(decide, scores: list[float], pieces: int, fails=()) -> list[Trial]:
+def train(decide, scores: list[float], segments: int, fails=()) -> list[Trial]:
     """Trains trials of constant scores side by side until no verdict changes anything.
 
-    `fails`: number -> the piece in which a trial diverges; of others that of a NaN is the first.
+    `fails`: number -> the segment in which a trial diverges; of others that of a NaN is the first.
     """
     fails = dict(fails)
-    trials = [trial(number, pieces=pieces) for number in range(len(scores))]
+    trials = [trial(number, segments=segments) for number in range(len(scores))]
     waiting: set[int] = set()
     while any(not one.end for one in trials):
         running = [one for one in trials if not one.end and one.number not in waiting]
         for one in running:
-            score = math.nan if fails.get(one.number) == one.piece + 1 else scores[one.number]
-            one.reports.append({"piece": one.piece + 1, "score": score})
+            score = math.nan if fails.get(one.number) == one.segment + 1 else scores[one.number]
+            one.reports.append({"segment": one.segment + 1, "score": score})
             if math.isnan(score):
                 one.end = DIVERGED
-            elif one.piece == pieces:
+            elif one.segment == segments:
                 one.end = FINISHED
         for one in trials:
             if one.end or (one not in running and one.number not in waiting):
@@ -70,8 +70,8 @@ def train(decide, scores: list[float], pieces: int, fails=()) -> list[Trial]:
     return trials
 
 
-def reached(trials: list[Trial], piece: int) -> int:
-    return sum(one.piece >= piece for one in trials)
+def reached(trials: list[Trial], segment: int) -> int:
+    return sum(one.segment >= segment for one in trials)
 
 
 scores = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=40)
@@ -80,20 +80,20 @@ scores = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=40)
 @given(scores, st.integers(2, 4), st.integers(1, 3))
 @settings(max_examples=40, deadline=None)
 def test_successive_halving_keeps_the_best_of_all_at_each_rung(scores, reduction, grace):
-    pieces = 20
+    segments = 20
 
     def decide(history, one):
         return schedulers.successive_halving(
             SPACE, history, one, 0, reduction=reduction, grace=grace, trials=len(scores)
         )
 
-    trials = train(decide, scores, pieces)
+    trials = train(decide, scores, segments)
     order = sorted(range(len(scores)), key=lambda number: (scores[number], number))
     rung, left = grace, len(scores)
-    while rung < pieces:
+    while rung < segments:
         assert reached(trials, rung) == left
         left = max(1, len(scores) // reduction ** (int(math.log(rung / grace, reduction) + 1.5)))
-        assert {one.number for one in trials if one.piece > rung} == set(order[:left])
+        assert {one.number for one in trials if one.segment > rung} == set(order[:left])
         rung *= reduction
     assert sum(one.end == FINISHED for one in trials) == left
 
@@ -131,10 +131,10 @@ def test_hyperband_has_the_brackets_of_its_table():
     total = sum(table.values())
     trials = train(
         lambda history, one: schedulers.hyperband(
-            SPACE, history, one, 0, reduction=3, grace=1, trials=total, pieces=81
+            SPACE, history, one, 0, reduction=3, grace=1, trials=total, segments=81
         ),
         [(number * 37 % total) / total for number in range(total)],
-        pieces=81,
+        segments=81,
     )
     first = 0
     for begin, size in table.items():
@@ -151,12 +151,12 @@ def test_hyperband_has_the_brackets_of_its_table():
 def test_hyperband_begins_again_after_its_last_bracket_and_cuts_the_last():
     def decide(history, one):
         return schedulers.hyperband(
-            SPACE, history, one, 0, reduction=3, grace=1, trials=12, pieces=3
+            SPACE, history, one, 0, reduction=3, grace=1, trials=12, segments=3
         )
 
-    trials = train(decide, [float(number) for number in range(12)], pieces=3)
+    trials = train(decide, [float(number) for number in range(12)], segments=3)
     # Brackets of 3 and 2; then 3 and 2; then 2 of 3.
-    assert [one.piece for one in trials] == [3, 1, 1, 3, 3, 3, 1, 1, 3, 3, 3, 1]
+    assert [one.segment for one in trials] == [3, 1, 1, 3, 3, 3, 1, 1, 3, 3, 3, 1]
 
 
 @given(scores.filter(lambda scores: len(scores) >= 8), st.integers(2, 4))
@@ -165,7 +165,7 @@ def test_asha_side_by_side_lets_one_in_reduction_through(scores, reduction):
     trials = train(
         lambda history, one: schedulers.asha(SPACE, history, one, 0, reduction=reduction, grace=1),
         scores,
-        pieces=reduction + 1,
+        segments=reduction + 1,
     )
     assert reached(trials, 2) == max(1, len(scores) // reduction)
 
@@ -181,7 +181,7 @@ def issues(seed: int = 0, latest: int = 1) -> tuple[list[float], dict[int, int]]
 @pytest.mark.parametrize("latest", [1, 2, 3])
 @pytest.mark.parametrize("name", ["asha", "successive_halving"])
 def test_budgets_are_the_papers_where_half_of_the_trials_diverge(name, latest, seed):
-    """Past the rungs after 1, 3 and 9 of 27 pieces go 27, 9 and 3 of 81."""
+    """Past the rungs after 1, 3 and 9 of 27 segments go 27, 9 and 3 of 81."""
     scores, fails = issues(seed, latest)
     numbers = {"reduction": 3, "grace": 1} | ({} if name == "asha" else {"trials": 81})
 
@@ -199,20 +199,20 @@ def test_budgets_are_the_papers_where_half_of_the_trials_diverge(name, latest, s
 @settings(max_examples=40, deadline=None)
 def test_a_trial_counts_at_the_rungs_it_came_to_and_where_it_failed(count, reduction, data):
     """By its definition: one that fails on its way to a rung has the worst score there."""
-    pieces = reduction**3 + 1
+    segments = reduction**3 + 1
     history: list[Trial] = []
     for number in range(count):
-        length = data.draw(st.integers(1, pieces))
+        length = data.draw(st.integers(1, segments))
         scores = [float(data.draw(st.integers(0, 5)))] * length
         end = data.draw(st.sampled_from((STOPPED, DIVERGED, FINISHED)))
-        history.append(trial(number, *scores, end=end, pieces=pieces))
+        history.append(trial(number, *scores, end=end, segments=segments))
     for rung in (1, reduction, reduction**2, reduction**3):
         own = float(data.draw(st.integers(0, 3)))
-        one = trial(count, *[own] * rung, pieces=pieces)
+        one = trial(count, *[own] * rung, segments=segments)
         there = [
-            math.inf if other.end == DIVERGED and other.piece <= rung else other.score
+            math.inf if other.end == DIVERGED and other.segment <= rung else other.score
             for other in history
-            if other.piece >= rung or (other.end == DIVERGED and other.piece > rung / reduction)
+            if other.segment >= rung or (other.end == DIVERGED and other.segment > rung / reduction)
         ]
         rank = sum(score <= own for score in there)
         verdict = schedulers.asha(SPACE, [*history, one], one, 0, reduction=reduction, grace=1)
@@ -229,7 +229,7 @@ def test_the_median_rule_stops_bad_trials_where_half_of_all_diverge():
     trials = train(decide, scores, 27, fails)
     sound = [one for one in trials if one.end != DIVERGED]
     median = statistics.median(one.score for one in sound)
-    assert {one.number for one in sound if one.end == STOPPED and one.piece == 1} == {
+    assert {one.number for one in sound if one.end == STOPPED and one.segment == 1} == {
         one.number for one in sound if one.score > median
     }
     # Whenever they fail: what a trial had before it diverged is compared with as little.
@@ -290,9 +290,9 @@ def test_the_median_rule_looks_at_what_others_had_at_the_same_piece():
 PBT = {"grace": 2, "exploit_share": 0.25, "explore_factor": 1.2, "resample": 0.0}
 
 
-def population(count: int, pieces: int = 2) -> list[Trial]:
+def population(count: int, segments: int = 2) -> list[Trial]:
     """Trial i has the score i."""
-    return [trial(number, *[float(number)] * pieces) for number in range(count)]
+    return [trial(number, *[float(number)] * segments) for number in range(count)]
 
 
 def test_the_worst_share_copies_from_the_best():
@@ -332,18 +332,18 @@ def test_exploring_moves_numbers_by_a_factor_within_their_range_and_nothing_else
     assert len({values["loss.label_smoothing"] for values in drawn}) == 20
 
 
-def lost(number: int, piece: int) -> Trial:
-    return trial(number, *[0.0] * (piece - 1), math.nan, end=DIVERGED)
+def lost(number: int, segment: int) -> Trial:
+    return trial(number, *[0.0] * (segment - 1), math.nan, end=DIVERGED)
 
 
-@pytest.mark.parametrize("piece", [1, 2, 3])
-def test_a_diverged_trial_is_replaced_at_once_by_a_copy_of_a_good_one(piece):
-    """Whatever piece it failed in; and those it leaves behind do not get in the way of others."""
-    history = [*population(8, piece), *[lost(8 + n, piece) for n in range(7)]]
+@pytest.mark.parametrize("segment", [1, 2, 3])
+def test_a_diverged_trial_is_replaced_at_once_by_a_copy_of_a_good_one(segment):
+    """Whatever segment it failed in; and those it leaves behind do not get in the way of others."""
+    history = [*population(8, segment), *[lost(8 + n, segment) for n in range(7)]]
     for one in history[8:]:
         verdict = schedulers.population_based(SPACE, history, one, 0, **PBT)
         assert verdict.parent in (0, 1) and verdict.values != VALUES
-    if piece == 2:
+    if segment == 2:
         verdicts = [schedulers.population_based(SPACE, history, one, 0, **PBT) for one in history]
         assert [verdict is GO for verdict in verdicts[:8]] == [True] * 6 + [False] * 2
 
@@ -430,7 +430,7 @@ def test_copies_are_of_trials_that_run_in_the_same_program():
     [
         ("none", {}),
         ("successive_halving", {"reduction": 2, "grace": 1, "trials": 6}),
-        ("hyperband", {"reduction": 2, "grace": 1, "trials": 6, "pieces": 4}),
+        ("hyperband", {"reduction": 2, "grace": 1, "trials": 6, "segments": 4}),
         ("asha", {"reduction": 2, "grace": 1}),
         ("median_rule", {"grace": 1, "median_trials": 1}),
         ("population_based", PBT),

@@ -1,12 +1,14 @@
 """The section `search`: what can be refused before any work is done."""
 
+import copy
 import json
 
 import pytest
 
 from research.config import SEARCH, default_config, flatten, to_json, usage
 from research.errors import UserError
-from research.tuning.config import check_search, completed, default_search, training
+from research.tuning.config import completed, default_search, training
+from research.tuning.methods import check_search
 from research.tuning.spaces import choice, integer, linear, log
 
 RATE = log("optimizer.learning_rate", 1e-4, 1e-1)
@@ -34,7 +36,7 @@ def test_the_defaults_are_fine_and_every_number_has_limits():
     ("settings", "told"),
     [
         ({"trials": 0}, r"config.search.trials = 0 .*at least 1"),
-        ({"pieces": 0}, r"config.search.pieces = 0 .*at least 1"),
+        ({"segments": 0}, r"config.search.segments = 0 .*at least 1"),
         ({"reduction": 1}, r"config.search.reduction = 1 .*at least 2"),
         ({"exploit_share": 0.7}, r"config.search.exploit_share = 0.7 .*below 0.5"),
         (
@@ -82,11 +84,13 @@ def test_an_axis_without_effect_is_refused():
         assert usage.warnings(flatten(program)) == []
 
 
-def test_an_earlier_name_of_a_key_in_a_ledger_is_told():
-    theirs = json.loads(to_json(searched()))
+def test_earlier_names_of_keys_in_a_ledger_are_read():
+    ours = json.loads(to_json(searched()))
+    ours["ensemble"]["lane_mode"], ours["search"]["segments"] = "sequential", 7
+    theirs = copy.deepcopy(ours)
     theirs["ensemble"]["lanes"] = theirs["ensemble"].pop("lane_mode")
-    with pytest.raises(UserError, match="'ensemble.lanes', which is called 'ensemble.lane_mode'"):
-        completed(theirs)
+    theirs["search"]["pieces"] = theirs["search"].pop("segments")
+    assert completed(theirs) == ours
 
 
 def test_other_keys_and_other_sections():

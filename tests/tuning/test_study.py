@@ -10,7 +10,7 @@ from searches import COHORTS, RATE, SMOOTHING, outcome, search, searched
 
 from research.errors import UserError
 from research.tuning import samplers
-from research.tuning.ledger import read
+from research.tuning.ledger_lines import read
 from research.tuning.spaces import choice, linear, log
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Proposal
 
@@ -28,7 +28,7 @@ SEARCHES = {
                  scheduler="population_based", exploit_share=0.4), 9
     ),
     "boxes": (searched(method="coarse_to_fine", rounds=14, round_shares=(1.0,) * 14, shrink=0.05,
-                       round_trials=2, trials=29, pieces=2), 2),
+                       round_trials=2, trials=29, segments=2), 2),
     "all there is": (searched((choice(RATE, 1e-3, 1e-2, 5e-2), choice(SMOOTHING, 0.0, 0.1, 0.2)),
                               scheduler="successive_halving", trials=14), 4),
     "cohorts": (searched(COHORTS, scheduler="asha", reduction=2, trials=20), 3),
@@ -55,10 +55,10 @@ def test_every_trial_ends_once_and_is_trained_as_long_as_its_ledger_says(whole, 
     assert len(study.trials) - copies == points
     for trial in study.trials:
         reports = [x for x in lines if x["event"] == "report" and x["trial"] == trial.number]
-        assert [report["piece"] for report in reports] == [r["piece"] for r in trial.reports]
-        first = reports[0]["piece"] if reports else 0
-        assert [r["piece"] for r in reports] == list(range(first, first + len(reports)))
-        assert (trial.end == FINISHED) == (trial.piece == config.search.pieces and
+        assert [report["segment"] for report in reports] == [r["segment"] for r in trial.reports]
+        first = reports[0]["segment"] if reports else 0
+        assert [r["segment"] for r in reports] == list(range(first, first + len(reports)))
+        assert (trial.end == FINISHED) == (trial.segment == config.search.segments and
                                            trial.reports[-1]["finite"])  # fmt: skip
         assert (trial.end == DIVERGED) == (trial.values[RATE] >= 0.08 and trial.end != REPLACED)
     # Nothing is trained twice where nothing was interrupted.
@@ -170,7 +170,7 @@ def test_more_points_by_hand_than_a_round_has_go_on_in_the_next(slots, tmp_path)
     assert all(trial.values not in map(dict, points) for trial in study.trials[10:])
     shares = [trial.proposal.share for trial in study.trials]
     assert shares == [0.2] * 4 + [0.5] * 4 + [1.0] * 6
-    assert [trial.pieces for trial in study.trials[3:9:5]] == [1, 6]
+    assert [trial.segments for trial in study.trials[3:9:5]] == [1, 6]
     lines = [line for line in read(path) if line["event"] in ("ask", "end")]
     for first in (4, 8):  # a round begins when the one before has ended
         asked = next(
@@ -236,8 +236,8 @@ def test_shorter_trainings_have_fewer_pieces(tmp_path, monkeypatch):
 
     short.__module__ = samplers.__name__
     monkeypatch.setattr(samplers, "short", short, raising=False)
-    study, _ = search(searched(method="short", pieces=10), tmp_path / "ledger.jsonl")
-    assert {(trial.pieces, trial.piece, trial.end) for trial in study.trials} == {(3, 3, FINISHED)}
+    study, _ = search(searched(method="short", segments=10), tmp_path / "ledger.jsonl")
+    assert {(t.segments, t.segment, t.end) for t in study.trials} == {(3, 3, FINISHED)}
 
 
 def test_scores_are_means_over_lanes_with_their_standard_error(tmp_path):
@@ -255,8 +255,8 @@ def test_scores_are_means_over_lanes_with_their_standard_error(tmp_path):
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 30))
 @settings(max_examples=15, deadline=None)
-def test_trials_of_other_programs_wait_and_are_not_forgotten(tmp_path_factory, slots, pieces, seed):
-    config = searched(COHORTS, trials=20, pieces=pieces, seed=seed)
+def test_trials_of_other_groups_wait_and_are_not_forgotten(tmp_path_factory, slots, segments, seed):
+    config = searched(COHORTS, trials=20, segments=segments, seed=seed)
     path = tmp_path_factory.mktemp("cohorts") / "ledger.jsonl"
     most = 0
 
@@ -283,9 +283,9 @@ def test_the_lanes_of_diverged_trials_go_to_copies(tmp_path):
             following = [x for x in lines[number:] if x["event"] != "end"][0]
             assert following["event"] == "replace"
             parent = study.trials[following["trials"][0]["parent"]]
-            assert parent.end != DIVERGED or parent.piece > study.trials[line["trial"]].piece
+            assert parent.end != DIVERGED or parent.segment > study.trials[line["trial"]].segment
     told = [line["slot"] for line in lines if line["event"] == "report"]
-    assert told == list(range(slots)) * config.search.pieces
+    assert told == list(range(slots)) * config.search.segments
     assert sum(trial.end == FINISHED for trial in study.trials) >= slots - 2
 
 
@@ -296,6 +296,6 @@ def test_copies_start_from_their_parents_state(tmp_path):
     assert copies
     for trial in copies:
         parent = study.trials[trial.proposal.parent]
-        assert trial.reports[0]["piece"] % config.search.grace == 1
-        assert trial.reports[0]["piece"] - 1 <= parent.piece
+        assert trial.reports[0]["segment"] % config.search.grace == 1
+        assert trial.reports[0]["segment"] - 1 <= parent.segment
     assert {t.end for t in study.trials} <= {FINISHED, REPLACED, DIVERGED, STOPPED}

@@ -45,7 +45,7 @@ TRAINING: dict[str, Key] = {
 KEYS: dict[str, Key] = TRAINING | SEARCH
 
 # Earlier names of keys.
-RENAMED = {"ensemble.lanes": "ensemble.lane_mode"}
+RENAMED = {"ensemble.lanes": "ensemble.lane_mode", "search.pieces": "search.segments"}
 
 NAMED = tuple(key for key, declared in KEYS.items() if declared.choices_in)
 OPTIONS = tuple(key for key, declared in KEYS.items() if declared.options)

@@ -75,10 +75,11 @@ _BUDGET = {
     ),
     "search.objective": Key(
         "validation_loss",
-        "Metric at the end of a trial that the search optimises.",
-        choices=("validation_loss", "validation_accuracy"),
+        "Metric at the end of a trial that the search improves: any that the task or `metrics` "
+        "names, and that has a direction.",
+        form="`validation_loss` or `validation_<metric>`",
     ),
-    "search.pieces": Key(
+    "search.segments": Key(
         10,
         "Number of segments of a trial's training; the trial is judged after each.",
         range=COUNT,

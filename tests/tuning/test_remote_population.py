@@ -11,16 +11,17 @@ from searches import COHORTS, Formula, outcome, search, searched
 
 from research.config import to_json
 from research.errors import UserError
-from research.tuning import mailbox
-from research.tuning.config import check_search, training
+from research.tuning import file_rpc
+from research.tuning.config import training
 from research.tuning.costs import Estimate
-from research.tuning.crew import Crew
 from research.tuning.ledger import Ledger
+from research.tuning.methods import check_search
 from research.tuning.population import Population
-from research.tuning.slots import Occupant, Parked, Report
+from research.tuning.remote_population import RemotePopulation, WorkerLost, WorkerPool
+from research.tuning.reports import Report
 from research.tuning.spaces import Space
 from research.tuning.study import Study
-from research.tuning.team import Lost, Team
+from research.tuning.trials import TrialState
 from research.tuning.worker import Worker
 
 SEARCHES = {
@@ -60,12 +61,12 @@ class Remembered(Formula):
         self._count = self.slots = slots
 
     def park(self, slot):
-        values, pieces, done, state = super().park(slot)
-        return Parked(Occupant(values, pieces, done), [{"float64": np.array([state])}])
+        values, segments, done, state = super().park(slot)
+        return TrialState(values, segments, done, [{"float64": np.array([state])}])
 
     def unpark(self, slot, parked):
-        of, state = parked.occupant, float(parked.states[0]["float64"][0])
-        super().unpark(slot, (of.values, of.pieces, of.done, state))
+        state = float(parked.lanes[0]["float64"][0])
+        super().unpark(slot, (parked.values, parked.segments, parked.done, state))
 
 
 class Here:
@@ -82,20 +83,21 @@ class Here:
 
     def answer(self, ticket):
         if self._left <= 0:
-            raise Lost("gone")
+            raise WorkerLost("gone")
         return ticket
 
 
 def by_workers(config, path, remotes):
     warnings = []
-    team = Team(remotes, warnings.append)
+    pool = WorkerPool(remotes, warnings.append)
     space = Space.from_config(config)
 
     def populate(values, facts):
-        crew = Crew(team, space.program(config, values), 1, pieces=config.search.pieces)
-        crew.slots = SLOTS
-        crew.compile()
-        return crew, {"slots": SLOTS, "chunk": 1, "parameters": 95}
+        program, segments = space.program(config, values), config.search.segments
+        remote = RemotePopulation(pool, program, 1, segments=segments)
+        remote.slots = SLOTS
+        remote.compile()
+        return remote, {"slots": SLOTS, "chunk": 1, "parameters": 95}
 
     with Ledger(path) as ledger:
         ledger.begin(config)
@@ -111,7 +113,7 @@ def whole(request, tmp_path):
     return config, outcome(tmp_path / "one.jsonl")
 
 
-def test_a_crew_is_a_population(whole, tmp_path):
+def test_a_remote_population_is_a_population(whole, tmp_path):
     config, expected = whole
     for count in (3, 8):
         path = tmp_path / f"{count}.jsonl"
@@ -142,10 +144,10 @@ def test_without_a_worker_it_ends_and_goes_on_with_others(tmp_path):
 
 
 def test_memory_is_that_of_all_workers():
-    crew = Crew(Team([Here(), Here()], print), training(searched()), 1)
-    assert (crew.fitting(), crew.lanes_of_slot, crew.parameters()) == (6, LANES, 3)
-    crew.slots = 5  # 3 and 2, at most
-    assert crew.estimate() == Estimate(memory=600, seconds=3 / 8)
+    remote = RemotePopulation(WorkerPool([Here(), Here()], print), training(searched()), 1)
+    assert (remote.fitting(), remote.lanes_of_slot, remote.parameters()) == (6, LANES, 3)
+    remote.slots = 5  # 3 and 2, at most
+    assert remote.estimate() == Estimate(memory=600, seconds=3 / 8)
 
 
 def test_workers_with_other_data_are_refused():
@@ -156,7 +158,7 @@ def test_workers_with_other_data_are_refused():
     other = Here()
     other._worker = Worker(Elsewhere)
     with pytest.raises(UserError, match="worker 1 has other data than worker 0: .*a, c.*a, b"):
-        Crew(Team([Here(), other], print), training(searched()), 1)
+        RemotePopulation(WorkerPool([Here(), other], print), training(searched()), 1)
 
 
 def asked(worker, *call):
@@ -170,7 +172,7 @@ def test_mistakes_are_told_and_are_no_loss(tmp_path):
     assert "config.data.validation = 0" in asked(worker, "open", to_json(config), {})["refused"]
     assert "Traceback" in asked(worker, "train", 7, [])["failed"]
     with pytest.raises(RuntimeError, match="a worker failed:\nTraceback"):
-        Team([Here()], print).ask_all("train", 7, [])
+        WorkerPool([Here()], print).ask_all("train", 7, [])
 
 
 def test_states_go_from_worker_to_worker_to_the_bit():
@@ -178,7 +180,7 @@ def test_states_go_from_worker_to_worker_to_the_bit():
     config = training(searched())
     config.data.name, config.model.hidden, config.duration = "moons", (8,), "20 steps"
     config.compute.evaluation_batch_size = 128
-    settings = {"pieces": 2, "mode": "sequential"}
+    settings = {"segments": 2, "mode": "sequential"}
     values = {"optimizer.learning_rate": 1e-2}
     alone = Population(config, 1, **settings)
     alone.compile()
@@ -196,7 +198,7 @@ def test_states_go_from_worker_to_worker_to_the_bit():
     assert (Report(**later), Report(**first)) == (reports[1], reports[0])
 
 
-def test_mailboxes_carry_calls_and_their_ends(tmp_path):
+def test_files_carry_calls_and_their_ends(tmp_path):
     """Over files, without Slurm: who has ended, and who is silent."""
 
     class Job:
@@ -207,34 +209,34 @@ def test_mailboxes_carry_calls_and_their_ends(tmp_path):
 
     (tmp_path / "0").mkdir()
     job = Job()
-    with mailbox.alive(tmp_path / mailbox.DRIVER):
-        worker = threading.Thread(target=mailbox.serve, args=(str(tmp_path / "0"),))
+    with file_rpc.heartbeat(tmp_path / file_rpc.DRIVER):
+        worker = threading.Thread(target=file_rpc.serve, args=(str(tmp_path / "0"),))
         worker.start()
-        box = mailbox.Mailbox(tmp_path / "0", job)
+        box = file_rpc.FileConnection(tmp_path / "0", job)
         assert "process" in json.loads(box.answer(box.send('["meet"]')))["done"]
         assert "failed" in json.loads(box.answer(box.send('["train", 0, []]')))
     worker.join(timeout=20)  # it ends with its driver
     assert not worker.is_alive() and list((tmp_path / "0").iterdir()) == []
-    mailbox.serve(str(tmp_path / "0"))  # one that comes too late, or whose folder is gone
-    mailbox.serve(str(tmp_path / "none" / "0"))
+    file_rpc.serve(str(tmp_path / "0"))  # one that comes too late, or whose folder is gone
+    file_rpc.serve(str(tmp_path / "none" / "0"))
     job.ended, job.state = True, "NODE_FAIL"
-    with pytest.raises(Lost, match="NODE_FAIL, 1.err"):
+    with pytest.raises(WorkerLost, match="NODE_FAIL, 1.err"):
         box.answer(box.send('["meet"]'))
 
 
 def test_silence_is_noticed_by_ones_own_clock(tmp_path):
-    pulse = mailbox.Pulse(tmp_path / "other", silent=1.0)
-    assert not pulse.stopped()
-    with mailbox.alive(tmp_path / "other", every=0.02):
+    monitor = file_rpc.Monitor(tmp_path / "other", silent=1.0)
+    assert not monitor.stopped()
+    with file_rpc.heartbeat(tmp_path / "other", every=0.02):
         for _ in range(5):
             time.sleep(0.1)
-            assert not pulse.stopped()
-    assert pulse.stopped()  # it said so
-    assert mailbox.Pulse(tmp_path / "other", begun=True).stopped()
+            assert not monitor.stopped()
+    assert monitor.stopped()  # it said so
+    assert file_rpc.Monitor(tmp_path / "other", begun=True).stopped()
     (tmp_path / "other").touch()
-    assert not pulse.stopped()
+    assert not monitor.stopped()
     time.sleep(1.2)
-    assert pulse.stopped()
+    assert monitor.stopped()
 
 
 @pytest.mark.parametrize(

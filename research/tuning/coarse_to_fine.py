@@ -2,14 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from research.config import KEYS
 from research.tuning.axes import Axis, trained
-from research.tuning.distinct import EachOnce
-from research.tuning.history import best
 from research.tuning.spaces import Space
-from research.tuning.trials import RUNNING, Trial, pieces_of
+from research.tuning.trials import RUNNING, Trial, best, segments_of
 
 _BORDER = 0.05  # share of a box's width; a value this close to the end lies on the border
 _NARROWEST = 1e-5  # width on the scale of an axis; less holds few single-precision values
@@ -48,14 +46,15 @@ class Round:
             low, high = self.box[key]
             if key in self.edges:
                 axis = next(axis for axis in self.space.axes if axis.key == key)
-                then = f"the space ends there: {beyond(axis, side)}"
+                advice = f"the space ends there: {beyond(axis, side)}"
             elif self.last:
-                then = "no round follows: one more may find better values"
+                advice = "no round follows: one more may find better values"
             else:
-                then = "the next box reaches past it"
+                advice = "the next box reaches past it"
+            value = f"{self.best.values[key]:.4g} in {low:.4g} to {high:.4g}"
             lines.append(
                 f"round {self.number + 1}: the best trial, {self.best.number}, lies on the {side} "
-                f"border of {key} ({self.best.values[key]:.4g} in {low:.4g} to {high:.4g}); {then}"
+                f"border of {key} ({value}); {advice}"
             )
         return lines
 
@@ -64,12 +63,12 @@ def rounds_of(
     space: Space,
     trials: Sequence[Trial],
     *,
-    round_method: EachOnce,
+    round_method: Callable,
     rounds: int,
     round_trials: int,
     round_shares: tuple[float, ...],
     shrink: float,
-    pieces: int,
+    segments: int,
 ) -> list[Round]:
     """Return the rounds that a search has begun, in order.
 
@@ -81,15 +80,19 @@ def rounds_of(
     Args:
       space: the whole space.
       trials: the history, by number.
-      round_method: the method within a round.
-      rounds, round_trials, round_shares, shrink, pieces: as in `config.search`.
+      round_method: the method within a round, `methods.EachOnce`.
+      rounds: as in `config.search`, like all that follow.
+      round_trials: number of trials of a round; the last has the rest.
+      round_shares: share of the duration for each round.
+      shrink: width of a box, as a share of the previous box.
+      segments: number of segments in a full training.
     """
-    found: list[Round] = []
+    begun: list[Round] = []
     box, first = space, 0
-    lengths = [pieces_of(share, pieces) for share in round_shares]
+    lengths = [segments_of(share, segments) for share in round_shares]
     for number in range(rounds):
         last = number == rounds - 1
-        earlier = zip(found, lengths, strict=False)
+        earlier = zip(begun, lengths, strict=False)
         before = [t for r, length in earlier if length == lengths[number] for t in r.trials]
         points = round_method.left(box, before)
         size = int(min(round_trials, points))
@@ -114,13 +117,13 @@ def rounds_of(
             )
         )
         share = round_shares[number]
-        found.append(
+        begun.append(
             Round(number, box, share, members, before, left, last, winner, compared, edges)
         )
-        if not found[-1].over:
+        if not begun[-1].over:
             break
         box, first = narrowed(box, space, winner, shrink), first + size
-    return found
+    return begun
 
 
 def narrowed(box: Space, space: Space, winner: Trial | None, shrink: float) -> Space:
@@ -158,15 +161,15 @@ def borders(space: Space, trial: Trial) -> dict[str, str]:
 
     Choices have no ends. Axes of one or two whole numbers have none either.
     """
-    found = {}
+    sides = {}
     for axis in space.axes:
         if axis.key not in trial.values or axis.kind == "choice" or 0 < axis.count <= 2:
             continue
         low, value, high = (axis.encode(x) for x in (axis.low, trial.values[axis.key], axis.high))
         place = (value - low) / (high - low)
         if min(place, 1 - place) <= _BORDER:
-            found[axis.key] = "lower" if place < 0.5 else "upper"
-    return found
+            sides[axis.key] = "lower" if place < 0.5 else "upper"
+    return sides
 
 
 def beyond(axis: Axis, side: str) -> str:
@@ -180,5 +183,5 @@ def beyond(axis: Axis, side: str) -> str:
 
 def tried_elsewhere(space: Space, key: str, side: str, trials: Sequence[Trial]) -> bool:
     """Return whether any trial lies away from this end of an axis, for a comparison."""
-    there = (trial for trial in trials if key in trial.values)
-    return any(borders(space, trial).get(key) != side for trial in there)
+    on_axis = (trial for trial in trials if key in trial.values)
+    return any(borders(space, trial).get(key) != side for trial in on_axis)

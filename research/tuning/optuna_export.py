@@ -1,12 +1,12 @@
-"""The trials once more as an Optuna journal: for optuna-dashboard, Optuna's importances and plots.
+"""Export trials to an Optuna journal, for optuna-dashboard and Optuna's importances and plots.
 
     optuna.load_study(
         study_name="search",
         storage=JournalStorage(JournalFileBackend("runs/search_bn_adam/optuna_journal.log")),
     )
 
-Nothing is read from it for the search. A journal that is behind is brought up; one that is damaged,
-or of other trials, is made anew.
+The search reads nothing from the journal. A journal that lags is completed. A journal that is
+damaged or holds other trials is written anew.
 """
 
 import contextlib
@@ -19,12 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from research.tuning.axes import Axis
-from research.tuning.ledger import cut_half_line
+from research.tuning.ledger_lines import cut_half_line
+from research.tuning.reports import Objective
 from research.tuning.spaces import Space
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, RUNNING, STOPPED, Trial
 
 STUDY = "search"
-_SECONDS = 5  # between updates: writing to disk takes 2 ms, as long as some trials
+_SECONDS = 5  # between updates: a write to disk takes 2 ms, as long as some trials
 
 
 @contextlib.contextmanager
@@ -42,43 +43,43 @@ def quietly() -> Iterator[None]:
         logging.set_verbosity(verbosity)
 
 
-class Mirror:
+class OptunaExport:
     """An Optuna journal that follows a search.
 
     Args:
-      path: of the journal; no other process writes to it, for the run folder is locked.
-      space: the search's.
-      objective: 'validation_loss' or 'validation_accuracy', whose values the journal has.
+      path: of the journal; the run folder is locked, so no other process writes to it.
+      space: of the search.
+      objective: of the search; the journal has its values, not the scores.
     """
 
-    def __init__(self, path: Path, space: Space, objective: str):
+    def __init__(self, path: Path, space: Space, objective: Objective):
         self._path, self._space, self._objective = Path(path), space, objective
         self._storage = None
-        self._ended: set[int] = set()  # numbers of trials that are whole in the journal
+        self._complete: set[int] = set()  # numbers of ended trials that the journal has
         self._updated = -math.inf
 
     def update(self, trials: Sequence[Trial], at_once: bool = False) -> None:
-        """Brings the journal up to the trials, if the last time is a while ago."""
+        """Write what is new about the trials, at most every few seconds unless `at_once`."""
         if not at_once and time.monotonic() - self._updated < _SECONDS:
             return
         with quietly():
             if self._storage is None:
                 self._open(trials)
-            there = {trial.number: trial for trial in self._storage.get_all_trials(self._study)}
+            exported = {trial.number: trial for trial in self._storage.get_all_trials(self._study)}
             for trial in trials:
-                if trial.number not in self._ended:
-                    self._bring_up(trial, there.get(trial.number))
+                if trial.number not in self._complete:
+                    self._export(trial, exported.get(trial.number))
             self._backend.flush()
         self._updated = time.monotonic()
 
     def _open(self, trials: Sequence[Trial]) -> None:
-        # Optuna waits 30 s for a lock that a killed process left.
+        # A lock left by a killed process would make Optuna wait for 30 s.
         self._path.with_name(self._path.name + ".lock").unlink(missing_ok=True)
         cut_half_line(self._path)
-        with contextlib.suppress(Exception):  # Optuna has none of its own for a damaged journal
+        with contextlib.suppress(Exception):  # Optuna has no exception for a damaged journal
             self._load()
-            there = self._storage.get_all_trials(self._study)
-            if len(there) <= len(trials) and all(map(self._agrees, there, trials)):
+            exported = self._storage.get_all_trials(self._study)
+            if len(exported) <= len(trials) and all(map(self._agrees, exported, trials)):
                 return
         self._path.unlink(missing_ok=True)
         self._load()
@@ -89,48 +90,51 @@ class Mirror:
 
         self._backend = _backend(self._path)
         self._storage = JournalStorage(self._backend)
-        studies = {study.study_name: study._study_id for study in self._storage.get_all_studies()}
-        if STUDY not in studies:
-            accuracy = self._objective == "validation_accuracy"
-            direction = StudyDirection.MAXIMIZE if accuracy else StudyDirection.MINIMIZE
-            studies[STUDY] = self._storage.create_new_study([direction], STUDY)
-        self._study = studies[STUDY]
+        try:
+            self._study = self._storage.get_study_id_from_name(STUDY)
+        except KeyError:
+            maximize = self._objective.higher_is_better
+            direction = StudyDirection.MAXIMIZE if maximize else StudyDirection.MINIMIZE
+            self._study = self._storage.create_new_study([direction], STUDY)
 
-    def _agrees(self, there: Any, trial: Trial) -> bool:
-        """Whether a trial of the journal is ours, whole or as far as it was then."""
+    def _agrees(self, exported: Any, trial: Trial) -> bool:
+        """Return whether a trial of the journal is this trial, or an earlier stage of it."""
         ours = self._intermediate(trial)
-        shared = all(ours.get(piece) == value for piece, value in there.intermediate_values.items())
-        ended = (_state(trial), len(ours)) == (there.state, len(there.intermediate_values))
+        theirs = exported.intermediate_values
+        shared = all(ours.get(segment) == value for segment, value in theirs.items())
+        ended = (_state(trial), len(ours)) == (exported.state, len(theirs))
         return (
             shared
-            and (there.params, there.distributions) == self._parameters(trial)
-            and (ended or not there.state.is_finished())
+            and (exported.params, exported.distributions) == self._parameters(trial)
+            and (ended or not exported.state.is_finished())
         )
 
-    def _bring_up(self, trial: Trial, there: Any) -> None:
+    def _export(self, trial: Trial, exported: Any) -> None:
+        """Write what is new about a trial; `exported` is what the journal has of it."""
         storage, intermediate = self._storage, self._intermediate(trial)
-        if there is None:
+        if exported is None:
             identity = storage.create_new_trial(self._study, self._template(trial))
             known = {}
         else:
-            identity, known = there._trial_id, there.intermediate_values
-        if there is None or not there.state.is_finished():
-            for piece in sorted(intermediate.keys() - known.keys()):
-                storage.set_trial_intermediate_value(identity, piece, intermediate[piece])
+            identity = storage.get_trial_id_from_study_id_trial_number(self._study, trial.number)
+            known = exported.intermediate_values
+        if exported is None or not exported.state.is_finished():
+            for segment in sorted(intermediate.keys() - known.keys()):
+                storage.set_trial_intermediate_value(identity, segment, intermediate[segment])
             if trial.end != RUNNING:
                 storage.set_trial_user_attr(identity, "end", trial.end)
-                last = [self._value(trial.score)] if math.isfinite(trial.score) else None
+                last = [self._objective.value(trial.score)] if math.isfinite(trial.score) else None
                 values = None if trial.end == DIVERGED else last
                 storage.set_trial_state_values(identity, _state(trial), values)
         if trial.end != RUNNING:
-            self._ended.add(trial.number)
+            self._complete.add(trial.number)
 
     def _template(self, trial: Trial):
         from optuna.trial import FrozenTrial, TrialState
 
         params, distributions = self._parameters(trial)
         return FrozenTrial(
-            number=-1,  # numbers are given in the order of creation, which is ours
+            number=-1,  # Optuna numbers trials in order of creation, which is our order
             trial_id=-1,
             state=TrialState.RUNNING,
             value=None,
@@ -147,15 +151,15 @@ class Mirror:
         axes = [axis for axis in self._space.axes if axis.key in trial.values]
         return (
             {axis.key: _plain(axis, trial.values[axis.key]) for axis in axes},
-            {axis.key: _distribution(axis) for axis in axes},
+            {
+                axis.key: distribution(axis, [_plain(axis, value) for value in axis.values])
+                for axis in axes
+            },
         )
 
     def _intermediate(self, trial: Trial) -> dict[int, float]:
         reports = [report for report in trial.reports if math.isfinite(report["score"])]
-        return {report["piece"]: self._value(report["score"]) for report in reports}
-
-    def _value(self, score: float) -> float:
-        return 1 - score if self._objective == "validation_accuracy" else score
+        return {report["segment"]: self._objective.value(report["score"]) for report in reports}
 
 
 def _state(trial: Trial):
@@ -170,25 +174,26 @@ def _state(trial: Trial):
     }[trial.end]
 
 
-def _distribution(axis: Axis):
+def distribution(axis: Axis, categories: Sequence):
+    """Return Optuna's distribution for an axis; `categories` stand for the values of a choice."""
     from optuna import distributions
 
     if axis.kind == "choice":
-        return distributions.CategoricalDistribution([_plain(axis, one) for one in axis.values])
+        return distributions.CategoricalDistribution(categories)
     if axis.kind == "integer":
         return distributions.IntDistribution(axis.low, axis.high)
     return distributions.FloatDistribution(axis.low, axis.high, log=axis.kind == "log")
 
 
 def _plain(axis: Axis, value: Any) -> Any:
-    """Optuna's choices are words, numbers and switches: a tuple goes by its spelling."""
+    """Return a value as Optuna stores it: a tuple, which it cannot, becomes its text."""
     if axis.kind == "choice":
         return value if isinstance(value, (bool, int, float, str)) else repr(value)
     return int(value) if axis.kind == "integer" else float(value)
 
 
 def _backend(path: Path):
-    """A journal file that is written to once for many changes."""
+    """Return a journal file that collects changes and writes them together."""
     from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
     class Buffered(BaseJournalBackend):

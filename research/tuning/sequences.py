@@ -1,19 +1,43 @@
-"""Order the points of a finite space so that the first n are spread over it, for every n."""
+"""Sequences of points: seeded random numbers, Sobol points, and an even order of a finite space."""
 
 import functools
 import itertools
 import math
 import random
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from research.tuning.axes import Axis
-from research.tuning.history import seed_of
 from research.tuning.spaces import Space
 from research.tuning.trials import identity
 
 _SHIFTS = 32  # number of candidates for the next run of `_product`
+
+
+def generator(seed: int, number: int) -> np.random.Generator:
+    """Return the generator of one trial, by the search's seed and the trial's number alone."""
+    return np.random.default_rng((seed, number))
+
+
+def seed_of(seed: int, number: int) -> int:
+    """Return a 32-bit seed for one trial, for libraries that have their own generators."""
+    return int(generator(seed, number).integers(2**32))
+
+
+def sobol_points(size: int, seed: int, first: int, count: int) -> np.ndarray:
+    """Return points (count, size) of a scrambled Sobol sequence (Sobol, 1967; Owen, 1998)."""
+    from scipy.stats import qmc
+
+    sequence = qmc.Sobol(size, rng=seed)
+    if first:  # SciPy cannot skip 0 points
+        sequence.fast_forward(first)
+    with warnings.catch_warnings():  # SciPy warns of counts that are no power of 2
+        warnings.simplefilter("ignore", UserWarning)
+        return sequence.random(count)
 
 
 def untried(space: Space, tried: set[frozenset], seed: int) -> Iterator[dict[str, Any]]:
@@ -74,14 +98,14 @@ def _branches(axes: Sequence[Axis], values: dict[str, list], turn: int, seed: in
 
 def _given(axes: Sequence[Axis], root: Axis, value: Any) -> list[Axis]:
     """Return the axes that exist if a choice has this value, without their condition on it."""
-    there: list[Axis] = []
+    existing: list[Axis] = []
     for axis in axes:
         if axis.when[:1] == (root.key,):
             if axis.when[1] == value:
-                there.append(Axis(axis.kind, axis.key, axis.low, axis.high, axis.values))
-        elif not axis.when or axis.when[0] in {other.key for other in there}:
-            there.append(axis)
-    return there
+                existing.append(Axis(axis.kind, axis.key, axis.low, axis.high, axis.values))
+        elif not axis.when or axis.when[0] in {axis.key for axis in existing}:
+            existing.append(axis)
+    return existing
 
 
 def _apart(values: list, draws: random.Random) -> list:
@@ -124,7 +148,7 @@ def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[
         step = draws.randrange(count)
     start = draws.randrange(count)
     shifts = (_digits((start + step * index) % count, radices) for index in range(count))
-    taken: Counter = Counter()
+    used: Counter = Counter()
     drawn: list[tuple[int, ...]] = []
 
     def runs(shift: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -135,9 +159,9 @@ def _product(sizes: Sequence[int], turn: int, draws: random.Random) -> Iterator[
         ]
 
     while drawn := [*drawn, *itertools.islice(shifts, _SHIFTS - len(drawn))]:
-        shift = min(drawn, key=lambda shift: sum(taken[run] ** 2 for run in runs(shift)))
+        shift = min(drawn, key=lambda shift: sum(used[run] ** 2 for run in runs(shift)))
         drawn.remove(shift)
-        taken.update(runs(shift))
+        used.update(runs(shift))
         for place in range(turn, turn + period):
             yield tuple((s + place) % size for s, size in zip(shift, sizes, strict=True))
 

@@ -11,7 +11,7 @@ from searches import NAME, RATE, SMOOTHING, outcome, search, searched
 from research.tuning import methods, samplers
 from research.tuning.axes import Axis
 from research.tuning.config import default_search
-from research.tuning.ledger import read
+from research.tuning.ledger_lines import read
 from research.tuning.spaces import Space, choice, linear
 from research.tuning.trials import FINISHED, Proposal, Trial
 
@@ -37,7 +37,7 @@ def tried(space, method, most=64, batch=4, score=None, **numbers):
         for proposal in proposals:
             values = proposal.values
             value = score(values) if score else float(values.get("depth", 0))
-            report = {"piece": 10, "score": value}
+            report = {"segment": 10, "score": value}
             trials.append(Trial(len(trials), proposal, 10, [report], FINISHED))
     return config, trials
 
@@ -53,7 +53,7 @@ def test_a_space_that_ends_is_tried_once_and_then_no_more(method):
     assert methods.left(config, FINITE, trials) == 0
     assert methods.left(config, FINITE, trials[:4]) == 5
     assert methods.budget(config, FINITE) == 9
-    told = methods.points_told(config, FINITE)
+    told = methods.points_text(config, FINITE)
     assert told == "9 points, 64 trials asked: the search ends when each was tried once"
 
 
@@ -129,16 +129,16 @@ def test_rounds_end_where_their_boxes_do(round_method):
 def test_what_is_told_of_points_before_the_search_begins():
     config = default_search()
     square = Space((Axis("linear", "x", 0.0, 1.0), Axis("linear", "y", 0.0, 1.0)))
-    assert methods.points_told(config, square) == ""
+    assert methods.points_text(config, square) == ""
     config.update({"method": "grid", "grid_points": 9, "trials": 27})
-    assert methods.points_told(config, square) == "81 points, 27 will be tried"
+    assert methods.points_text(config, square) == "81 points, 27 will be tried"
     config.trials = 81
-    assert methods.points_told(config, square) == "81 points, 81 will be tried"
+    assert methods.points_text(config, square) == "81 points, 81 will be tried"
     config.update({"method": "coarse_to_fine", "round_method": "grid", "round_trials": 16})
-    told = methods.points_told(config, square)
+    told = methods.points_text(config, square)
     assert told == "81 points in the first round, 16 will be tried"
     config.round_method = "random"
-    told = methods.points_told(config, FINITE)
+    told = methods.points_text(config, FINITE)
     assert "9 points in the first round, 16 trials asked: the round ends when each" in told
 
 
@@ -163,7 +163,7 @@ def test_a_search_stops_when_all_was_tried(method, slots, tmp_path):
     config = searched(FOUR, method=method, trials=32, round_trials=3)
     path = tmp_path / "ledger.jsonl"
     study, _ = search(config, path, slots)
-    seen = {(repr(trial.values), trial.pieces) for trial in study.trials}
+    seen = {(repr(trial.values), trial.segments) for trial in study.trials}
     assert len(seen) == len(study.trials) and all(trial.end for trial in study.trials)
     if method != "coarse_to_fine":
         assert len(study.trials) == 4 == study.expected

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from research.tuning.axes import Axis
-from research.tuning.orders import ordered, untried
+from research.tuning.sequences import ordered, untried
 from research.tuning.spaces import Space
 from research.tuning.trials import identity
 

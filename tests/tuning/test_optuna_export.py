@@ -11,7 +11,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from searches import COHORTS, NAME, RATE, SMOOTHING, search, searched
 
-from research.tuning.mirror import STUDY, Mirror
+from research.tuning.optuna_export import STUDY, OptunaExport
+from research.tuning.reports import Objective
 from research.tuning.spaces import Space, choice, integer
 from research.tuning.trials import DIVERGED, FINISHED, REPLACED, STOPPED, Proposal, Trial
 
@@ -22,6 +23,7 @@ STATES = {
     DIVERGED: TrialState.FAIL,
     "": TrialState.RUNNING,
 }
+LOSS = Objective("validation_loss", higher_is_better=False)
 ASHA = searched(COHORTS, scheduler="asha", reduction=2, trials=20)
 
 
@@ -31,8 +33,8 @@ def loaded(path) -> optuna.Study:
     )
 
 
-def mirrored(config, path, trials, objective="validation_loss") -> optuna.Study:
-    Mirror(path, Space.from_config(config), objective).update(trials, at_once=True)
+def exported(config, path, trials, objective=LOSS) -> optuna.Study:
+    OptunaExport(path, Space.from_config(config), objective).update(trials, at_once=True)
     return loaded(path)
 
 
@@ -41,7 +43,7 @@ def assert_same(found: optuna.Study, trials, value=lambda score: score):
     for theirs, ours in zip(found.trials, trials, strict=True):
         assert theirs.params == ours.values
         assert theirs.state == STATES[ours.end]
-        scores = {r["piece"]: r["score"] for r in ours.reports if math.isfinite(r["score"])}
+        scores = {r["segment"]: r["score"] for r in ours.reports if math.isfinite(r["score"])}
         assert theirs.intermediate_values == {k: value(score) for k, score in scores.items()}
         ended = ours.end in (FINISHED, STOPPED, REPLACED)
         assert theirs.value == (value(ours.score) if ended else None)
@@ -57,7 +59,7 @@ def assert_same(found: optuna.Study, trials, value=lambda score: score):
 def test_optuna_loads_the_same_trials(config, tmp_path):
     study, _ = search(config, tmp_path / "ledger.jsonl")
     assert {trial.end for trial in study.trials} - {FINISHED} in ({STOPPED, DIVERGED}, {REPLACED})
-    found = mirrored(config, tmp_path / "journal.log", study.trials)
+    found = exported(config, tmp_path / "journal.log", study.trials)
     assert_same(found, study.trials)
     assert found.direction == optuna.study.StudyDirection.MINIMIZE
     best = min((t for t in study.trials if t.end == FINISHED), key=lambda trial: trial.score)
@@ -75,7 +77,9 @@ def test_optuna_loads_the_same_trials(config, tmp_path):
 def test_accuracies_are_maximised(tmp_path):
     config = searched(objective="validation_accuracy", trials=4)
     study, _ = search(config, tmp_path / "ledger.jsonl")
-    found = mirrored(config, tmp_path / "journal.log", study.trials, "validation_accuracy")
+    found = exported(
+        config, tmp_path / "journal.log", study.trials, Objective("validation_accuracy", True)
+    )
     assert_same(found, study.trials, lambda score: 1 - score)
     assert found.direction == optuna.study.StudyDirection.MAXIMIZE
 
@@ -83,27 +87,27 @@ def test_accuracies_are_maximised(tmp_path):
 def test_choices_of_tuples_go_by_their_spelling(tmp_path):
     space = (
         choice("model.hidden", (64,), (64, 64)),
-        integer("model.pooling_window", 1, 3),
+        integer("compute.microbatches", 1, 3),
         choice("model.weight_standardization", True, False),
     )
     values = {
         "model.hidden": (64, 64),
-        "model.pooling_window": 2,
+        "compute.microbatches": 2,
         "model.weight_standardization": True,
     }
     trial = Trial(0, Proposal(values), 3)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = mirrored(searched(space), tmp_path / "journal.log", [trial])
+        found = exported(searched(space), tmp_path / "journal.log", [trial])
     assert found.trials[0].params == {**values, "model.hidden": "(64, 64)"}
 
 
 def test_it_follows_a_search_while_it_goes_on(tmp_path):
     """After each turn a reader finds just what there is; and Optuna's own studies work on it."""
-    mirror = Mirror(tmp_path / "journal.log", Space.from_config(ASHA), "validation_loss")
+    export = OptunaExport(tmp_path / "journal.log", Space.from_config(ASHA), LOSS)
 
     def follow(study):
-        mirror.update(study.trials, at_once=True)
+        export.update(study.trials, at_once=True)
         if study.busy % 2:
             assert_same(loaded(tmp_path / "journal.log"), study.trials)
 
@@ -119,24 +123,25 @@ def test_it_follows_a_search_while_it_goes_on(tmp_path):
 
 def test_updates_are_seconds_apart_but_the_last(tmp_path):
     study, _ = search(searched(trials=3), tmp_path / "ledger.jsonl")
-    mirror = Mirror(tmp_path / "journal.log", Space.from_config(searched()), "validation_loss")
-    mirror.update(study.trials[:1])
-    mirror.update(study.trials)
+    space = Space.from_config(searched())
+    export = OptunaExport(tmp_path / "journal.log", space, LOSS)
+    export.update(study.trials[:1])
+    export.update(study.trials)
     assert len(loaded(tmp_path / "journal.log").trials) == 1
-    mirror.update(study.trials, at_once=True)
+    export.update(study.trials, at_once=True)
     assert_same(loaded(tmp_path / "journal.log"), study.trials)
 
 
 def test_one_that_lags_or_is_damaged_becomes_what_the_trials_say(tmp_path):
     study, _ = search(ASHA, tmp_path / "ledger.jsonl")
     path = tmp_path / "journal.log"
-    mirrored(ASHA, path, study.trials)
+    exported(ASHA, path, study.trials)
     data = path.read_bytes()
-    mirrored(ASHA, path, study.trials)
+    exported(ASHA, path, study.trials)
     assert path.read_bytes() == data  # nothing to do: nothing written
     lines = data.splitlines(keepends=True)
     other, _ = search(searched(COHORTS, seed=1), tmp_path / "other.jsonl")
-    mirrored(ASHA, tmp_path / "other.log", other.trials)
+    exported(ASHA, tmp_path / "other.log", other.trials)
     damaged = [
         data[: len(data) // 3],
         data[: len(data) * 2 // 3],
@@ -150,7 +155,7 @@ def test_one_that_lags_or_is_damaged_becomes_what_the_trials_say(tmp_path):
     ]
     for content in damaged:
         path.write_bytes(content)
-        assert_same(mirrored(ASHA, path, study.trials), study.trials)
+        assert_same(exported(ASHA, path, study.trials), study.trials)
 
 
 def test_a_lock_of_a_process_that_was_killed_is_not_waited_for(tmp_path):
@@ -158,5 +163,5 @@ def test_a_lock_of_a_process_that_was_killed_is_not_waited_for(tmp_path):
     path = tmp_path / "journal.log"
     path.with_name("journal.log.lock").symlink_to(path)
     started = time.monotonic()
-    assert_same(mirrored(searched(), path, study.trials), study.trials)
+    assert_same(exported(searched(), path, study.trials), study.trials)
     assert time.monotonic() - started < 25  # Optuna itself waits for 30 s
