@@ -182,14 +182,17 @@ EVERY = configuration.flatten(default_config())
     ("changes", "line"),
     [
         ({"optimizer.momentum": 0.5}, "optimizer.name = 'adam' (used by: momentum, nesterov"),
-        ({"model.stochastic_depth_rate": 0.1}, "model.name = 'mlp' (used by: resnet)"),
+        ({"model.stochastic_depth_rate": 0.1}, "model.name = 'mlp' (used by: resnet, transformer)"),
         ({"model.pooling_window": 3}, "model.name = 'mlp' (used by: cnn)"),
         ({"schedule.milestones": ("1 steps",)}, "schedule.name = 'cosine' (used by: piecewise)"),
         ({"schedule.patience": 1.0}, "schedule.name = 'cosine' (used by: plateau)"),
         ({"augmentation.noise": 0.1}, "augmentation.names = () (used by: noise)"),
         ({"model.norm_groups": 4}, "model.normalization = 'batch_norm' (used by: group_norm)"),
         ({"averaging.decay": 0.5}, "averaging.name = 'none' (used by: ema)"),
-        ({"model.name": "own_parts:Net", "model.activation": "elu"}, "(used by: cnn, mlp, resnet)"),
+        (
+            {"model.name": "own_parts:Net", "model.activation": "elu"},
+            "(used by: cnn, mlp, resnet, transformer)",
+        ),
         ({"optimizer.name": "optax.sgd", "optimizer.momentum": 0.5}, "(used by: momentum"),
     ],
 )

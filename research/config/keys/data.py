@@ -24,15 +24,19 @@ DATA = {
     "data.path": Key(None, "Path of the .npz, .csv or text file, or of the folder.", location=True),
     "data.target": Key(
         "",
-        "csv: names of the label columns, with commas between them. Empty: the last column.",
+        "Names of the label columns of a csv file, with commas between them. Empty: the last "
+        "column.",
     ),
-    "data.ignore": Key("", "csv: names of columns that are not used, with commas between them."),
+    "data.ignore": Key(
+        "", "Names of columns of a csv file that are not used, with commas between them."
+    ),
     "data.missing": Key(
         "refuse",
-        "csv: what happens to cells without a value. 'median' fills in that of train, for numbers.",
+        "What happens to cells of a csv file without a value. 'median' fills in that of train, for "
+        "numbers.",
         choices=("refuse", "median"),
     ),
-    "data.context": Key(128, "text: number of characters of an example.", range=(2, 2**20)),
+    "data.context": Key(128, "Number of characters of an example of a text.", range=(2, 2**20)),
     "data.image_axes": Key(
         "auto",
         "Order of the axes in an .npz file; 'NHW' is grey. 'auto' decides by the shape and prints "

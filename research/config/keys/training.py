@@ -96,7 +96,7 @@ LOSS = {
     "loss.options": options(),
     "loss.class_weights": Key(
         (),
-        "classification: weight of each class in the training loss, as a tuple of numbers. "
+        "Weight of each class in the training loss of classification, as a tuple of numbers. "
         "('balanced',) is N / (C n_c) (King and Zeng, 2001).",
         form="a tuple of numbers, or ('balanced',)",
     ),
