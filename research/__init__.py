@@ -43,6 +43,7 @@ _PUBLIC = {
     "load": "research.trained",
     "Task": "research.tasks",
     "metric": "research.tasks.metric",
+    "name_of": "research.names",
 }
 __all__ = list(_PUBLIC)  # noqa: PLE0605
 

@@ -16,6 +16,7 @@ from research.training import ensembles
 from research.training.setup import Setup
 from research.training.state import TrainState
 
+Networks = Sequence[tuple[Setup, TrainState]]
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 

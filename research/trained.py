@@ -20,7 +20,7 @@ from research.config import trust
 from research.data import sources, unlabelled
 from research.data.checks import check_arrays
 from research.data.dataset import Arrays, Dataset
-from research.errors import UserError
+from research.errors import UserError, unknown_name
 from research.tasks import Task
 from research.training import evaluation, generation, setup
 from research.training.checkpoints import Checkpoints
@@ -92,7 +92,8 @@ class Trained:
 
         Args:
           inputs: raw inputs (N, ...), in the form of the training inputs.
-          labels: labels (N, ...), in the form of the training labels: for classes their numbers.
+          labels: labels (N, ...), in the form of the training labels; for classes their numbers or
+            their names.
 
         Raises:
           UserError: inputs or labels that do not fit.
@@ -150,10 +151,24 @@ class Trained:
             )
         if labels is None:
             labels = np.zeros((len(inputs), *stand_in.shape[1:]), stand_in.dtype)
+        else:
+            labels = self._as_trained(np.asarray(labels))
         arrays = Arrays(inputs, np.asarray(labels, stand_in.dtype))
         check_arrays(arrays, self.task.outputs, "inputs", self.task.kind)
         dataset = Dataset("inputs", None, arrays, run.class_names, kind=self.task.kind)
         return sources.in_float32(dataset, run.statistics).test
+
+    def _as_trained(self, labels: np.ndarray) -> np.ndarray:
+        """Return words as numbers of classes, and single numbers (N,) as (N, 1)."""
+        if self.task.kind == "numbers" and labels.ndim == 1:
+            return labels[:, None]
+        if labels.dtype.kind != "U":
+            return labels
+        number = {name: label for label, name in enumerate(self.class_names)}
+        unknown = next((word for word in labels.ravel().tolist() if word not in number), None)
+        if unknown is not None:
+            raise unknown_name("labels", unknown, self.class_names)
+        return np.vectorize(number.__getitem__)(labels)
 
 
 def load(*workdirs: str | Path, step: str | None = None, allow: Sequence[str] = ()) -> Trained:

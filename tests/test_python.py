@@ -64,6 +64,22 @@ def test_several_runs_average_their_predictions(result, tmp_path):
     np.testing.assert_allclose(both.predict(inputs), mean, rtol=1e-12)
 
 
+def test_labels_may_be_names_of_classes(result):
+    test = result.networks[0].run.test
+    by_name = result.evaluate(test.inputs, test.labels.astype(str))
+    assert by_name == result.evaluate(test.inputs, test.labels)
+    with pytest.raises(research.UserError, match="'ten' is unknown"):
+        result.evaluate(test.inputs[:1], np.array(["ten"]))
+
+
+def test_any_key_that_takes_a_name_takes_an_object():
+    config = small()
+    config.model.activation = research.name_of(lambda x: x * (x > 0))
+    same = research.fit(small())
+    found = research.fit(config)
+    assert found.summary["test_loss"] == pytest.approx(same.summary["test_loss"], rel=1e-5)
+
+
 def test_inputs_that_do_not_fit_are_refused(result):
     with pytest.raises(research.UserError, match=r"shape \(3, 5\) .*\(N, 8, 8, 1\)"):
         result.predict(np.zeros((3, 5)))

@@ -15,13 +15,14 @@ from research.data.dataset import Arrays, Records
 from research.data.feed import padded_batches, turned
 from research.errors import UserError
 from research.tasks import Task
-from research.training import averages, ensembles, executors, metrics, scores
+from research.training import averages, ensembles, executors, generation, metrics, scores
 from research.training.digest import parameters_sha256
 from research.training.layout import Layout
 from research.training.recalibration import make_recalibrate, recalibrate
 from research.training.setup import Setup
 
 _FILTERS = 64
+_SAMPLES, _PROMPT, _WRITTEN = 3, 40, 300  # texts, and tokens given and written in each
 _GRID = 160  # points along each side of a plane
 _OUTPUTS = 2**22  # numbers at a time, over all networks: 32 MB in float64
 
@@ -190,6 +191,8 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     filters = _first_filters(first, run.test.shape)
     if filters is not None:
         found["filters"] = filters
+    if task.kind == "tokens":
+        found["samples"] = samples(run, first)
     if run.test.shape == (2,) and task.kind == "classes":
         found |= plane(run, states)
 
@@ -212,6 +215,13 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
         "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         "parameters_sha256": parameters_sha256(state),
     }
+
+
+def samples(run: Setup, state) -> np.ndarray:
+    """Return texts that a language model writes: each begins with the start of a test example."""
+    starts = run.test.inputs[np.linspace(0, len(run.test) - 1, _SAMPLES, dtype=int), :_PROMPT]
+    prompts = ["".join(run.class_names[token] for token in start) for start in starts]
+    return np.array([generation.text(run, state, prompt, _WRITTEN, 0.7, 0) for prompt in prompts])
 
 
 def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
