@@ -271,14 +271,14 @@ class Session:
 
     def _explain(self, error: loop.Diverged) -> None:
         """Says at which step, and in which layer, numbers were not finite first, and why."""
-        from research.training import cause, culprit
+        from research.training import cause, nonfinite
 
         run = self._run
         state = self._ready(self._at(run.init())[0])
-        found = culprit.find(run, error, state, self._advance, lambda: bool(self._stopped))
+        found = nonfinite.find(run, error, state, self._advance, lambda: bool(self._stopped))
         first = self._ready(self._at(run.init(), 0)[0])
         size, (_, metrics) = cause.size_of(first), self._advance(first, 1)
-        start = cause.Start(size, culprit.mean_loss(metrics))
+        start = cause.Start(size, nonfinite.mean_loss(metrics))
         why = cause.likely_cause(run, error, found, start, self._learning_rate)
         self._voice.record("diverged", found.step, layer=found.layer, cause=why)
         where = f", first in {found.layer}" if found.layer else ""

@@ -13,7 +13,7 @@ import numpy as np
 
 from research import processes
 from research.data.feed import preprocess
-from research.training import culprit
+from research.training import nonfinite
 from research.training.input_checks import LARGE_INPUTS
 from research.training.loop import Diverged
 from research.training.recalibration import train_and_eval_loss
@@ -40,7 +40,7 @@ def size_of(state: TrainState) -> float:
 
 
 def likely_cause(
-    run: Setup, error: Diverged, found: culprit.Found, start: Start, learning_rate: float
+    run: Setup, error: Diverged, found: nonfinite.Found, start: Start, learning_rate: float
 ) -> str:
     """Return the most likely cause of a divergence: a measurement, and the key to change.
 
@@ -59,10 +59,10 @@ def likely_cause(
     growth = size_of(found.before) / max(start.size, 1e-12)
     grown = f"{rate}: before that step weights were {growth:.3g} times as large as at the start"
     if error.what.startswith("the validation"):
-        validation = _Inputs.of(statistics, culprit.validation_inputs(run))
+        validation = _Inputs.of(statistics, nonfinite.validation_inputs(run))
         seen = _of_validation(run, found, validation, sample, scheme)
         return grown if growth > _GROWN and seen.startswith(_UNKNOWN) else seen
-    batch = _Inputs.of(statistics, culprit.inputs_of_step(run, found.before))
+    batch = _Inputs.of(statistics, nonfinite.inputs_of_step(run, found.before))
     if batch.bad:
         return f"{batch.bad} of {batch.count} inputs of that step are not finite after {scheme}"
     largest = max(batch.largest, sample.largest)
@@ -87,7 +87,7 @@ def likely_cause(
             f"model.initializer_scale = {config.model.initializer_scale:g}, config.model."
             f"activation = {config.model.activation!r})"
         )
-    if found.layer.endswith(culprit.UPDATE):
+    if found.layer.endswith(nonfinite.UPDATE):
         return f"{rate}: the gradients of that step are finite, and the update is not"
     if growth > _GROWN:
         return grown
@@ -102,7 +102,7 @@ def likely_cause(
 
 
 def _of_validation(
-    run: Setup, found: culprit.Found, validation: "_Inputs", sample: "_Inputs", scheme: str
+    run: Setup, found: nonfinite.Found, validation: "_Inputs", sample: "_Inputs", scheme: str
 ) -> str:
     """Return the likely cause of a non-finite validation loss after a finite training loss."""
     if validation.bad:
@@ -115,7 +115,7 @@ def _of_validation(
     if validation.largest > _LARGE * sample.largest:
         return reach
     if found.before.batch_stats and run.config.ensemble.members == 1:
-        batch = run.train.load(culprit.rows_of_step(run, found.before))
+        batch = run.train.load(nonfinite.rows_of_step(run, found.before))
         own, running = train_and_eval_loss(run.config, run.task, found.before, batch)
         if math.isfinite(own) and not running <= _GROWN * max(own, run.task.guessing_loss):
             return (

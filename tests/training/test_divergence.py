@@ -11,7 +11,7 @@ from runs import MAIN, lines, read, start_and_stop
 from research.config import default_config
 from research.data.feed import to_device
 from research.data.shuffle import batch_indices
-from research.training import advance, culprit, divergence, executors, loop, setup
+from research.training import advance, divergence, executors, loop, nonfinite, setup
 from research.training.metrics import NEVER, StepMetrics, Sums
 from research.training.step import make_train_step
 
@@ -94,11 +94,11 @@ def test_the_step_and_the_layer_are_found_by_training_again():
     with pytest.raises(loop.Diverged) as error:
         fit(run)
     program = advance.over_arrays(run, run.init())
-    step, layer, *_ = culprit.find(run, error.value, run.init(), program, lambda: False)
+    step, layer, *_ = nonfinite.find(run, error.value, run.init(), program, lambda: False)
     assert step == step_of_poison(run) <= error.value.step
     assert layer == "Dense_0: its output"
     later = loop.Diverged("all is", 60, 50)
-    assert culprit.find(run, later, run.init(), program, lambda: True)[:2] == (60, "")
+    assert nonfinite.find(run, later, run.init(), program, lambda: True)[:2] == (60, "")
 
 
 def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
@@ -117,8 +117,8 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
         return state.replace(params=params, step=state.step + 1), metrics
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(culprit, "make_train_step", lambda *_: step)
-        assert culprit._of_step(run, state) == "Dense_1/kernel: its gradient"
+        patch.setattr(nonfinite, "make_train_step", lambda *_: step)
+        assert nonfinite._of_step(run, state) == "Dense_1/kernel: its gradient"
 
 
 def test_a_skipped_step_leaves_all_but_its_number_as_it_was():
@@ -235,7 +235,7 @@ def test_a_line_search_that_starts_at_infinity_is_healthy(members):
 
 def test_what_an_augmentation_reads_is_there_in_the_search():
     run = small(**{"data.name": "digits", "augmentation.names": ("alternating_flip",)})
-    assert culprit._of_step(run, run.init()) == ""
+    assert nonfinite._of_step(run, run.init()) == ""
 
 
 @pytest.mark.parametrize("lanes", ["map", "vmap"])
