@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from research import peers
+from research import heartbeat
 from research.errors import UserError, closest, unknown_name
 
 _ALLOW = flags.DEFINE_list(
@@ -32,7 +32,7 @@ def run(main: Callable[[list[str]], int | None]) -> None:
         trust.allow(_ALLOW.value)
         code = _guarded(main, argv)
         _end_undisturbed()
-        peers.leave(code)
+        heartbeat.leave(code)
         sys.exit(code)
 
     app.run(ended, flags_parser=_parse_flags)

@@ -5,7 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
-from research import peers
+from research import heartbeat
 from research.errors import UserError
 
 # Compiler options for a program that runs once: a quarter of the time for one that draws weights.
@@ -95,7 +95,7 @@ def join_processes() -> None:
     finally:
         patience.cancel()
     process, processes = jax.process_index(), jax.process_count()
-    peers.watch(process, processes, seconds[HEARTBEAT])
+    heartbeat.watch(process, processes, seconds[HEARTBEAT])
     here, all_devices = jax.local_device_count(), jax.device_count()
     print(
         f"process {process} of {processes}: {here} local devices of {all_devices} "
