@@ -205,7 +205,7 @@ class Experiment:
                 self._voice.tell(line)
             for line in run.warnings():
                 self._voice.warn(f"warning: {line}")
-            run.layout.check_batch(run.config, len(run.train))
+            run.sharding.check_batch(run.config, len(run.train))
             batch_statistics.check(run)
         return run
 

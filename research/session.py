@@ -68,7 +68,7 @@ class Session:
         if isinstance(run.train, Records):
             from research.data import stream
 
-            rows = run.layout.local_rows(run.config.batch_size)
+            rows = run.sharding.local_rows(run.config.batch_size)
             self._batches = stream.TrainingBatches(
                 run.train, run.config.batch_size, run.config.seed, rows
             )
@@ -243,7 +243,7 @@ class Session:
         """The state to train on from, and the stream of data where it left it."""
         if self._batches is not None:
             self._batches.seek(int(state.step))
-        return self._run.layout.place(divergence.slowed(state, self._rollbacks))
+        return self._run.sharding.place(divergence.slowed(state, self._rollbacks))
 
     @property
     def _learning_rate(self) -> float:

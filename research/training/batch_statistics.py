@@ -83,9 +83,9 @@ def _training_batch(run) -> _Batch:
     if config.compute.microbatches > 1:
         together //= config.compute.microbatches
         keys += f", config.compute.microbatches = {config.compute.microbatches}"
-    if config.parallel.local_batch_norm and run.layout.parts > 1:
-        together //= run.layout.parts
-        keys += f", config.parallel.local_batch_norm = True on {run.layout.parts} devices"
+    if config.parallel.local_batch_norm and run.sharding.parts > 1:
+        together //= run.sharding.parts
+        keys += f", config.parallel.local_batch_norm = True on {run.sharding.parts} devices"
     return _Batch(together, keys)
 
 

@@ -17,9 +17,9 @@ from research.errors import UserError
 from research.tasks import Task
 from research.training import averages, ensembles, executors, metrics, scores
 from research.training.digest import parameters_sha256
-from research.training.layout import Layout
 from research.training.recalibration import make_recalibrate, recalibrate
 from research.training.setup import Setup
+from research.training.sharding import Sharding
 
 _FILTERS = 64
 _GRID = 160  # points along each side of a plane
@@ -75,11 +75,11 @@ def _compiled_average(run: Setup, state):
     wanted = min(run.config.averaging.recalibration_examples, len(run.train))
     size = min(run.config.compute.evaluation_batch_size, wanted)
     inputs = run.spread(wanted // size * size)
-    inputs = run.layout.put(inputs.reshape(-1, size, *inputs.shape[1:]))
+    inputs = run.sharding.put(inputs.reshape(-1, size, *inputs.shape[1:]))
     recalibrate = ensembles.for_each(run.config, make_recalibrate(run.config, run.task))
     program = jax.jit(
         lambda state, inputs: recalibrate(averages.averaged(state), inputs),
-        out_shardings=run.layout.of_state(state),
+        out_shardings=run.sharding.of_state(state),
     )
     program = program.lower(state, inputs).compile()
     return lambda state: program(state, inputs)
@@ -139,7 +139,7 @@ def predicted(
     function = ensembles.make_predict(config, task)
     run = jax.jit(
         lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs),
-        out_shardings=Layout.from_config(config).copied,
+        out_shardings=Sharding.from_config(config).copied,
     )
     networks = sum(len(ensembles.names_of(state)) for state in states)
     for part in stream.chunks(split, size or part_size(config, split, task, networks)):
@@ -241,9 +241,9 @@ def _check_not_empty(split: Arrays | Records) -> None:
 
 
 def _batches(config, arrays: Arrays) -> dict:
-    layout, size = Layout.from_config(config), config.compute.evaluation_batch_size
-    batches = padded_batches(arrays.inputs, arrays.labels, size, layout.parts)
-    return layout.put(batches, layout.rows(axis=1))
+    sharding, size = Sharding.from_config(config), config.compute.evaluation_batch_size
+    batches = padded_batches(arrays.inputs, arrays.labels, size, sharding.parts)
+    return sharding.put(batches, sharding.rows(axis=1))
 
 
 def _first_filters(state, shape) -> np.ndarray | None:

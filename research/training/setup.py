@@ -28,8 +28,8 @@ from research.training import (
     hyperparameters,
     input_checks,
 )
-from research.training.layout import Layout
 from research.training.plan import Plan
+from research.training.sharding import Sharding
 from research.training.state import TrainState, init_state
 
 _LABELS = {"classes": np.int32, "labels": np.uint8, "numbers": np.float32, "tokens": np.int32}
@@ -58,9 +58,9 @@ class Setup:
         return tasks.build(self.config, self.class_names)
 
     @property
-    def layout(self) -> Layout:
-        """Return the layout of the arrays on devices."""
-        return Layout.from_config(self.config)
+    def sharding(self) -> Sharding:
+        """Return the sharding of the arrays on devices."""
+        return Sharding.from_config(self.config)
 
     def init(self) -> TrainState:
         """Return the state before the first step; works under `jax.eval_shape`."""
@@ -75,7 +75,7 @@ class Setup:
         examples = self.probe()
         shapes = jax.jit(init).trace(numbers, self.statistics, examples).out_info
         checks.check_memory(shapes)
-        placed = jax.jit(init, out_shardings=self.layout.of_state(shapes))
+        placed = jax.jit(init, out_shardings=self.sharding.of_state(shapes))
         return placed(numbers, self.statistics, examples)
 
     def probe(self) -> np.ndarray:
@@ -220,7 +220,7 @@ def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
     check_config(config)
     checks.check_names(config)
     checks.check_pairs(config)
-    Layout.from_config(config).static(config)
+    Sharding.from_config(config).static(config)
     dataset = dataset or sources.load(config.data, kind=tasks.kind(config))
     names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
     if names and len(dataset.train.shape) != 3:

@@ -21,14 +21,14 @@ MODEL = "model"
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
+class Sharding:
     """The devices, and what of a run lies on which."""
 
     mesh: Mesh
     patterns: tuple[str, ...]  # of the parameters that are cut along `model`
 
     @classmethod
-    def from_config(cls, config: ConfigDict) -> "Layout":
+    def from_config(cls, config: ConfigDict) -> "Sharding":
         """All devices there are.
 
         Raises:

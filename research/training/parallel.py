@@ -1,7 +1,7 @@
-"""How a program runs on many devices: (layout, function, arguments, shared, donated) -> program.
+"""How a program runs on many devices: (sharding, function, arguments, shared, donated) -> program.
 
 - `function(state, ...) -> (state, metrics)`: any number of the one step.
-- `arguments`: an example of each argument, placed by the layout; the first is a train state.
+- `arguments`: an example of each argument, placed by the sharding; the first is a train state.
 - `shared`: the numbers of the arguments that hold rows of a batch.
 - `donated`: the numbers of the arguments whose memory the results may take.
 
@@ -16,29 +16,29 @@ from research import batch_axis, platform
 from research.batch_axis import DATA
 
 
-def jit(layout, function, arguments, shared, donated):
+def jit(sharding, function, arguments, shared, donated):
     """One program for the whole batch; the compiler cuts it up by the shardings of its arrays.
 
     The only mode that cuts parameters too (`parallel.model_devices`).
     """
     state, *others = arguments
-    states = layout.of_state(state)
-    inputs = [layout.rows() if n in shared else layout.copied for n in range(1, len(arguments))]
+    states = sharding.of_state(state)
+    inputs = [sharding.rows() if n in shared else sharding.copied for n in range(1, len(arguments))]
     program = jax.jit(
         function,
         in_shardings=(states, *inputs),
-        out_shardings=(states, layout.copied),
+        out_shardings=(states, sharding.copied),
         donate_argnums=donated,
     )
     return program.lower(state, *others).compile(platform.loop_options())
 
 
-def shard_map(layout, function, arguments, shared, donated):
+def shard_map(sharding, function, arguments, shared, donated):
     """One program for a device's part of the batch, run on each; sums are asked for by name."""
     specs = _specs(arguments, shared)
     mapped = jax.shard_map(
         _gathering(function, shared),
-        mesh=layout.mesh,
+        mesh=sharding.mesh,
         in_specs=specs,
         out_specs=PartitionSpec(),
         check_vma=False,  # its automatic sums would come on top of `batch_axis`'s
@@ -46,7 +46,7 @@ def shard_map(layout, function, arguments, shared, donated):
     return jax.jit(mapped, donate_argnums=donated).lower(*arguments).compile()
 
 
-def pmap(layout, function, arguments, shared, donated):
+def pmap(sharding, function, arguments, shared, donated):
     """As `shard_map`, by jax's older interface: for code and habits that come from it."""
     gathering = _gathering(function, shared)
     mapped = jax.pmap(
@@ -67,7 +67,7 @@ def pmap(layout, function, arguments, shared, donated):
 
     def whole(array):  # of all processes: pmap returns what is on this one's devices
         copies = [shard.data for shard in array.addressable_shards]
-        return jax.make_array_from_single_device_arrays(array.shape, layout.copied, copies)
+        return jax.make_array_from_single_device_arrays(array.shape, sharding.copied, copies)
 
     program(*jax.tree.map(_copy, arguments))  # compiles: with all processes, only a call does
     return program
