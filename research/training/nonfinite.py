@@ -115,7 +115,7 @@ def _of_step(run: Setup, state: TrainState) -> str:
     batch = {"inputs": found.inputs, "labels": found.labels}
     epochs = batch_epochs(state.step, run.config.batch_size, len(run.train))
     batch |= {"indices": indices, "epochs": epochs}
-    config = run.layout.static(run.config).copy_and_resolve_references()
+    config = run.sharding.static(run.config).copy_and_resolve_references()
     config.on_divergence = "stop"
     for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread NaN to all
         config.optimizer[key] = 0.0
