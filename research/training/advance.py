@@ -5,10 +5,25 @@ from collections.abc import Callable, Iterator
 import jax
 import numpy as np
 
+from research.data.dataset import Records
 from research.names import resolve
 from research.training import ensembles, executors, parallel
 from research.training.setup import Setup
 from research.training.step import make_train_step
+
+
+def batches_from_disk(run: Setup) -> Iterator | None:
+    """Return this process's rows of the training batches; None if the data are in memory.
+
+    The iterator has a method `seek(step)`.
+    """
+    if not isinstance(run.train, Records):
+        return None
+    from research.data import stream
+
+    size = run.config.batch_size
+    rows = run.sharding.local_rows(size)
+    return stream.TrainingBatches(run.train, size, run.config.seed, rows)
 
 
 def over_arrays(run: Setup, state) -> Callable:

@@ -4,7 +4,7 @@ The cause is 'not known' if no measurement explains the divergence.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -31,6 +31,12 @@ class Start(NamedTuple):
 
     size: float  # root of the sum of all squared parameters
     loss: float  # loss of the first batch
+
+    @classmethod
+    def of(cls, state: TrainState, advance: Callable) -> "Start":
+        """Measure the state before the first step; its buffers are donated."""
+        size, (_, metrics) = size_of(state), advance(state, 1)
+        return cls(size, nonfinite.mean_loss(metrics))
 
 
 def size_of(state: TrainState) -> float:

@@ -200,7 +200,7 @@ def test_what_cannot_be_deleted_is_saved_all_the_same(tmp_path, run, monkeypatch
                 patched.undo()
             metrics = {"validation_accuracy": 0.9 if step == 3 else 0.1}
             checkpoints.save(step, run.config, copied(at(state, step)), {}, ACCURACY, metrics)
-            checkpoints._wait()
+            checkpoints.wait()
         assert checkpoints.steps() == [3, 4, 5] and checkpoints.find("best") == 3
 
 
@@ -222,7 +222,7 @@ def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, run.config, copied(at(state, step)), {}, ACCURACY)
-        checkpoints._wait()
+        checkpoints.wait()
         damage(tmp_path / "checkpoints" / "2", "metadata")
         assert checkpoints.return_to(0) == 1 and checkpoints.steps() == [1]
 

@@ -12,7 +12,9 @@ from research.config import default_config
 from research.data.feed import to_device
 from research.data.shuffle import batch_indices
 from research.training import advance, divergence, executors, loop, nonfinite, setup
+from research.training.dispatch import Pace
 from research.training.metrics import NEVER, StepMetrics, Sums
+from research.training.program import Program
 from research.training.step import make_train_step
 
 POISON = 40  # the example whose gradient is not finite
@@ -43,16 +45,27 @@ def trained(run, steps: int, state=None):
     return jax.jit(program)(run.init() if state is None else state, data, np.int32(steps))
 
 
-def fit(run, **changes):
-    """The loop without files; returns the last state and all records."""
-    state, records = run.init(), []
-    arguments = dict(
-        advance=advance.over_arrays(run, state), healthy=jax.jit(divergence.healthy),
-        evaluate=None, copy=lambda state: state, save=lambda *_: None,
-        write=records.append, progress=lambda *_: None,
-        interrupted=lambda: False, pace=loop.Pace(7),
-    )  # fmt: skip
-    return loop.fit(state, run.plan(), run.task, **{**arguments, **changes}), records
+class Recorder(loop.Host):
+    """Keeps records and the steps that are saved, without files."""
+
+    def __init__(self):
+        self.records, self.saved = [], []
+
+    def write(self, record):
+        self.records.append(record)
+
+    def copy(self, state):
+        return state
+
+    def save(self, step, *_):
+        self.saved.append(step)
+
+
+def fit(run, host=None):
+    """Return the last state of the loop, and all records."""
+    state, host = run.init(), host or Recorder()
+    program = Program(advance.over_arrays(run, state), jax.jit(divergence.healthy))
+    return loop.fit(state, run.plan(), run.task, program, host, Pace(7)), host.records
 
 
 def step_of_poison(run) -> int:
@@ -83,10 +96,10 @@ def test_parameters_that_overflow_in_the_very_last_step_are_seen():
     """The loss of that step is taken before the update: it is finite."""
     run = small(**{"optimizer.name": "sgd", "optimizer.learning_rate": 1e38, "duration": "1 steps",
                    "schedule.name": "constant", "model.initializer_scale": 100.0})  # fmt: skip
-    saved = []
+    host = Recorder()
     with pytest.raises(loop.Diverged, match="gradients or parameters are not finite at step 1"):
-        fit(run, save=lambda *_: saved.append(1))
-    assert not saved
+        fit(run, host)
+    assert not host.saved
 
 
 def test_the_step_and_the_layer_are_found_by_training_again():
