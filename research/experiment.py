@@ -42,7 +42,7 @@ from research.training import (
     batch_statistics,
     convergence,
     early_stopping,
-    evaluation,
+    final_test,
     interruption,
     setup,
 )
@@ -224,7 +224,7 @@ class Experiment:
         snapshots = list(restore(plan.snapshots[:-1], self._voice.warn))
         if session.stops_early:
             state = next(restore(checkpoints.best_first(), self._voice.warn), last)
-        return state, evaluation.test_and_picture(run, state, self.workdir, snapshots)
+        return state, final_test.test_and_picture(run, state, self.workdir, snapshots)
 
     def _diverged(self, run: Setup, session: Session) -> Result:
         processes.alone(lambda: run_folder.end_diverged(self.workdir, session.divergence))

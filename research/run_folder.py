@@ -190,15 +190,22 @@ def check_data(workdir: Path, config: ConfigDict, fingerprint: dict) -> None:
     Raises:
       UserError: it says how the data differ.
     """
-    from research.training.fitted import known_data
-
     path = workdir / "config.json"
     if not path.exists():
         return
-    known, earlier = known_data(workdir), configuration.read(path, trusted=True)
+    known, earlier = _known_data(workdir), configuration.read(path, trusted=True)
     changed = configuration.differences(earlier, configuration.as_in(earlier, config))
     if known and not _refused(changed, known):
         identity.demand_same(known, fingerprint, f"--workdir = {str(workdir)!r}")
+
+
+def _known_data(workdir: Path) -> dict:
+    """Return the fingerprint of the data of the run in a folder; {} without a checkpoint."""
+    from research.training.checkpoints import Checkpoints
+    from research.training.fitted import known_data
+
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return known_data(checkpoints)
 
 
 def _refused(changed: dict, known: dict) -> dict:
@@ -214,9 +221,7 @@ def _refused(changed: dict, known: dict) -> dict:
 def _take_over(
     workdir: Path, config: ConfigDict, total_steps: int, fingerprint: Callable[[], dict]
 ) -> None:
-    from research.training.fitted import known_data
-
-    known = known_data(workdir)
+    known = _known_data(workdir)
     path = workdir / "config.json"
     earlier = configuration.read(path, trusted=True) if path.exists() else config
     changed = configuration.differences(earlier, config)

@@ -17,11 +17,10 @@ from safetensors.numpy import load_file
 from research.data import identity
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
-from research.training import checkpoint_files, setup
+from research.training import checkpoint_files, fitted, setup
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
 from research.training.digest import parameters_sha256, sealed, tree_sha256
-from research.training.fitted import fitted_before
 
 
 @pytest.fixture(scope="module")
@@ -338,6 +337,11 @@ def test_the_parameters_digest_leaves_out_the_optimizer(run):
     state = run.init()
     assert parameters_sha256(state) == parameters_sha256(at(state, 0).replace(opt_state=()))
     assert parameters_sha256(state) != parameters_sha256(at(state, 1))
+
+
+def fitted_before(workdir, config):
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return fitted.fitted_before(checkpoints, config)
 
 
 def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):
