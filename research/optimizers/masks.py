@@ -1,4 +1,4 @@
-"""Values by the paths of parameters, such as 'stage1_block1/Conv_0/kernel'.
+"""Find values by the paths of parameters, such as 'stage1_block1/Conv_0/kernel'.
 
 A pattern is a regular expression that must match the whole path.
 """
@@ -21,16 +21,17 @@ def by_pattern(key: str, pairs: Sequence[tuple[str, Any]], params, default: Any 
     """Return for each parameter the value of the first pattern that matches it.
 
     Args:
-      key: of the config, for errors.
+      key: key of the config, for errors.
       pairs: (pattern, value).
       params: a tree.
-      default: the value where no pattern matches; None: there must be one.
+      default: the value if no pattern matches; None: one must match.
 
     Returns:
       A tree like `params` of values.
 
     Raises:
-      UserError: a pattern that is none, or matches nothing; parameters that none matches.
+      UserError: a pattern that is no regular expression, or matches nothing; parameters that no
+        pattern matches.
     """
     names = list(leaves_by_path(params))
     patterns = [compiled(key, pattern, names) for pattern, _ in pairs]

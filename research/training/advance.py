@@ -1,4 +1,4 @@
-"""From a training split to the loop's `advance(state, steps) -> (state, metrics)`, compiled."""
+"""Compile the loop's `advance(state, steps) -> (state, metrics)` for a training split."""
 
 from collections.abc import Callable, Iterator
 
@@ -27,13 +27,13 @@ def batches_from_disk(run: Setup) -> Iterator | None:
 
 
 def over_arrays(run: Setup, state) -> Callable:
-    """Advance over data that live on every device: any number of steps is one dispatch."""
+    """Advance over data that lie on every device: any number of steps is one dispatch."""
     program, data = resident_program(run, state)
     return lambda state, steps: program(state, data, np.int32(steps))
 
 
 def resident_program(run: Setup, state) -> tuple[Callable, dict]:
-    """The compiled `executors.resident` in the config's mode, and the data it runs over."""
+    """Return the compiled `executors.resident` in the config's mode, and the data it runs over."""
     config, sharding = run.config, run.sharding
     data = sharding.put({"inputs": run.train.inputs, "labels": run.train.labels})
     place = {"place": sharding.share} if config.parallel.mode == "jit" else {}
@@ -43,7 +43,7 @@ def resident_program(run: Setup, state) -> tuple[Callable, dict]:
 
 
 def over_batches(run: Setup, state, batches: Iterator) -> Callable:
-    """Advance over batches that come from disk: each step is a dispatch, none is waited for.
+    """Advance over batches from disk: each step is a dispatch, and none is waited for.
 
     Each process reads its own rows of a batch (`Sharding.local_rows`).
     """

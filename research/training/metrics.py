@@ -1,4 +1,4 @@
-"""What steps and evaluations report: sums with weights, which add up exactly."""
+"""Hold the metrics of steps and evaluations as sums with weights, which add up exactly."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from research import batch_axis
 from research.tasks import Task
 
-# In the metrics of a dispatch: no step had a loss that is not finite.
+# The value of `first_nonfinite_step` if all losses are finite.
 NEVER = 2**31 - 1
 
 
@@ -112,7 +112,7 @@ def add(a: Sums, b: Sums) -> Sums:
 def join(a: StepMetrics, b: StepMetrics, xp=jnp) -> StepMetrics:
     """Return the metrics of two parts of a run, the earlier one first.
 
-    With NumPy as `xp`, on the host.
+    With NumPy as `xp` the result is on the host.
     """
     return StepMetrics(
         sums=add(a.sums, b.sums),
@@ -171,7 +171,7 @@ def _array(value) -> np.ndarray:
 def values(task: Task, sums: Sums) -> dict[str, Any]:
     """Return the reported metrics by name: floats, or nested lists; NaN for no examples.
 
-    Of several members also 'members': {name: [value of each]}, for metrics that are one number.
+    For several members, also return 'members': {name: [value of each]} for scalar metrics.
     """
     found = _finished(task, sums.means)
     if sums.members:

@@ -1,4 +1,4 @@
-"""Running statistics of batch norm, computed anew for the weights as they are."""
+"""Compute the running statistics of batch norm again, for the current weights."""
 
 from collections.abc import Callable
 
@@ -23,9 +23,9 @@ _NOISE = ("dropout_rate", "input_dropout_rate", "dropconnect_rate", "stochastic_
 
 
 def make_recalibrate(config: ConfigDict, task: Task) -> Callable:
-    """The pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...).
+    """Return the pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...).
 
-    Layers that were frozen in the last step keep their running statistics, and go by them.
+    Layers that were frozen in the last step keep and use their running statistics.
     """
     by_itself = _by_itself(config, task, keep_frozen=True)
 
@@ -46,18 +46,18 @@ def recalibrate(
     split: Arrays | Records,
     keep_frozen: bool = False,
 ) -> TrainState:
-    """Replaces the running statistics by those over a whole split, without noise.
+    """Replace the running statistics by those over a whole split, without noise.
 
-    Each batch of `compute.evaluation_batch_size` goes through the network normalised by its own
-    statistics, as in training; they are pooled over the batches, which count by their sizes. A last
-    batch of one example, which has no variance, is joined to the one before.
+    Each batch of `compute.evaluation_batch_size` is normalised by its own statistics, as in
+    training. These are pooled over batches, weighted by batch size. A last batch of one example,
+    which has no variance, is joined to the one before.
 
     Args:
-      config: of the run.
+      config: config of the run.
       task: the task.
-      state: whose statistics are replaced.
-      split: what they are taken over.
-      keep_frozen: leaves those of layers that were frozen in the last step.
+      state: the state whose statistics are replaced.
+      split: the examples.
+      keep_frozen: keep the statistics of layers that were frozen in the last step.
     """
     if not state.batch_stats:
         return state
@@ -83,9 +83,9 @@ def recalibrate(
 def train_and_eval_loss(
     config: ConfigDict, task: Task, state: TrainState, batch: Arrays
 ) -> tuple[float, float]:
-    """The mean loss of a batch normalised by its own statistics, and by the running ones.
+    """Return the mean loss of a batch normalised by its own statistics, and by the running ones.
 
-    Without noise, smoothing and penalties, so that nothing but the statistics differs.
+    Both are without noise, smoothing and penalties, so that only the statistics differ.
     """
     statistics = state.preprocessing
     targets = task.targets(jnp.asarray(batch.labels), statistics.get("targets", {}))
@@ -104,10 +104,10 @@ def train_and_eval_loss(
 
 
 def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Callable:
-    """(state, raw inputs) -> logits and statistics of a batch normalised by itself, no noise.
+    """Return a function (state, raw inputs) -> logits and statistics of a batch, without noise.
 
-    The statistics are those of our `BatchNorm` only. What other modules keep is theirs: it may be
-    anything, and may not depend on the batch alone.
+    The batch is normalised by its own statistics. Only those of our `BatchNorm` are returned: the
+    statistics of other modules may be of any form, and may not depend on the batch alone.
     """
     quiet = {name: jnp.zeros((), jnp.float32) for name in (*_NOISE, "batch_norm_decay")}
     config = config.copy_and_resolve_references()
@@ -116,7 +116,9 @@ def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Cal
 
     def by_itself(state: TrainState, inputs: jax.Array) -> tuple[jax.Array, dict]:
         numbers = state.hyperparameters
-        numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
+        numbers = numbers | {
+            "model": numbers["model"] | quiet
+        }  # decay 0: only this batch counts
         trees = state.params, state.batch_stats, state.step - 1
         frozen = frozen_statistics(config, numbers, *trees) if keep_frozen else {}
         ours = set()
@@ -146,7 +148,7 @@ def _replaced(statistics: dict, pooled: dict) -> dict:
 
 
 def _pooled(statistics: dict, sizes: np.ndarray) -> dict:
-    """Means and variances (K, ...) of K batches as those of all their examples together."""
+    """Pool the means and variances (K, ...) of K batches: those of all their examples together."""
     found, shares = flatten_dict(statistics), sizes / sizes.sum()
 
     def total(values):
