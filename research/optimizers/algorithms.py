@@ -147,7 +147,7 @@ def adabelief(*, beta1, beta2, epsilon):
     """Use Adam with s <- beta2 s + (1 - beta2) (g - m)^2 + epsilon (Zhuang et al., 2020, alg. 2).
 
     As in the paper, epsilon is added at each step: sqrt(s) stays above sqrt(epsilon / (1 - beta2)),
-    which is 0.00316. The authors' code takes epsilon = 1e-16, which keeps it above 3.16e-07.
+    that is 0.00316. The authors' code takes epsilon = 1e-16, which keeps it above 3.16e-07.
     """
     return optax.scale_by_belief(b1=beta1, b2=beta2, eps=epsilon, eps_root=epsilon)
 
