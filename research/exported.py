@@ -1,4 +1,4 @@
-"""Trained networks as one StableHLO program, by `jax.export`."""
+"""Export trained networks as one StableHLO program, by `jax.export`."""
 
 import json
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def program(trained: Trained) -> Callable[[jax.Array], jax.Array]:
 
     def predict(inputs):
         outputs = jnp.concatenate([predict(state, inputs) for predict, state in predicts])
-        if len(outputs) == 1:  # the average of one is not exact for all tasks
+        if len(outputs) == 1:  # for some tasks the average of one output is not exact
             return trained.task.answer(outputs[0])
         return trained.task.answer(trained.task.average(outputs))
 

@@ -1,7 +1,7 @@
-"""Names stand for functions: a name of the config is a public function of a module.
+"""Resolve names: a name of the config is a public function of a module.
 
-There is no registry: a new choice is added by writing it in its file. The numbers a function takes
-are its keyword-only parameters, which are named like the keys of the config they come from.
+There is no registry: to add a choice, write it in its file. The numbers that a function takes are
+its keyword-only parameters, which are named like keys of the config.
 
 A dotted name is code of the user's own: 'my_package.layers:swish' or 'my_package.layers.swish'.
 Besides the numbers it may take keyword arguments from `config.<section>.options`.

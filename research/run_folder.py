@@ -139,7 +139,7 @@ def finish(workdir: Path, summary: dict) -> None:
 
 def end_diverged(workdir: Path, summary: dict) -> None:
     """Write the summary of a diverged run, and a report without a test."""
-    (workdir / "evaluation.npz").unlink(missing_ok=True)  # of an earlier, shorter training
+    (workdir / "evaluation.npz").unlink(missing_ok=True)  # an earlier, shorter training wrote it
     write_json(workdir / "summary.json", summary)
     page.write_report([workdir], workdir / "report.html")
 
@@ -183,12 +183,12 @@ def _lives(pid: int) -> bool:
 
 
 def check_data(workdir: Path, config: ConfigDict, fingerprint: dict) -> None:
-    """Refuse other data than those of the run in a folder, before anything is made of them.
+    """Refuse data that differ from those of the run in a folder, before they are used.
 
-    Where the configs differ, too, nothing is said here: `opened` names the keys.
+    If the configs differ too, this function does not raise: `opened` names the keys.
 
     Raises:
-      UserError: it says how the data differ.
+      UserError: the line says how the data differ.
     """
     path = workdir / "config.json"
     if not path.exists():
@@ -209,7 +209,7 @@ def _known_data(workdir: Path) -> dict:
 
 
 def _refused(changed: dict, known: dict) -> dict:
-    """Return those changes of a config that a run cannot be resumed with."""
+    """Return the changes of a config that a resumed run cannot take over."""
     moved = configuration.LOCATIONS if "train" in known else ()
     return {
         key: values
@@ -250,7 +250,7 @@ def _take_over(
         append_history(workdir, "hyperparameters changed", step, changes=changes)
     if changed or not path.exists():
         write_text(path, configuration.to_json(config))
-    (workdir / "summary.json").unlink(missing_ok=True)  # the run is not finished any more
+    (workdir / "summary.json").unlink(missing_ok=True)  # the run is no longer finished
     write_environment(workdir)
 
 

@@ -32,9 +32,7 @@ class CNN(nn.Module):
             x = self.layers.activate(x, train)
             return self.layers.pool(x, train)
 
-        for number, channels in enumerate(
-            self.channels
-        ):  # no groups on the image
+        for number, channels in enumerate(self.channels):  # no groups on the image
             x = self.layers.block(stage, self, x, channels, self.groups if number else 1)
         x = self.layers.dropout(x, train)  # still images, because some noise drops whole channels
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))

@@ -104,7 +104,5 @@ def sparse(key, shape, dtype=jnp.float32, *, sparse_connections):
 def _at_centre(kernel, shape):
     if len(shape) == 2:
         return kernel
-    centre = tuple(
-        (size - 1) // 2 for size in shape[:-2]
-    )  # aligned with the pixel
+    centre = tuple((size - 1) // 2 for size in shape[:-2])  # aligned with the pixel
     return jnp.zeros(shape, kernel.dtype).at[centre].set(kernel)

@@ -176,9 +176,7 @@ def objective_of(metadata: dict) -> Objective:
     """Return the objective by which the run chose its best checkpoint."""
     if "objective" in metadata:
         return Objective(*metadata["objective"])
-    metric = metadata["config"]["early_stopping"][
-        "metric"
-    ]  # of older versions
+    metric = metadata["config"]["early_stopping"]["metric"]  # of older versions
     return Objective(metric, metric == "accuracy")
 
 

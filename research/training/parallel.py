@@ -69,9 +69,7 @@ def pmap(sharding, function, arguments, shared, donated):
         copies = [shard.data for shard in array.addressable_shards]
         return jax.make_array_from_single_device_arrays(array.shape, sharding.copied, copies)
 
-    program(
-        *jax.tree.map(_copy, arguments)
-    )  # several processes compile only in a call
+    program(*jax.tree.map(_copy, arguments))  # several processes compile only in a call
     return program
 
 

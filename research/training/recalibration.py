@@ -116,9 +116,7 @@ def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Cal
 
     def by_itself(state: TrainState, inputs: jax.Array) -> tuple[jax.Array, dict]:
         numbers = state.hyperparameters
-        numbers = numbers | {
-            "model": numbers["model"] | quiet
-        }  # decay 0: only this batch counts
+        numbers = numbers | {"model": numbers["model"] | quiet}  # decay 0: only this batch counts
         trees = state.params, state.batch_stats, state.step - 1
         frozen = frozen_statistics(config, numbers, *trees) if keep_frozen else {}
         ours = set()
