@@ -19,7 +19,7 @@ _SERIES = [(-1.0) ** k * math.prod(range(3, 2 * k + 2, 2)) for k in reversed(ran
 
 
 def log_expected_improvement(now: Moments, observed: Moments, context: Context) -> jax.Array:
-    """The logarithm of the expected improvement over the best, averaged over fantasies.
+    """Return the logarithm of the expected improvement over the best, averaged over fantasies.
 
     Snoek et al. (2012); the improvement itself underflows to 0 where nothing is expected (Ament et
     al., 2023).

@@ -71,7 +71,7 @@ class Axis:
         return f"{'whole numbers ' * (self.kind == 'integer')}{self.low:g} to {self.high:g}"
 
     def decode(self, unit: float) -> Any:
-        """The value at a place in [0, 1]."""
+        """Return the value at a place in [0, 1]."""
         unit = min(max(float(unit), 0.0), 1.0)
         if self.count:
             index = min(int(unit * self.count), self.count - 1)
@@ -85,7 +85,7 @@ class Axis:
         return float(min(max(value, self.low), self.high))
 
     def encode(self, value: Any) -> float:
-        """The place of a value; the middle of its share where values can be counted."""
+        """Return the place of a value; the middle of its share where values can be counted."""
         if self.kind == "choice":
             return (self.values.index(value) + 0.5) / self.count
         if self.kind == "integer":
@@ -134,7 +134,7 @@ _FORMS = {
 
 
 def parsed(given: Any) -> Axis:
-    """The axis that a tuple stands for.
+    """Return the axis that a tuple stands for.
 
     Raises:
       UserError: it stands for none.

@@ -58,7 +58,7 @@ def _worth_of(judge: Judge, posterior: Posterior, pool: Candidates, first):
 
 @functools.partial(jax.jit, static_argnames="inputs")
 def worth_and_gradient(judge: Judge, posterior: Posterior, first, x, *, inputs: Inputs):
-    """What points x (m, columns) are worth now (m,), and its gradient by them (m, columns)."""
+    """Return the worth (m,) of points x (m, columns), and its gradient by them (m, columns)."""
 
     def worth(x):
         now, observed = (predicted(given, x, inputs) for given in (posterior, judge.posterior))
@@ -101,7 +101,7 @@ def batch(
     draws: np.ndarray,
     inputs: Inputs,
 ) -> np.ndarray:
-    """The points that are worth most, each given those before it.
+    """Return the points that are worth most, each given those before it.
 
     From the best candidate of each group it climbs; the best of what is reached is taken.
 

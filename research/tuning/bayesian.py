@@ -27,7 +27,7 @@ def propose(
     seed: int,
     acquisition: functools.partial,
 ) -> np.ndarray:
-    """The next points of the unit cube, (count, size): a Sobol sequence first, then a batch.
+    """Return the next points of the unit cube, (count, size): a Sobol sequence first, then a batch.
 
     `acquisition` is of research/tuning/acquisition.py, bound to its numbers.
     """
@@ -104,7 +104,7 @@ class Surrogate:
         return np.interp(y, self._y[seen], self._scores[seen])
 
     def best(self) -> Trial:
-        """The trial of the least mean: where scores are noisy, the least of them is luck."""
+        """Return the trial of the least mean: where scores are noisy, the least of them is luck."""
         mean, _ = self.predict(self._units)
         return self._ended[np.where(np.isfinite(self._scores), mean, np.inf).argmin()]
 

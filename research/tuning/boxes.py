@@ -82,7 +82,11 @@ def rounds_of(
       space: the whole space.
       trials: the history, by number.
       round_method: the method within a round.
-      rounds, round_trials, round_shares, shrink, pieces: as in `config.search`.
+      rounds: as in `config.search`.
+      round_trials: as in `config.search`.
+      round_shares: as in `config.search`.
+      shrink: as in `config.search`.
+      pieces: as in `config.search`.
     """
     found: list[Round] = []
     box, first = space, 0

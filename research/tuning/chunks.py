@@ -26,7 +26,7 @@ _MEASURED_SECONDS = 0.1
 
 
 def make_piece(folds: Folds, packing: Packing, size: int) -> Callable:
-    """The pure function `piece(states, splits, arrays, steps) -> (states, results)`.
+    """Return the pure function `piece(states, splits, arrays, steps) -> (states, results)`.
 
     Args:
       folds: the data.
@@ -114,12 +114,12 @@ class Chunks:
         self._threads = ThreadPoolExecutor(cores)
 
     def empty(self):
-        """The states of a chunk before any lane has begun."""
+        """Return the states of a chunk before any lane has begun."""
         zeros = {name: np.zeros((self.lanes, size), name) for name, size in self._sizes.items()}
         return jax.device_put(zeros, self._along)
 
     def replaced(self, states, lanes: dict):
-        """The states, of which those of some lanes, by number, are other ones; all packed."""
+        """Replace the states of some lanes, by number; return all states, packed."""
 
         def put(array, *own):
             array = np.array(array)
@@ -130,7 +130,7 @@ class Chunks:
         return jax.device_put(jax.tree.map(put, states, *lanes.values()), self._along)
 
     def trained(self, work: Sequence[tuple]) -> list[tuple]:
-        """A piece of several chunks, given as (states, splits, steps): [(states, results), ...].
+        """Train a piece of several chunks, (states, splits, steps): [(states, results), ...].
 
         Results are on the host. On CPU a program as small as a lane's keeps one core busy, and
         programs that one thread dispatches follow one another: so there is a thread for each core.
@@ -151,7 +151,7 @@ class Chunks:
         return at_once * self.program.memory_analysis().temp_size_in_bytes
 
     def measured(self, lanes: int, state) -> float:
-        """The seconds that a step takes, for each lane, where so many lanes are to be trained.
+        """Return the seconds of a step for each lane, if so many lanes are to be trained.
 
         Args:
           lanes: in all.

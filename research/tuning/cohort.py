@@ -44,15 +44,15 @@ class Cohort:
             )
 
     def split(self, number: int) -> int:
-        """That one of a trial's lanes is trained on."""
+        """Return the index of the data split that lane `number` trains on."""
         return number // self.seeds
 
     def ends(self, pieces: int, number: int = 0) -> list[int]:
-        """Steps at which the pieces of a trial of so many end, from 0 on, in one of its lanes."""
+        """Return the steps, from 0 on, at which the pieces of a lane of a trial end."""
         return self._numbers(pieces, self.split(number))[1]
 
     def hyperparameters(self, values: dict[str, float], pieces: int, number: int = 0) -> dict:
-        """The traced numbers of one of a trial's lanes, some of them set, by key of the config."""
+        """Return the traced numbers of a lane of a trial; some are set, by key of the config."""
         numbers, _ = self._numbers(pieces, self.split(number))
         numbers = {name: dict(of) if isinstance(of, dict) else of for name, of in numbers.items()}
         for key, value in values.items():
@@ -64,7 +64,7 @@ class Cohort:
         return {**numbers, "seed": numbers["seed"] + np.uint32(number % self.seeds)}
 
     def _numbers_of(self, pieces: int, split: int) -> tuple[dict, list[int]]:
-        """The numbers of a trial of such a length that sets none, and where its pieces end."""
+        """Return the numbers of a trial of this length that sets none, and where its pieces end."""
         examples = self.folds.sizes[split]
         total = hyperparameters.total_steps(self.config, examples)
         ends = [round(total * piece / self.pieces) for piece in range(pieces + 1)]
@@ -97,7 +97,7 @@ class Cohort:
         )
 
     def seconds(self) -> float:
-        """That a piece of a trial takes, about, on all devices."""
+        """Return about how many bytes a piece of a trial takes on all devices."""
         step, verdict = self._costs
         seconds = step.seconds() * self.ends(self.pieces)[-1] / self.pieces + verdict.seconds()
         return self.lanes_of_trial * seconds

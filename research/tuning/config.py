@@ -106,5 +106,5 @@ def _pairs(value: object) -> bool:
 
 
 def training(config: ConfigDict) -> ConfigDict:
-    """The config without its section `search`: what a run of its own takes."""
+    """Return the config without its section `search`: what a run of its own takes."""
     return ConfigDict({key: config[key] for key in config if key != "search"})

@@ -64,7 +64,7 @@ def _seconds(function: Callable, *arguments) -> float:
 
 
 def _cost(jaxpr: Jaxpr) -> Cost:
-    """A value lives from the equation that makes it to the last that reads it."""
+    """Return the cost: a value lives from the equation that makes it to the last that reads it."""
     ends: dict[Var, int] = {}
     for number, equation in enumerate(jaxpr.eqns):
         ends |= dict.fromkeys(_variables(equation.invars), number)

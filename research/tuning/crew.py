@@ -66,7 +66,7 @@ class Crew:
         return self._opened["parameters"]
 
     def estimate(self) -> Estimate:
-        """What `memory` and `seconds` will say, about."""
+        """Return what `memory` and `seconds` will say, about."""
         each = -(-self.slots // len(self._team.remotes))
         told = [Estimate(**of) for of in self._team.ask_all("estimate", each).values()]
         return Estimate(sum(of.memory for of in told), max(of.seconds for of in told))
@@ -107,21 +107,21 @@ class Crew:
         return self._memory
 
     def start(self, slot: int, values: dict[str, float], pieces: int) -> None:
-        """Puts a trial into a slot, in its first state."""
+        """Put a trial into a slot, in its first state."""
         self._begin(slot, ["start", values, pieces])
 
     def copy(self, slot: int, parent: int, values: dict[str, float]) -> None:
-        """Puts the state of another slot into this one, with other numbers."""
+        """Put the state of another slot into this one, with other numbers."""
         if slot != parent:
             self._begin(slot, ["unpark", self._state(parent)])
         self._commands[slot].append(["copy", values])
 
     def park(self, slot: int) -> dict:
-        """Takes a trial out of its slot, to the driver."""
+        """Take a trial out of its slot, to the driver."""
         return self._state(slot)
 
     def unpark(self, slot: int, parked: dict) -> None:
-        """Puts a parked trial into a slot, to train on."""
+        """Put a parked trial into a slot, to train on."""
         self._begin(slot, ["unpark", parked])
 
     def advance(self, slots: Sequence[int]) -> dict[int, Report]:
@@ -137,7 +137,7 @@ class Crew:
         return self._results([slot], [["state"]])[slot]
 
     def _results(self, slots: Sequence[int], then: Sequence[list] = ()) -> dict[int, Any]:
-        """What the last commands of these slots give; on other workers, where some are lost."""
+        """Return the answers of these slots' last commands; replace workers that are lost."""
         results: dict[int, Any] = {}
         while left := [slot for slot in slots if slot not in results]:
             work: dict[Remote, dict[int, list]] = {}

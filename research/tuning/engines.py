@@ -121,7 +121,7 @@ class _Actor:
 
 
 def _crews(remotes: list, voice: Voice) -> Callable[..., Any]:
-    """Waits until all are there."""
+    """Wait until all are there."""
     from research.tuning.crew import Crew
 
     voice.tell(f"waiting for {len(remotes)} workers")

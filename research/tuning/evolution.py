@@ -15,7 +15,7 @@ _WORST = 1e30  # finite, for `cmaes` subtracts scores
 
 
 def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[np.ndarray]:
-    """The next points of the unit cube; each is drawn by its number.
+    """Return the next points of the unit cube; each is drawn by its number.
 
     Optuna's own CMA-ES keeps its state pickled in its trials; here it is told all of them anew. A
     choice is a coordinate cut into equal shares; an inactive axis tells nothing: it stands at the

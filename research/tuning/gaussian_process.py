@@ -126,7 +126,7 @@ def _inverse_root(matrix):
 
 
 def inverse_root(parameters, x, present, inputs: Inputs):
-    """The inverse of the Cholesky factor of the covariance of observations: (n, n)."""
+    """Return the inverse of the Cholesky factor of the covariance of observations: (n, n)."""
     return _inverse_root(_covariance_of_observations(parameters, x, present, inputs))
 
 
@@ -151,7 +151,7 @@ def loss_and_gradient(parameters, x, y, present, *, inputs: Inputs):
 
 
 def fit(x: np.ndarray, y: np.ndarray, inputs: Inputs) -> np.ndarray:
-    """The parameters of the largest posterior density, by L-BFGS-B from two starts.
+    """Return the parameters of the largest posterior density, by L-BFGS-B from two starts.
 
     One is the mean of the prior; the other takes the function for rougher and noisier, for either
     may be where the likelihood has its lesser hill. Of many observations, some decide which is

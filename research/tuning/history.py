@@ -10,12 +10,12 @@ from research.tuning.trials import DIVERGED, RUNNING, Trial
 
 
 def outcome(trial: Trial) -> float:
-    """The score it ended with; NaN where it diverged, or still runs."""
+    """Return the score it ended with; NaN where it diverged, or still runs."""
     return math.nan if trial.end in (RUNNING, DIVERGED) else trial.score
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The least outcome of those that came furthest, the earliest of equals; None before any.
+    """Return the least outcome of those that came furthest; the earliest of equals, or None.
 
     The last score of a trial that was stopped is of a shorter training, and losses may rise later.
     """
@@ -24,12 +24,12 @@ def best(trials: Sequence[Trial]) -> Trial | None:
 
 
 def generator(seed: int, number: int) -> np.random.Generator:
-    """The randomness of one trial: of nothing but the search's seed and its number."""
+    """Return the randomness of one trial: of nothing but the search's seed and its number."""
     return np.random.default_rng((seed, number))
 
 
 def seed_of(seed: int, number: int) -> int:
-    """The same for libraries that take a whole number of 32 bits."""
+    """Return the same for libraries that take a whole number of 32 bits."""
     return int(generator(seed, number).integers(2**32))
 
 

@@ -14,7 +14,7 @@ from research.tuning.folds import Folds
 
 
 def make_begin(folds: Folds) -> Callable:
-    """The pure function `begin(hyperparameters, split, arrays) -> state`, before any step."""
+    """Return the pure function `begin(hyperparameters, split, arrays) -> state`."""
     run = folds.run
 
     def begin(hyperparameters, split, arrays) -> TrainState:
@@ -46,7 +46,7 @@ def make_train(folds: Folds) -> Callable:
 
 
 def make_judge(folds: Folds) -> Callable:
-    """The pure function `judge(state, metrics, split, arrays) -> results` at the end of a piece.
+    """Return the pure function `judge(state, metrics, split, arrays) -> results` of a piece.
 
     Results are 'train' and 'validation', `Sums` over the piece and over the validation split;
     'step'; and 'finite', whether all numbers of this lane are.

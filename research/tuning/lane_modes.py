@@ -21,11 +21,11 @@ def vmap(lanes: int) -> tuple[int, ...]:
 
 
 def chunked(lanes: int) -> tuple[int, ...]:
-    """Some lanes at once: what they read and write stays in the cache of a core."""
+    """Run some lanes at once: what they read and write stays in the cache of a core."""
     return (min(lanes, _CHUNK),)
 
 
 def auto(lanes: int) -> tuple[int, ...]:
-    """The fastest of these. On CPU all at once is not among them: it has never won there."""
+    """Run the fastest of these. On CPU all at once is not among them: it has never won there."""
     sizes = {1, min(lanes, _CHUNK)}
     return tuple(sorted(sizes if jax.default_backend() == "cpu" else sizes | {lanes}))

@@ -154,13 +154,13 @@ class Ledger:
             raise self._foreign("nothing more")
 
     def take(self, event: str, **fields: Any) -> dict | None:
-        """The next line, if it is this; else None."""
+        """Return the next line, if it is this; else None."""
         if not self.replaying or not _is(self._lines[self._next], event, fields):
             return None
         return self._pass()
 
     def due(self, event: str, **fields: Any) -> dict | None:
-        """The next line, which has to be this; None: it is still to happen.
+        """Return the next line, which must be this; None if it is still to come.
 
         Raises:
           UserError: it is another, so the ledger is not of this search as it is today.
@@ -173,7 +173,7 @@ class Ledger:
         return self._pass()
 
     def append(self, event: str, **fields: Any) -> dict:
-        """Adds a line, from the next `commit` on; returns it as it will be read.
+        """Add a line, from the next `commit` on; return it as it will be read.
 
         Where the search does again what it did, the line is there already.
         """
@@ -181,7 +181,7 @@ class Ledger:
         return self._write(event, fields) if there is None else there
 
     def commit(self) -> None:
-        """Writes what was appended, in one piece, down to the disk."""
+        """Write what was appended, in one piece, down to the disk."""
         if self._pending:
             data = "".join(self._pending).encode()
             self._pending.clear()
@@ -208,14 +208,14 @@ class Ledger:
         )
 
     def _hear(self) -> None:
-        """What the user said next about the total holds at once."""
+        """Take over what the user said next about the total."""
         while self.replaying and self._lines[self._next]["event"] == "study":
             self.trials = self._lines[self._next]["trials"]
             self._next += 1
 
 
 def read(path: Path) -> list[dict]:
-    """The whole lines of a ledger, for those who only look.
+    """Return the whole lines of a ledger, for those who only look.
 
     Raises:
       UserError: there is none, or a line that is damaged, or can follow those before it in no
@@ -244,7 +244,7 @@ def config_of(path: Path) -> dict:
 
 
 def cut_half_line(path: Path) -> None:
-    """Removes what a kill left of a last line."""
+    """Remove what a kill left of a last line."""
     if path.exists():
         data = path.read_bytes()
         whole = data.rfind(b"\n") + 1
@@ -260,7 +260,7 @@ def _parsed(data: bytes, where: str) -> dict:
 
 
 def _read(data: bytes) -> dict:
-    """A line, whose fields are there and of their kinds; else it raises as Python does."""
+    """Return a line, whose fields are there and of their kinds; else it raises as Python does."""
     line = json.loads(data)
     event = line["event"]
     _check(line, {**_FIELDS[event], _OURS: _AMOUNT})

@@ -97,7 +97,7 @@ class Mailbox:
 
 
 def serve(folder: str) -> None:
-    """The worker's side: to the end of the driver."""
+    """Run the worker's side, to the end of the driver."""
     from research.tuning.worker import Worker
 
     box = Path(folder)
@@ -136,7 +136,7 @@ def _there(path: Path) -> bool:
 
 
 def _wait(path: Path, check) -> None:
-    """Looks often at first; who has waited for long may wait some more."""
+    """Look often at first, then less often."""
     started = time.monotonic()
     while not _there(path):
         check()

@@ -14,7 +14,7 @@ from research.tuning.trials import Proposal, Trial
 
 
 def from_config(search: ConfigDict) -> Callable:
-    """The sampler, bound to its numbers: `sampler(space, trials, count, seed) -> proposals`.
+    """Bind the sampler to its numbers: `sampler(space, trials, count, seed) -> proposals`.
 
     It proposes no training twice (research/tuning/distinct.py).
 
@@ -67,7 +67,7 @@ def _in_rounds(search: ConfigDict) -> bool:
 
 
 def rounds(search: ConfigDict, space: Space, trials: Sequence[Trial]) -> list[boxes.Round]:
-    """What `coarse_to_fine` has looked at so far, round by round; no copies of other trials."""
+    """Return what `coarse_to_fine` has looked at so far, by round; no copies of other trials."""
     trials = [trial for trial in trials if trial.proposal.parent is None]
     names = ("rounds", "round_trials", "round_shares", "shrink", "pieces")
     numbers = {name: search[name] for name in names}
@@ -85,7 +85,7 @@ def _within_rounds(search: ConfigDict) -> EachOnce:
 
 
 def _with_acquisition(search: ConfigDict) -> dict:
-    """The section with the function, bound to its numbers, in the place of its name."""
+    """Return the section with the function, bound to its numbers, in the place of its name."""
     from research.tuning import acquisition  # imports jax
 
     function = resolve("config.search.acquisition", search.acquisition, acquisition)

@@ -188,7 +188,7 @@ def _plain(axis: Axis, value: Any) -> Any:
 
 
 def _backend(path: Path):
-    """A journal file that is written to once for many changes."""
+    """Return a journal file that is written to once for many changes."""
     from optuna.storages.journal import BaseJournalBackend, JournalFileBackend
 
     class Buffered(BaseJournalBackend):

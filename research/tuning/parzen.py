@@ -28,7 +28,7 @@ _OPTIONS = {
 
 
 def propose(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
-    """The next points; each is drawn by its number, whatever the size of the batch."""
+    """Return the next points; each is drawn by its number, whatever the size of the batch."""
     with quietly():
         study = create_study()
         study.add_trials([_told(space, trial) for trial in trials])

@@ -49,7 +49,7 @@ class Population:
         mode: str = "auto",
         earlier: cross_validation.Folds | None = None,
     ):
-        """Loads the data; compiles nothing.
+        """Load the data; compile nothing.
 
         Args:
           config: of the cohort, as `Space.program` makes it: static choices, numbers that no trial
@@ -94,7 +94,7 @@ class Population:
         return max(1, bisect.bisect_right(range(1, 2**31), platform.memory() // 2, key=memory))
 
     def estimate(self) -> Estimate:
-        """What `memory` and `seconds` will say once it is compiled, by shapes alone.
+        """Return what `memory` and `seconds` will say once it is compiled, by shapes alone.
 
         Of several sizes of a chunk that are to be measured it takes the largest.
         """
@@ -181,7 +181,7 @@ class Population:
         )
 
     def start(self, slot: int, values: dict[str, float], pieces: int) -> None:
-        """Puts a trial into a slot, in its first state.
+        """Put a trial into a slot, in its first state.
 
         Args:
           slot: what is in it is forgotten.
@@ -198,7 +198,7 @@ class Population:
         self._put(slot, occupant, states)
 
     def copy(self, slot: int, parent: int, values: dict[str, float]) -> None:
-        """Puts the state of another slot into this one, with other numbers, to train on from."""
+        """Put the state of another slot into this one, with other numbers, to train on from."""
         parked = self._parked(parent)
         occupant = dataclasses.replace(parked.occupant, values=dict(values))
         states = []
@@ -209,17 +209,17 @@ class Population:
         self._put(slot, occupant, states)
 
     def park(self, slot: int) -> Parked:
-        """Takes a trial out of its slot, to the host."""
+        """Take a trial out of its slot, to the host."""
         parked = self._parked(slot)
         del self._occupants[slot]
         return parked
 
     def unpark(self, slot: int, parked: Parked) -> None:
-        """Puts a parked trial into a slot, to train on."""
+        """Put a parked trial into a slot, to train on."""
         self._put(slot, parked.occupant, parked.states)
 
     def states(self, slot: int) -> list:
-        """The states of a slot's lanes, on the host, each as that of a run alone."""
+        """Return the states of a slot's lanes, on the host, each as that of a run alone."""
         owned = [
             self._folds.own(self._folds.arrays, self._cohort.split(number))["statistics"]
             for number in range(self.lanes_of_slot)
@@ -245,7 +245,7 @@ class Population:
         return {slot: self._report(slot, results) for slot in slots}
 
     def program_text(self) -> str:
-        """The compiled program that trains a chunk, as XLA prints it."""
+        """Return the compiled program that trains a chunk, as XLA prints it."""
         return self._chunks.program.as_text()
 
     def _report(self, slot: int, results: dict) -> Report:
@@ -272,7 +272,7 @@ class Population:
             self._waiting[chunk][place] = state
 
     def _settle(self) -> None:
-        """Puts all states that wait for it into their chunks."""
+        """Put all states that wait for it into their chunks."""
         for chunk, waiting in enumerate(self._waiting):
             if waiting:
                 states = jax.device_get(waiting)
@@ -288,7 +288,7 @@ class Population:
         return Parked(self._occupants[slot], states)
 
     def _place(self, slot: int, number: int) -> tuple[int, int]:
-        """The chunk, and the lane in it, of one of a slot's lanes."""
+        """Return the chunk, and the lane in it, of one of a slot's lanes."""
         return divmod(slot * self.lanes_of_slot + number, self._chunks.lanes)
 
     def _hyperparameters(self, occupant: Occupant, number: int) -> dict:
@@ -296,7 +296,7 @@ class Population:
 
 
 def of_one_search() -> Callable[..., Population]:
-    """Makes populations, whose configs have the same data, so that these are loaded once."""
+    """Make populations, whose configs have the same data, so that these are loaded once."""
     earlier = None
 
     def made(config: ConfigDict, slots: int, **settings: Any) -> Population:

@@ -72,7 +72,7 @@ class Program:
         return population
 
     def measured(self) -> dict:
-        """The facts about its population, which is made for that."""
+        """Return the facts about its population, which is made for that."""
         self.population, facts = self._populate(self.values, None)
         return facts
 
@@ -82,7 +82,7 @@ class Program:
         self.slots = [None] * facts["slots"]
 
     def fill(self) -> None:
-        """Gives its free slots to those that are ready."""
+        """Give its free slots to those that are ready."""
         free = self.slots.count(None)
         # Those that have come far go on before others begin.
         self.ready.sort(key=lambda run: (run.piece == 0, run.trial.number))
@@ -114,14 +114,14 @@ class Program:
         return {run: reports[run.slot] for run in runs}
 
     def copy(self, parent: Run, run: Run, slot: int) -> None:
-        """Puts a run into a slot, to go on from its parent's state, if a lane has that."""
+        """Put a run into a slot, to go on from its parent's state, if a lane has that."""
         run.slot, self.slots[slot] = slot, run
         if parent.trained == parent.piece:
             self.population.copy(slot, parent.slot, self._traced(run.trial.values))
             run.trained = parent.piece
 
     def park(self, run: Run) -> None:
-        """Takes a run out of its slot, to wait; with its state, if a lane has that."""
+        """Take a run out of its slot, to wait; with its state, if a lane has that."""
         if run.trained == run.piece:
             run.parked = self.population.park(run.slot)
         else:

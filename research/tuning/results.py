@@ -26,7 +26,7 @@ _REGULARIZES = (
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:
-    """The lowest score of those trained to their end; without one, of those that came furthest."""
+    """Return the lowest score of trials trained to their end, or else of the furthest ones."""
     sound = [trial for trial in trials if trial.reports and trial.end != DIVERGED]
     finished = [trial for trial in sound if trial.end == FINISHED]
     if finished:
@@ -49,7 +49,7 @@ def within_one_standard_error(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def simplest(trials: Sequence[Trial], space: Space, parameters: dict[int, int]) -> Trial:
-    """The one to take of trials that are equally good (Breiman et al., 1984, section 3.4.3).
+    """Return the one to take of trials that are equally good (Breiman et al., 1984, section 3.4.3).
 
     It has the fewest parameters; of those it is the most regularised: furthest, in sum, on the axes
     of dropout, penalties and weight decay.
@@ -70,14 +70,14 @@ def simplest(trials: Sequence[Trial], space: Space, parameters: dict[int, int]) 
 
 
 def as_config(config: ConfigDict, trial: Trial) -> ConfigDict:
-    """What `research.main` trains for the same result: the trial in a training config."""
+    """Return what `research.main` trains for the same result: the trial in a training config."""
     alone = training(config).copy_and_resolve_references()
     alone.update_from_flattened_dict(overrides(config, trial))
     return alone
 
 
 def overrides(config: ConfigDict, trial: Trial) -> dict[str, Any]:
-    """The keys that the trial has otherwise than the config; its length too, if it is shorter."""
+    """Return the keys in which the trial differs from the config; its length if shorter."""
     values = dict(trial.values)
     if trial.pieces != config.search.pieces:
         values["duration"] = f"{_total_steps(config, trial)} steps"
@@ -85,7 +85,7 @@ def overrides(config: ConfigDict, trial: Trial) -> dict[str, Any]:
 
 
 def _total_steps(config: ConfigDict, trial: Trial) -> int:
-    """What the trial's schedule was laid out for, whether or not it came to its end."""
+    """Return what the trial's schedule was laid out for, whether or not it came to its end."""
     alone = training(config).copy_and_resolve_references()
     alone.batch_size = trial.values.get("batch_size", config.batch_size)
     last = trial.reports[-1]
@@ -103,7 +103,7 @@ def command_line(values: dict[str, Any]) -> str:
 
 
 def config_file(config: ConfigDict, told: str) -> str:
-    """A training config as a file like those in configs/: plain assignments.
+    """Return a training config as a file like those in configs/: plain assignments.
 
     Args:
       config: without a search.
@@ -123,8 +123,9 @@ def config_file(config: ConfigDict, told: str) -> str:
 
 
 def summary(trials: Sequence[Trial]) -> dict:
-    """What stands in `summary.json`: how trials ended, and the best, if any did not diverge; the
-    same however often it was interrupted.
+    """Return the contents of `summary.json`: how trials ended, and the best, if any.
+
+    Trials that diverged are never the best. It is the same however often a search was interrupted.
     """
     found = best(trials)
     told = ("step", "score", "standard_error", *METRICS)

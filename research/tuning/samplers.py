@@ -38,7 +38,7 @@ def random(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list
 
 
 def sobol(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[Proposal]:
-    """A scrambled Sobol sequence (Sobol, 1967; Owen, 1998), more even than random points."""
+    """Return a scrambled Sobol sequence (Sobol, 1967; Owen, 1998), more even than random points."""
     return _decoded(space, sobol_points(space.size, seed, len(trials), count))
 
 
@@ -66,7 +66,7 @@ def cmaes(space: Space, trials: Sequence[Trial], count: int, seed: int) -> list[
 def bayes(
     space: Space, trials: Sequence[Trial], count: int, seed: int, *, acquisition: Callable
 ) -> list[Proposal]:
-    """A Gaussian process over the scores (Snoek et al., 2012); `acquisition` says what is next.
+    """Fit a Gaussian process to the scores (Snoek et al., 2012); `acquisition` ranks points.
 
     A batch is chosen point by point; those before, and trials that run, count with scores they may
     come to.

@@ -115,7 +115,7 @@ def median_rule(
     grace: int,
     median_trials: int,
 ) -> Verdict:
-    """Stops a trial whose best score is worse than the median of the others' running averages.
+    """Stop a trial whose best score is worse than the median of the others' running averages.
 
     Asked from piece `grace` on, and where at least `median_trials` others have come as far
     (Golovin et al., 2017, section 3.2.2, https://doi.org/10.1145/3097983.3098043). There the others
@@ -237,7 +237,7 @@ def _rank(scores: list[tuple[float, int]], trial: Trial, piece: int) -> int:
 
 
 def _explored(values: dict, space: Space, random, factor: float, resample: float) -> dict:
-    """The values with those that are numbers in the program moved, or drawn anew."""
+    """Return the values with those that are numbers in the program moved, or drawn anew."""
     explored = dict(values)
     for axis, place in zip(space.axes, random.random(space.size), strict=True):
         if axis.key not in values or not space.is_traced(axis.key):
@@ -266,6 +266,6 @@ def _moved(axis: Axis, value: float, step: float) -> float:
 
 
 def _nearest(axis: Axis, value: float) -> float:
-    """The value of a numeric axis that is closest."""
+    """Return the value of a numeric axis that is closest."""
     value = min(max(value, axis.low), axis.high)
     return round(value) if axis.kind == "integer" else value

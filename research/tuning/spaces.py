@@ -62,7 +62,7 @@ class Space:
 
     @classmethod
     def from_config(cls, config: ConfigDict) -> "Space":
-        """Parses and checks `config.search.space`.
+        """Parse and check `config.search.space`.
 
         Args:
           config: a whole training config with a section `search`.
@@ -100,7 +100,7 @@ class Space:
         return tuple(axis.key for axis in self.axes)
 
     def decode(self, unit: np.ndarray) -> dict[str, Any]:
-        """The values at a point of the unit cube, shape (size,); inactive axes are left out."""
+        """Return the values at a point of the unit cube (size,), without inactive axes."""
         values: dict[str, Any] = {}
         for axis, place in zip(self.axes, unit, strict=True):
             if axis.is_met(values):
@@ -108,7 +108,7 @@ class Space:
         return values
 
     def encode(self, values: dict[str, Any]) -> np.ndarray:
-        """The point of the unit cube, float64 (size,); inactive axes lie at 0.5."""
+        """Return the point of the unit cube, float64 (size,); inactive axes lie at 0.5."""
         return np.array(
             [axis.encode(values[axis.key]) if axis.key in values else 0.5 for axis in self.axes]
         )
@@ -186,7 +186,7 @@ class Space:
         return {key: float(value) for key, value in values.items() if self.is_traced(key)}
 
     def program(self, config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
-        """The training config of the program that trains these values.
+        """Return the training config of the program that trains these values.
 
         It is the same for all values with the same `static` part. Traced axes stand at some value
         of theirs that is not "off", for else they would be left out of the program. Axes without
@@ -227,7 +227,7 @@ def _on(axis: Axis) -> Any:
 
 
 def _combinations(axes: list[Axis], values: dict[str, Any]) -> int:
-    """Counts without listing them: an integer axis may have a million values."""
+    """Count without listing them: an integer axis may have a million values."""
     if not axes:
         return 1
     axis, *rest = axes

@@ -98,7 +98,7 @@ class Study:
         return self._ledger.replaying
 
     def facts(self, trial: Trial) -> dict:
-        """What the population that trained it is like."""
+        """Return what the population that trained it is like."""
         return self._program(trial.values).facts
 
     def _turn(self) -> bool:
@@ -120,7 +120,7 @@ class Study:
             program.fill()
 
     def _ask(self, count: int, most: int) -> bool:
-        """Adds new trials, as many as are left to be tried, and no more than may wait."""
+        """Add new trials, as many as are left to be tried, and no more than may wait."""
         waiting = sum(len(program.ready) for program in self._programs.values())
         count = min(count, self.total - len(self.trials), most - waiting)
         if count <= 0:
@@ -155,7 +155,7 @@ class Study:
         return self._sampler(self._space, history, count, self._search.seed)
 
     def _added(self, told: dict, lineage: tuple) -> Run:
-        """A trial of the ledger's words."""
+        """Return a trial of the ledger's words."""
         values = _values(told)
         proposal = Proposal(values, told["share"], told["parent"])
         trial = Trial(told["number"], proposal, pieces_of(proposal.share, self._search.pieces))
@@ -213,7 +213,7 @@ class Study:
         return self._ledger.due("report", **place)
 
     def _scored(self, run: Run, report: Report) -> dict:
-        """A line of the ledger: means over the lanes of a trial."""
+        """Return a line of the ledger: means over the lanes of a trial."""
         metrics = {name: getattr(report, name) for name in METRICS}
         scores = score(self._search.objective, metrics[self._search.objective])
         return {

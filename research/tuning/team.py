@@ -19,7 +19,7 @@ class Remote(Protocol):
         """Asks for a call, and does not wait; returns what `answer` wants."""
 
     def answer(self, ticket: Any) -> str:
-        """Waits for the call's answer.
+        """Wait for the call's answer.
 
         Raises:
           Lost: there will be none.
@@ -40,7 +40,7 @@ class Team:
         self.programs = itertools.count()
 
     def ask_all(self, *call: Any) -> dict[Remote, Any]:
-        """The same of all."""
+        """Return the answers of all."""
         return self.ask({remote: call for remote in self.remotes})
 
     def ask(self, calls: dict[Remote, Sequence]) -> dict[Remote, Any]:

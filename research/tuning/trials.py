@@ -77,7 +77,7 @@ class Trial:
         return bool(self.reports) and self.reports[0]["piece"] <= piece <= self.piece
 
     def score_at(self, piece: int) -> float:
-        """What it reported of a piece that it reached; inf once it diverged."""
+        """Return what it reported of a piece that it reached; inf once it diverged."""
         if self.end == DIVERGED and piece >= self.piece:
             return math.inf
         return self.reports[piece - self.reports[0]["piece"]]["score"]
