@@ -93,9 +93,7 @@ class _Watch:
     def _count(self) -> None:
         ours = f"{_FOLDER}alive/{self._process}"
         for number in itertools.count():
-            with contextlib.suppress(
-                Exception
-            ):  # late, or process 0 is gone: `_judge` decides
+            with contextlib.suppress(Exception):  # late, or process 0 is gone: `_judge` decides
                 self._store.key_value_set(ours, str(number), allow_overwrite=True)
                 now = dict(self._store.key_value_dir_get(_FOLDER))
                 self._unanswered = 0
@@ -141,9 +139,7 @@ class _Watch:
 
     def _end(self, kind, error, trace) -> None:
         if any(word in str(error) for word in ("Gloo", "NCCL", "UNAVAILABLE", "coordination")):
-            time.sleep(
-                2 * self._seconds
-            )  # `_judge` names the process that has ended
+            time.sleep(2 * self._seconds)  # `_judge` names the process that has ended
         sys.__excepthook__(kind, error, trace)
         sys.stderr.flush()
         os._exit(1)

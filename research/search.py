@@ -203,7 +203,7 @@ class _Populations:
         )
 
     def _tell(self, population, compile_seconds: float) -> None:
-        """What was measured, in the place of what was expected."""
+        """Print what was measured, in the place of what was expected."""
         several = population.chunk > 1
         how = f"{population.chunk} together" if several else "one after the other"
         self._voice.tell(
@@ -299,7 +299,7 @@ def _show(progress, study, config) -> None:
 
 
 def _finish(workdir: Path, voice, config, space, study) -> None:
-    """Writes `best.py`, `report.html` and `summary.json`, and says what was found."""
+    """Write `best.py`, `report.html` and `summary.json`, and print what was found."""
     from research.json_files import write_json, write_text
     from research.reporting import search_page
     from research.tuning import methods, results

@@ -12,20 +12,20 @@ from research.tasks.metric import token_losses as _token_losses
 
 @metric(higher_is_better=True)
 def accuracy(outputs, targets, mask):
-    """The share of examples whose largest output is that of the largest target."""
+    """Return the share of examples whose largest output is that of the largest target."""
     return mean_over(mask, outputs.argmax(-1) == targets.argmax(-1))
 
 
 @metric(higher_is_better=True)
 def top5(outputs, targets, mask):
-    """The share of examples whose class is among the five largest outputs."""
+    """Return the share of examples whose class is among the five largest outputs."""
     wanted = jnp.take_along_axis(outputs, targets.argmax(-1, keepdims=True), axis=-1)
     return mean_over(mask, (outputs > wanted).sum(-1) < 5)
 
 
 @metric(higher_is_better=False)
 def log_loss(outputs, targets, mask):
-    """The mean of -log softmax(z)_y in nats, whatever the network was trained on."""
+    """Return the mean of -log softmax(z)_y in nats, whatever the network was trained on."""
     logs = jax.nn.log_softmax(outputs)
     return mean_over(mask, -(targets * logs).sum(-1))
 
@@ -62,13 +62,13 @@ micro_f1 = Metric("micro_f1", _decisions, lambda n, _: of_decisions(n)["micro_f1
 
 @metric(higher_is_better=False, finish=lambda total, weight: np.sqrt(mean(total, weight)))
 def rmse(outputs, targets, mask):
-    """The root of the mean squared error over examples and targets, in the targets' unit."""
+    """Return the root of the mean squared error over examples and targets, in the targets' unit."""
     return mean_over(mask, jnp.square(outputs - targets).mean(-1))
 
 
 @metric(higher_is_better=False)
 def mae(outputs, targets, mask):
-    """The mean absolute error over examples and targets, in the targets' unit."""
+    """Return the mean absolute error over examples and targets, in the targets' unit."""
     return mean_over(mask, jnp.abs(outputs - targets).mean(-1))
 
 
@@ -93,13 +93,13 @@ def r2(outputs, targets, mask):
 
 @metric(higher_is_better=False, finish=lambda nats, tokens: mean(nats, tokens) / np.log(2))
 def bits_per_character(outputs, targets, mask):
-    """The mean of -log2 p(token) over tokens that are not padding (targets of -1)."""
+    """Return the mean of -log2 p(token) over tokens that are not padding (targets of -1)."""
     return _token_losses(outputs, targets, mask)
 
 
 @metric(higher_is_better=False, finish=lambda nats, tokens: np.exp(mean(nats, tokens)))
 def perplexity(outputs, targets, mask):
-    """The exponential of the mean loss in nats over tokens."""
+    """Return the exponential of the mean loss in nats over tokens."""
     return _token_losses(outputs, targets, mask)
 
 
