@@ -41,8 +41,8 @@ def leave(code: int) -> None:
     jax would wait for minutes. Here, processes that do not end read that this one has left, and all
     end. Signals are ignored from here on.
     """
-    for one in _watches:
-        one.leave(code)
+    for running in _watches:
+        running.leave(code)
 
 
 class _Watch:

@@ -21,8 +21,8 @@ def first() -> bool:
 
 def agree(stop: bool, steps: int) -> tuple[bool, int]:
     """Return whether any process was asked to stop, and the number of steps of process 0."""
-    told = _gathered([stop, steps])
-    return bool(told[:, 0].any()), int(told[0, 1])
+    answers = _gathered([stop, steps])
+    return bool(answers[:, 0].any()), int(answers[0, 1])
 
 
 def alone(function: Callable[[], None]) -> None:
@@ -51,8 +51,8 @@ def demand_alike(what: str, value: str) -> None:
       UserError: in all of them.
     """
     digest = hashlib.sha256(value.encode(errors="backslashreplace")).digest()
-    told = _gathered([int.from_bytes(digest[:4], "big") >> 1])
-    if (told != told[0]).any():
+    digests = _gathered([int.from_bytes(digest[:4], "big") >> 1])
+    if (digests != digests[0]).any():
         raise UserError(f"the processes of this run were started with different {what}")
 
 

@@ -58,13 +58,13 @@ def finished(
         return None
     if known:
         try:
-            found = fingerprint()
+            now = fingerprint()
         except UserError as error:
             if changed:
                 raise
             tell(f"its data were not compared with those that are there now: {error}")
         else:
-            identity.demand_same(known, found, f"--workdir = {str(workdir)!r}")
+            identity.demand_same(known, now, f"--workdir = {str(workdir)!r}")
             if changed:  # the data have moved
                 write_text(path, configuration.to_json(configuration.as_in(earlier, config)))
     if not (workdir / "report.html").exists():  # killed just before

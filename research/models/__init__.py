@@ -39,12 +39,12 @@ def build(
     if frozen and not config.model.freeze_batch_stats:
         numbers = {**numbers, "freeze_batch_stats": lambda path: frozen.get(path, False)}
     layers = Layers.from_config(config.model, numbers, config.compute.remat, config.compute.dtype)
-    found = resolve("config.model.name", config.model.name, sys.modules[__name__])
-    if isinstance(found, nn.Module):
-        return found
+    builder = resolve("config.model.name", config.model.name, sys.modules[__name__])
+    if isinstance(builder, nn.Module):
+        return builder
     if is_dotted(config.model.name):
-        return call(found, config.model, model=config.model, layers=layers, outputs=outputs)
-    return found.build(config.model, layers, outputs)
+        return call(builder, config.model, model=config.model, layers=layers, outputs=outputs)
+    return builder.build(config.model, layers, outputs)
 
 
 def names() -> list[str]:

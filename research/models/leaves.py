@@ -109,12 +109,12 @@ def compiled(key: str, pattern: Any, names: Sequence[str]) -> re.Pattern:
       UserError: it matches none, or is no regular expression.
     """
     try:
-        found = re.compile(pattern)
+        compiled_pattern = re.compile(pattern)
     except (re.error, TypeError) as error:
         raise UserError(f"{key}: {pattern!r} is no regular expression ({error})") from None
-    if not any(map(found.fullmatch, names)):
+    if not any(map(compiled_pattern.fullmatch, names)):
         raise unknown_name(key, pattern, names)
-    return found
+    return compiled_pattern
 
 
 def _leaf(path: str, arrays: Mapping, stated: Leaf | None, depth: int) -> Leaf:
@@ -149,7 +149,7 @@ def _fan_in(path: str, arrays: Mapping) -> tuple[int, ...]:
 
 
 def _stated_for(arrays: Mapping) -> dict[str, Leaf]:
-    found: dict[str, Leaf] = {}
+    statements: dict[str, Leaf] = {}
     for pattern, leaf in _stated.get().items():
         matches = compiled("leaves of the model", pattern, list(arrays)).fullmatch
         for path in filter(matches, arrays):
@@ -159,8 +159,8 @@ def _stated_for(arrays: Mapping) -> dict[str, Leaf]:
                     f"leaves of the model: fan_in = {leaf.fan_in} of {path} (allowed: some of the "
                     f"axes {tuple(axes)})"
                 )
-            found.setdefault(path, leaf)
-    return found
+            statements.setdefault(path, leaf)
+    return statements
 
 
 def _depths(paths: list[str]) -> dict[str, int]:

@@ -228,8 +228,8 @@ def muon(*, momentum, beta1, beta2, epsilon):
     """
 
     def partitioned(params) -> optax.GradientTransformation:
-        found = leaves.of(params)
-        by_path = leaves_by_path(found)
+        roles = leaves.of(params)
+        by_path = leaves_by_path(roles)
 
         def sides(hidden):  # the tree of all parameters, without those that are not hidden kernels
             return jax.tree_util.tree_map_with_path(
@@ -248,7 +248,7 @@ def muon(*, momentum, beta1, beta2, epsilon):
             optax.stateless(lambda updates, _: jax.tree.map(shaped, updates, sides(updates))),
         )
         kinds = jax.tree.map(
-            lambda leaf: "muon" if leaf.role == "kernel" and not leaf.head else "adam", found
+            lambda leaf: "muon" if leaf.role == "kernel" and not leaf.head else "adam", roles
         )
         rules = {"muon": orthogonal, "adam": adam(beta1=beta1, beta2=beta2, epsilon=epsilon)}
         return optax.partition(rules, kinds)

@@ -37,10 +37,12 @@ def by_pattern(key: str, pairs: Sequence[tuple[str, Any]], params, default: Any 
     patterns = [compiled(key, pattern, names) for pattern, _ in pairs]
     values, uncovered = [], []
     for name in names:
-        found = [value for (_, value), p in zip(pairs, patterns, strict=True) if p.fullmatch(name)]
-        if not found and default is None:
+        matching = [
+            value for (_, value), p in zip(pairs, patterns, strict=True) if p.fullmatch(name)
+        ]
+        if not matching and default is None:
             uncovered.append(name)
-        values.append((found or [default])[0])
+        values.append((matching or [default])[0])
     if uncovered:
         raise UserError(f"{key}: no pattern matches {', '.join(uncovered)} (('.*', 1.0) would)")
     return jax.tree.unflatten(jax.tree.structure(params), values)

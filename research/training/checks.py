@@ -71,24 +71,24 @@ def check_pairs(config: ConfigDict) -> None:
 def warnings(config: ConfigDict) -> list[str]:
     """Return a warning for each setting that is probably a mistake."""
     model = config.model
-    found = []
+    lines = []
     if model.activation == "selu" and model.normalization != "none":
-        found.append(
+        lines.append(
             "config.model.activation = 'selu' normalises by itself; config.model.normalization = "
             f"{model.normalization!r} takes that from it (made for it: 'none')"
         )
     if model.activation_gain and model.initializer.startswith("he_"):
-        found.append(
+        lines.append(
             f"config.model.initializer = {model.initializer!r} has the gain of ReLU in it, and "
             "config.model.activation_gain = True multiplies by a gain once more (made for it: "
             "lecun_*, xavier_*, orthogonal)"
         )
     if config.transfer.freeze and not config.transfer.checkpoint:
-        found.append(
+        lines.append(
             "config.transfer.freeze without config.transfer.checkpoint keeps weights as they were "
             "drawn, and batch norm of frozen layers at mean 0 and variance 1"
         )
-    return found + usage.warnings(flatten(config)) + _tiny_rate(config)
+    return lines + usage.warnings(flatten(config)) + _tiny_rate(config)
 
 
 def _tiny_rate(config: ConfigDict) -> list[str]:

@@ -137,13 +137,13 @@ def predicted(
     )
     networks = sum(len(ensembles.names_of(state)) for state in states)
     for part in stream.chunks(split, size or part_size(config, split, task, networks)):
-        inputs, found = _batches(config, part)["inputs"], []
+        inputs, of_states = _batches(config, part)["inputs"], []
         for state in states:
             outputs = np.asarray(run(state, inputs))  # (K, members, B, ...)
             members, rest = outputs.shape[1], outputs.shape[3:]
             outputs = outputs.swapaxes(0, 1).reshape(members, -1, *rest)
-            found.append(outputs[:, : len(part)])
-        yield np.concatenate(found), part.labels
+            of_states.append(outputs[:, : len(part)])
+        yield np.concatenate(of_states), part.labels
 
 
 def part_size(config, split: Arrays | Records, task: Task, networks: int) -> int:

@@ -45,16 +45,16 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     each, together = tested(run, states)
     names = [name for state in states for name in ensembles.names_of(state)]
     first = state if run.config.ensemble.members == 1 else ensembles.member(state, 0)
-    found = task.pictures(together, run.test, lambda rows: run.test.load(rows).inputs)
+    arrays = task.pictures(together, run.test, lambda rows: run.test.load(rows).inputs)
     filters = _first_filters(first, run.test.shape)
     if filters is not None:
-        found["filters"] = filters
+        arrays["filters"] = filters
     if run.test.shape == (2,) and task.kind == "classes":
-        found |= plane(run, states)
+        arrays |= plane(run, states)
 
     def write():
         with replaced(workdir / "evaluation.npz") as file:
-            np.savez(file, **found)
+            np.savez(file, **arrays)
 
     processes.alone(write)
     if len(each) == 1:
@@ -83,8 +83,10 @@ def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
     offset = offsets.of(run.statistics, run.test.shape)  # axes are in the user's units
     offset = np.zeros(2, np.float32) if offset is None else offset
     unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
-    found = (evaluation.predict(run.config, run.task, state, unlabelled)[0] for state in states)
-    probabilities = np.mean(list(found), axis=0)
+    predictions = (
+        evaluation.predict(run.config, run.task, state, unlabelled)[0] for state in states
+    )
+    probabilities = np.mean(list(predictions), axis=0)
     return {
         "plane_x": x + offset[0],
         "plane_y": y + offset[1],

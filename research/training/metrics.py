@@ -78,8 +78,8 @@ def of_batch(task: Task, outputs, targets, mask, statistics, numbers=None) -> di
     if weights is None:
         weights = jnp.ones(losses.shape, jnp.int32)
     total, weight = (jnp.where(mask, x, 0).sum(dtype=x.dtype) for x in (losses, weights))
-    found = {"loss": (total, weight), **task.metrics(outputs, targets, mask, statistics)}
-    return batch_axis.total(found)
+    sums = {"loss": (total, weight), **task.metrics(outputs, targets, mask, statistics)}
+    return batch_axis.total(sums)
 
 
 def sown(collection: dict) -> dict:
@@ -89,11 +89,11 @@ def sown(collection: dict) -> dict:
     where a module sows several times, over these.
     """
     leaves = flax.traverse_util.flatten_dict(collection)
-    found = {
+    sums = {
         "/".join(path): (sum(map(jnp.asarray, values)), jnp.int32(len(values)))
         for path, values in leaves.items()
     }
-    return batch_axis.total(found)
+    return batch_axis.total(sums)
 
 
 def zeros(like):
@@ -173,23 +173,23 @@ def values(task: Task, sums: Sums) -> dict[str, Any]:
 
     For several members, also return 'members': {name: [value of each]} for scalar metrics.
     """
-    found = _finished(task, sums.means)
+    reported = _finished(task, sums.means)
     if sums.members:
         count = len(sums.members["loss"][0])
         each = [
             _finished(task, jax.tree.map(lambda leaf, m=member: leaf[m], sums.members))
             for member in range(count)
         ]
-        found["members"] = {
+        reported["members"] = {
             name: [member[name] for member in each]
             for name, value in each[0].items()
             if isinstance(value, float)
         }
-    return found
+    return reported
 
 
 def _finished(task: Task, means: dict) -> dict[str, Any]:
-    found = {}
+    reported = {}
     for name, (total, weight) in means.items():
-        found |= task.finish(name, np.asarray(total), np.asarray(weight))
-    return found
+        reported |= task.finish(name, np.asarray(total), np.asarray(weight))
+    return reported

@@ -28,10 +28,10 @@ class Packing:
     @property
     def sizes(self) -> dict[str, int]:
         """Return the length of each vector by dtype."""
-        found = dict.fromkeys(self._names, 0)
+        sizes = dict.fromkeys(self._names, 0)
         for name, shape in zip(self._names, self._shapes, strict=True):
-            found[name] += math.prod(shape)
-        return found
+            sizes[name] += math.prod(shape)
+        return sizes
 
     def pack(self, tree) -> dict[str, Any]:
         """Return {dtype: vector}; NumPy if no leaf is a jax array."""
@@ -41,7 +41,7 @@ class Packing:
         for leaf, name in zip(leaves, self._names, strict=True):
             parts[name].append(np.ravel(leaf) if numpy else jnp.ravel(leaf))
         together = np.concatenate if numpy else jnp.concatenate
-        return {name: together(of) for name, of in parts.items()}
+        return {name: together(vectors) for name, vectors in parts.items()}
 
     def unpack(self, vectors: dict[str, Any]):
         """Return the tree of packed vectors."""

@@ -32,8 +32,8 @@ def make_recalibrate(config: ConfigDict, task: Task) -> Callable:
     def recalibrate(state: TrainState, inputs: jax.Array) -> TrainState:
         if not state.batch_stats:
             return state
-        found = jax.lax.map(lambda batch: by_itself(state, batch)[1], inputs)
-        pooled = _pooled(found, np.ones(len(inputs), np.float32))
+        statistics = jax.lax.map(lambda batch: by_itself(state, batch)[1], inputs)
+        pooled = _pooled(statistics, np.ones(len(inputs), np.float32))
         return state.replace(batch_stats=_replaced(state.batch_stats, pooled))
 
     return recalibrate
@@ -66,15 +66,17 @@ def recalibrate(
     def of_batch(state, inputs):
         return state.replace(batch_stats=by_itself(state, inputs)[1])
 
-    statistics = jax.jit(lambda *of: ensembles.for_each(config, of_batch)(*of).batch_stats)
+    statistics = jax.jit(
+        lambda *arguments: ensembles.for_each(config, of_batch)(*arguments).batch_stats
+    )
     size = min(config.compute.evaluation_batch_size, len(split))
-    found, sizes = [], []
+    batches, sizes = [], []
     starts = range(0, max(1, len(split) - 1), size)
     for start, stop in zip(starts, [*starts[1:], len(split)], strict=True):
         inputs = split.load(np.arange(start, stop)).inputs
-        found.append(jax.device_get(statistics(state, jnp.asarray(inputs))))
+        batches.append(jax.device_get(statistics(state, jnp.asarray(inputs))))
         sizes.append(len(inputs))
-    stacked = jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *found)
+    stacked = jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *batches)
     pooled = _pooled(stacked, np.array(sizes, np.float64))
     pooled = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), pooled)
     return state.replace(batch_stats=_replaced(state.batch_stats, pooled))
@@ -134,8 +136,8 @@ def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Cal
                 rngs={"dropout": jax.random.key(0)},  # drops nothing
                 mutable=list(state.collections),
             )
-        found = flatten_dict(updates.get("batch_stats", {}))
-        return logits, unflatten_dict({p: v for p, v in found.items() if p[:-1] in ours})
+        statistics = flatten_dict(updates.get("batch_stats", {}))
+        return logits, unflatten_dict({p: v for p, v in statistics.items() if p[:-1] in ours})
 
     return by_itself
 
@@ -147,16 +149,16 @@ def _replaced(statistics: dict, pooled: dict) -> dict:
 
 def _pooled(statistics: dict, sizes: np.ndarray) -> dict:
     """Pool the means and variances (K, ...) of K batches: those of all their examples together."""
-    found, shares = flatten_dict(statistics), sizes / sizes.sum()
+    flat, shares = flatten_dict(statistics), sizes / sizes.sum()
 
     def total(values):
         return (values * shares.reshape(-1, *[1] * (values.ndim - 1))).sum(0)
 
-    means = {path[:-1]: total(value) for path, value in found.items() if path[-1] == "mean"}
+    means = {path[:-1]: total(value) for path, value in flat.items() if path[-1] == "mean"}
     pooled = {
         path: means[path[:-1]]
         if path[-1] == "mean"
-        else total(value + (found[(*path[:-1], "mean")] - means[path[:-1]]) ** 2)
-        for path, value in found.items()
+        else total(value + (flat[(*path[:-1], "mean")] - means[path[:-1]]) ** 2)
+        for path, value in flat.items()
     }
     return unflatten_dict(pooled)

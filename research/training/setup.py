@@ -187,9 +187,9 @@ def sized(config: ConfigDict, examples: int) -> tuple[ConfigDict, str]:
     if not keys:
         return config, ""
     config = resolved(config, examples, checks.needs_all_examples(config))
-    told = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
+    settings = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
     follow = "follows" if len(keys) == 1 else "follow"
-    return config, f"{told} {follow} from the {examples} training examples"
+    return config, f"{settings} {follow} from the {examples} training examples"
 
 
 def cut(config: ConfigDict, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:

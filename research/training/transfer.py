@@ -68,8 +68,8 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
         preprocessing = _taken_over(preprocessing, state.preprocessing, run.train.shape)
         state = state.replace(preprocessing=preprocessing)
         known = {"train": data["train"]} if "train" in data else {}
-        if told := identity.differences(known, run.fingerprint()):
-            report["fitted elsewhere"] = [f"preprocessing ({told[0]})"]
+        if differences := identity.differences(known, run.fingerprint()):
+            report["fitted elsewhere"] = [f"preprocessing ({differences[0]})"]
     with stated_by(models.build(config, numbers, run.task.outputs)):
         opt_state = optimizers.build(config, numbers, step=0).init(trees["params"])
     state = state.replace(**trees, opt_state=opt_state)
@@ -162,15 +162,15 @@ def _taken_over(theirs: dict, ours: dict, shape: tuple[int, ...]) -> dict:
     """
     kept = {name: ours[name] for name in _OWN if name in ours}
     scheme = {name: array for name, array in theirs.items() if name not in _OWN}
-    found = [offsets.of(tree, shape) for tree in (theirs, ours)]
-    apart = np.subtract(*(0.0 if offset is None else offset for offset in found))
+    both = [offsets.of(tree, shape) for tree in (theirs, ours)]
+    apart = np.subtract(*(0.0 if offset is None else offset for offset in both))
     if apart.any():
         scheme["shift"] = (scheme["shift"] + apart).astype(np.float32)
 
     def shapes(tree):
-        found = {name: np.shape(tree[name]) for name in tree if name not in _OWN}
+        kept = {name: np.shape(tree[name]) for name in tree if name not in _OWN}
         # With an offset, a shift that was one number differs between features.
-        return {**found, "shift": np.shape(tree["shift"] + 0 * apart)}
+        return {**kept, "shift": np.shape(tree["shift"] + 0 * apart)}
 
     if shapes(scheme) != shapes(ours):
         raise UserError(

@@ -37,7 +37,7 @@ def named(run, state, error=TRAINING, *, grown=1.0, losses=(0.69,), first=0.69, 
     """What is named for weights that have grown so much, and losses up to the step in question."""
     start = cause.Start(cause.size_of(state), first)
     before = state.replace(params=jax.tree.map(lambda leaf: grown * leaf, state.params))
-    found = nonfinite.Found(5, layer, before, tuple(enumerate(losses)))
+    found = nonfinite.Place(5, layer, before, tuple(enumerate(losses)))
     line = cause.likely_cause(run, error, found, start, 0.1)
     assert "\n" not in line
     return line
