@@ -23,7 +23,9 @@ from research.reporting.records import MetricWriter, named_writers
 from research.training import advance, checkpoints, divergence, early_stopping, loop
 from research.training.copies import copied
 from research.training.digest import parameters_sha256
+from research.training.dispatch import Pace
 from research.training.plan import Plan
+from research.training.program import Program
 
 EVERY = 100  # steps between checkpoints, and between log points
 
@@ -78,23 +80,23 @@ def one_round(run, state, steps, advance_steps, healthy, saves, writes, digests)
         metrics = MetricWriter(workdir, 0, run.config, named_writers(run.config))
         with checkpoints.Checkpoints(workdir) as kept, metrics as writer:
 
-            def copy(state):
-                if digests:
-                    parameters_sha256(state)
-                return copied(state) if saves else None
+            class Host(loop.Host):
+                def copy(self, state):
+                    if digests:
+                        parameters_sha256(state)
+                    return copied(state) if saves else None
 
-            def save(step, copies, records, window):
-                kept.save(step, run.config, copies, {}, objective)
+                def save(self, step, copies, records, window):
+                    kept.save(step, run.config, copies, {}, objective)
 
+                def write(self, record):
+                    if writes:
+                        writer.write(record)
+
+            program = Program(advance_steps, healthy if writes else lambda _: True)
             started, worked = time.perf_counter(), time.process_time()
-            loop.fit(
-                state, plan, run.task, advance=advance_steps,
-                healthy=healthy if writes else lambda _: True,
-                evaluate=None, copy=copy, save=save,
-                write=writer.write if writes else lambda _: None,
-                progress=lambda *_: None, interrupted=lambda: False, pace=loop.Pace(0),
-            )  # fmt: skip
-            kept._wait()
+            loop.fit(state, plan, run.task, program, Host(), Pace(0))
+            kept.wait()
             return time.perf_counter() - started, time.process_time() - worked
 
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from research.config import default_config
-from research.training import advance, modes, setup
+from research.training import advance, parallel, setup
 
 STEPS, TIMES = 20, 8
 MODELS = {
@@ -33,7 +33,7 @@ def main() -> None:
             config.batch_size = 512
             config.model.dropout_rate = 0.2
             config.update_from_flattened_dict({**changes, "parallel.mode": mode})
-            assert hasattr(modes, mode)
+            assert hasattr(parallel, mode)
             run = setup.from_config(config)
             state = run.init()
             program, data = advance.resident_program(run, state)

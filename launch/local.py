@@ -22,7 +22,7 @@ _GRACE = 20  # seconds that the others have after one ended badly, before they a
 
 
 def main() -> int:
-    """Runs the processes to their end."""
+    """Run the processes to their end."""
     arguments = _arguments()
     port = arguments.port or _free_port()
     processes: list[subprocess.Popen] = []
@@ -52,7 +52,7 @@ def main() -> int:
 
 
 def environment_of(number: int, arguments, port: int) -> dict[str, str]:
-    """What process `number` is told: see research/platform.py."""
+    """Return what process `number` is told: see research/platform.py."""
     environment = {
         **os.environ,
         "ONESTEP_COORDINATOR": f"127.0.0.1:{port}",
@@ -107,7 +107,7 @@ def _signal(processes: list[subprocess.Popen], signal_number: int) -> None:
 
 
 def _worst(processes: list[subprocess.Popen], received: list[int]) -> int:
-    """Waits for all, and sends on what is received; killed counts as 128 + signal, as in shells."""
+    """Wait for all, and forward signals; killed counts as 128 + signal, as in shells."""
     deadline = None
     while None in (codes := [process.poll() for process in processes]):
         while received:

@@ -1,4 +1,4 @@
-"""Files that are replaced at once: a reader, or a kill, sees the old or the new, never a half."""
+"""Replace files in one piece: readers and kills see the old file or the new one, never a half."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from typing import IO
 
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, which takes the path's place when all went well."""
+    """Yield a file to write; it takes the path's place when the context ends without an error."""
     path = Path(path)
     file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=".", delete=False)  # noqa: SIM115
     try:
@@ -27,10 +27,10 @@ def replaced(path: Path) -> Iterator[IO[bytes]]:
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, with what is not UTF-8 replaced.
+    """Return the text of a file, with bytes that are not UTF-8 replaced.
 
     Raises:
-      OSError: it cannot be read, or is no file: opening a pipe would wait for ever.
+      OSError: it cannot be read, or is no file: opening a pipe would block.
     """
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "is no file", str(path))

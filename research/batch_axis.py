@@ -1,11 +1,11 @@
-"""The axis along which devices share a batch, for code that runs once on each of them.
+"""Share a batch between devices by hand, in code that runs once on each of them.
 
-Inside `shard_map` and `pmap` a function sees only its device's part of the batch; what is of the
-whole batch (sums, masks, gradients) it has to ask the others for. These functions do that there,
-and nothing anywhere else: so the step, the losses and the layers are written once.
+Inside `shard_map` and `pmap` a function sees only its device's part of the batch. These functions
+compute there what belongs to the whole batch: sums, masks and gradients. Elsewhere they do nothing,
+so that the step, the losses and the layers are written once.
 
 The automatic sums of `shard_map(check_vma=True)` are off. Losses are made of `total`, so each
-device has the loss of the whole batch, and `shared` makes the gradients those of it.
+device has the loss of the whole batch, and `shared` gives the gradients of that loss.
 """
 
 import jax
@@ -16,32 +16,32 @@ DATA = "data"
 
 
 def name() -> str | None:
-    """`DATA` where the batch is shared by hand; None elsewhere."""
+    """Return `DATA` if the batch is shared by hand; else None."""
     return DATA if parts() > 1 else None
 
 
 def parts() -> int:
-    """The number of devices that share the batch here."""
+    """Return the number of devices that share the batch here."""
     try:
         return lax.axis_size(DATA)
-    except NameError:  # jax says so where there is no such axis
+    except NameError:  # jax raises it if there is no such axis
         return 1
 
 
 def total(tree):
-    """Sums over the devices, of sums over each one's part."""
+    """Sum over the devices the sums over their parts."""
     return lax.psum(tree, DATA) if name() else tree
 
 
 def whole(tree):
-    """All rows of arrays of which each device has its part: (B / parts, ...) -> (B, ...)."""
+    """Gather all rows of arrays of which each device has a part: (B / parts, ...) -> (B, ...)."""
     if not name():
         return tree
     return jax.tree.map(lambda array: lax.all_gather(array, DATA, tiled=True), tree)
 
 
 def part(tree):
-    """This device's rows of arrays that all devices have: (B, ...) -> (B / parts, ...)."""
+    """Return this device's rows of arrays that all devices have: (B, ...) -> (B / parts, ...)."""
     if not name():
         return tree
 
@@ -53,15 +53,15 @@ def part(tree):
 
 
 def drawn(draw, shape):
-    """`draw(shape)`, of random numbers with a row for each example: of the whole batch's draw.
+    """Return this device's rows of `draw(shape)`, drawn for the whole batch.
 
-    One key draws one mask for the batch, on however many devices; each takes its rows.
+    One key draws one mask for the batch, however many devices share it.
     """
     return part(draw((shape[0] * parts(), *shape[1:])))
 
 
 def pooled(mean, var):
-    """Mean and biased variance of the whole batch, from those of parts of equal size.
+    """Return the mean and biased variance of the whole batch, from those of parts of equal size.
 
     var = mean(var_i + (mean_i - mean)^2) (Chan et al., 1979, eq. 2.1): variances do not average.
     """
@@ -72,10 +72,10 @@ def pooled(mean, var):
 
 
 def shared(params):
-    """The parameters themselves, all alike; their gradients are averaged over the devices.
+    """Return the parameters themselves; their gradients are averaged over the devices.
 
-    For losses that are `total`s: the gradient of the sum of all devices' losses by the copy of one
-    device, averaged, is the gradient of the loss by the parameters.
+    This is for losses that are `total`s: the sum of all devices' losses has a gradient by each
+    device's copy of the parameters. The average of these gradients is the gradient of the loss.
     """
     return _shared(params) if name() else params
 

@@ -1,4 +1,4 @@
-"""Start and end every command: parse its flags, run it, tell a mistake in one line, exit."""
+"""Start and end every command: parse flags, run it, print a mistake in one line, exit."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from absl import app, flags, logging
 
-from research import peers
+from research import heartbeat
 from research.errors import UserError, closest, unknown_name
 
 _ALLOW = flags.DEFINE_list(
@@ -18,31 +18,31 @@ _ALLOW = flags.DEFINE_list(
 
 
 def run(main: Callable[[list[str]], int | None]) -> None:
-    """Runs a command: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a polite kill is a Ctrl-C
+    """Run a command and exit: 0 done, 2 a mistake of the user in one line, 130 interrupted."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # SIGTERM acts like Ctrl-C
         signal.signal(number, _interrupt)
-    # Chatter of the libraries is not for the user.
+    # Hide log lines of the libraries.
     flags.FLAGS.set_default("verbosity", logging.FATAL)
-    flags.FLAGS["verbosity"].using_default_value = False  # or absl makes it INFO
+    flags.FLAGS["verbosity"].using_default_value = False  # else absl sets INFO
     sys.stdout.reconfigure(errors="backslashreplace")  # paths and names may be any bytes
 
     def ended(argv: list[str]) -> None:
-        from research.config import trust  # a mistyped flag is answered at once
+        from research.config import trust  # imported late: a mistyped flag must be answered at once
 
         trust.allow(_ALLOW.value)
         code = _guarded(main, argv)
         _end_undisturbed()
-        peers.leave(code)
+        heartbeat.leave(code)
         sys.exit(code)
 
     app.run(ended, flags_parser=_parse_flags)
 
 
 def refuse_arguments(argv: list[str]) -> None:
-    """For commands that take flags alone.
+    """Refuse arguments that are not flags.
 
     Raises:
-      UserError: there are other arguments.
+      UserError: there is one.
     """
     if argv[1:]:
         raise UserError(f"unexpected argument {argv[1]!r} (flags start with --)")
@@ -54,7 +54,7 @@ _interrupted: list[int] = []
 
 def _interrupt(number, frame) -> None:
     _interrupted.append(number)
-    while frame:  # libraries that are being imported swallow the exception, or print it
+    while frame:  # during an import, libraries catch the exception or print it
         if frame.f_code.co_filename.startswith("<frozen importlib"):
             os.write(2, f"{_INTERRUPTED}\n".encode())
             os._exit(130)
@@ -68,7 +68,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
     except KeyboardInterrupt:
         pass
     except Exception:
-        if not _interrupted:  # libraries make errors of their own of it
+        if not _interrupted:  # libraries turn an interrupt into their own errors
             raise
     _end_undisturbed()
     print(_INTERRUPTED, file=sys.stderr)
@@ -76,7 +76,7 @@ def _guarded(main: Callable, argv: list[str]) -> int:
 
 
 def _end_undisturbed() -> None:
-    """All is said and saved: another Ctrl-C would make a traceback of the interpreter's end."""
+    """Ignore signals at the end: a Ctrl-C would make the interpreter print a traceback."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -87,7 +87,7 @@ def _told(main: Callable, argv: list[str]) -> int:
     except UserError as error:
         _tell(error)
         return 2
-    except SystemExit as end:  # of `processes.alone`: process 0 tells
+    except SystemExit as end:  # from `processes.alone`: process 0 prints the reason
         return end.code
     except MemoryError:
         print("error: the memory is too small for this", file=sys.stderr)
@@ -99,7 +99,7 @@ def _told(main: Callable, argv: list[str]) -> int:
 
 
 def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> list[str]:
-    # Config files are imported while flags are parsed: what goes wrong there is the user's too.
+    # Config files are imported while flags are parsed; their errors are mistakes of the user.
     try:
         argv = [_without_tilde(argument) for argument in values.read_flags_from_files(argv)]
         _check_config_file(argv)
@@ -119,7 +119,7 @@ def _parse_flags(argv: list[str], values: flags.FlagValues = flags.FLAGS) -> lis
 
 
 def _without_tilde(argument: str) -> str:
-    """Expand the `~` that a path begins with, where a shell does not: `--workdir=~/runs`."""
+    """Expand the `~` at the start of a path if the shell does not: `--workdir=~/runs`."""
     flag, equals, value = argument.partition("=")
     if equals and flag.startswith("-"):
         return f"{flag}={os.path.expanduser(value)}"
@@ -131,7 +131,7 @@ def _tell(message: object) -> None:
 
 
 def _check_config_file(argv: list[str]) -> None:
-    """The flag's own parser tells of a missing file much later, in a traceback."""
+    """Refuse a missing config file; its flag's own parser would print a traceback."""
     for argument, following in zip(argv, [*argv[1:], ""], strict=True):
         flag, _, value = argument.partition("=")
         if flag.lstrip("-") == "config" and flag.startswith("-"):
@@ -141,9 +141,9 @@ def _check_config_file(argv: list[str]) -> None:
 
 
 def _wrong_override(argv: list[str]) -> str | None:
-    """The line for `--config.optimiser.x=1`, or `--config.batch_size=many`: what is allowed.
+    """Return the line for a wrong override, such as `--config.optimiser.x=1`; None without one.
 
-    None where no override is to blame.
+    Other examples are `--config.batch_size=many` and a section that is given a value.
     """
     from research.config import (
         AUTOMATIC,

@@ -1,4 +1,4 @@
-"""Mistakes of the user, and how they are told: one line that names what to do next."""
+"""Report mistakes of the user in one line that says what to do next."""
 
 import difflib
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ class UserError(Exception):
 
 
 def unknown_name(key: str, value: object, allowed: Iterable[str]) -> UserError:
-    """The error for a name that does not exist: the key, the value, the closest, all allowed."""
+    """Return the error for an unknown name: the key, the value, the closest and all names."""
     names = sorted(allowed)
     close = closest(str(value), names)
     hint = f"; did you mean {close!r}?" if close else ""
@@ -19,14 +19,14 @@ def unknown_name(key: str, value: object, allowed: Iterable[str]) -> UserError:
 
 
 def listed(names: Sequence[object]) -> str:
-    """Return names for a message; of many the first ones, and how many there are."""
+    """Return names for a message; of many, the first ones and how many there are."""
     more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
     words = [" ".join(str(name).split()) for name in names[:LISTED]]
     return (", ".join(words) or "none") + more
 
 
 def closest(name: str, names: list[str]) -> str | None:
-    """The name that was meant, if any: by its initials ('optimizer.lr'), or its letters."""
+    """Return the name that was meant, by initials ('optimizer.lr') or letters; None if none is."""
     abbreviated = [full for full in names if _abbreviation(full) == name]
     close = abbreviated or difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return close[0] if close else None

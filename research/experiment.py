@@ -42,11 +42,12 @@ from research.training import (
     batch_statistics,
     convergence,
     early_stopping,
-    evaluation,
+    final_test,
     interruption,
     setup,
 )
 from research.training.checkpoints import Checkpoints
+from research.training.plan import Plan
 from research.training.setup import Setup
 from research.training.state import TrainState
 
@@ -149,19 +150,19 @@ class Experiment:
         with contextlib.ExitStack() as folder:
             opened = run_folder.opened(self.workdir, run.config, plan.total_steps, run.fingerprint)
             processes.alone(lambda: folder.enter_context(opened))
-            with (
-                interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped,
+            checkpoints = folder.enter_context(
                 Checkpoints(
                     self.workdir,
                     failed=lambda line: session.failed(line),
                     snapshots=plan.snapshots,
-                ) as checkpoints,
-            ):
+                )
+            )
+            with interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped:
                 session = Session(
                     run, plan, self.workdir, checkpoints, self._voice, stopped, self._started
                 )
-                session.begin(first)
-                state = session.train()
+                state = session.train(first)
+                checkpoints.wait()
             if state is None:
                 return self._diverged(run, session)
             step = int(state.step)
@@ -173,7 +174,7 @@ class Experiment:
                 self._voice.warn(f"interrupted at step {step}; the same command resumes")
                 return Result((Network(run, state),), self.workdir, {}, INTERRUPTED)
             with interruption.at_once(stopped):  # also of a signal that came with the last steps
-                state, tested = self._tested(run, session, plan, state)
+                state, tested = self._tested(run, session, plan, checkpoints, state)
             summary = {
                 **tested,
                 "objective": run.task.objective,
@@ -205,19 +206,25 @@ class Experiment:
                 self._voice.tell(line)
             for line in run.warnings():
                 self._voice.warn(f"warning: {line}")
-            run.layout.check_batch(run.config, len(run.train))
+            run.sharding.check_batch(run.config, len(run.train))
             batch_statistics.check(run)
         return run
 
-    def _tested(self, run: Setup, session: Session, plan, last: TrainState):
+    def _tested(
+        self,
+        run: Setup,
+        session: Session,
+        plan: Plan,
+        checkpoints: Checkpoints,
+        last: TrainState,
+    ) -> tuple[TrainState, dict]:
         """Return the tested state and its figures: of the best step after early stopping."""
         state = last
-        with Checkpoints(self.workdir, read_only=True) as checkpoints:
-            restore = functools.partial(checkpoints.restore_each, lambda *_: last)
-            snapshots = list(restore(plan.snapshots[:-1], self._voice.warn))
-            if session.best_is_tested:
-                state = next(restore(checkpoints.best_first(), self._voice.warn), last)
-        return state, evaluation.test_and_picture(run, state, self.workdir, snapshots)
+        restore = functools.partial(checkpoints.restore_each, lambda *_: last)
+        snapshots = list(restore(plan.snapshots[:-1], self._voice.warn))
+        if session.stops_early:
+            state = next(restore(checkpoints.best_first(), self._voice.warn), last)
+        return state, final_test.test_and_picture(run, state, self.workdir, snapshots)
 
     def _diverged(self, run: Setup, session: Session) -> Result:
         processes.alone(lambda: run_folder.end_diverged(self.workdir, session.divergence))

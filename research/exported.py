@@ -1,4 +1,4 @@
-"""Trained networks as one StableHLO program, by `jax.export`."""
+"""Export trained networks as one StableHLO program, by `jax.export`."""
 
 import json
 from collections.abc import Callable, Sequence

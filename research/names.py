@@ -1,7 +1,7 @@
-"""Names stand for functions: a name of the config is a public function of a module.
+"""Resolve names: a name of the config is a public function of a module.
 
-There is no registry: a new choice is added by writing it in its file. The numbers a function takes
-are its keyword-only parameters, which are named like the keys of the config they come from.
+There is no registry: to add a choice, write it in its file. The numbers that a function takes are
+its keyword-only parameters, which are named like keys of the config.
 
 A dotted name is code of the user's own: 'my_package.layers:swish' or 'my_package.layers.swish'.
 Besides the numbers it may take keyword arguments from `config.<section>.options`.
@@ -90,10 +90,10 @@ def resolve(key: str, name: str, module: ModuleType) -> Any:
     """
     if is_dotted(name):
         return _checked(key, name, _own(key, name), module)
-    found = choices(module)
-    if name not in found:
-        raise unknown_name(key, name, found)
-    return found[name]
+    functions = choices(module)
+    if name not in functions:
+        raise unknown_name(key, name, functions)
+    return functions[name]
 
 
 def numbers_of(function: Callable) -> list[str]:
@@ -229,15 +229,15 @@ def _demand(function: Callable, arguments: Mapping, names: list[str]) -> None:
         )
 
 
-def _checked(key: str, name: str, found: Any, module: ModuleType) -> Any:
+def _checked(key: str, name: str, thing: Any, module: ModuleType) -> Any:
     """Refuse an object that is no function, or for a package of models no module with `build`."""
     of_models = hasattr(module, "__path__")
-    if callable(_unbuilt(found) if of_models else found):
-        return found
+    if callable(_unbuilt(thing) if of_models else thing):
+        return thing
     wanted = "a function" + ", or a module with `build`" * of_models
-    what = f"of type {type(found).__name__}"
-    if isinstance(found, ModuleType):
-        what = f"a module of {listed(_public(found))}"
+    what = f"of type {type(thing).__name__}"
+    if isinstance(thing, ModuleType):
+        what = f"a module of {listed(_public(thing))}"
     raise UserError(f"{key} = {name!r} is {what} (allowed: {wanted})")
 
 
@@ -270,15 +270,15 @@ def _imported(key: str, name: str) -> Any:
     if package not in sys.modules and importlib.util.find_spec(package) is None:
         names = [info.name for info in pkgutil.iter_modules()]
         raise _nothing_there(key, name, f"there is no module {package!r}", package, names, False)
-    found = importlib.import_module(package)
+    thing = importlib.import_module(package)
     for index, part in enumerate(parts[1:], start=1):
-        found = _member(key, name, found, part, may_be_module=index < len(path.split(".")))
-        if isinstance(found, ModuleType) and found.__name__.partition(".")[0] != package:
+        thing = _member(key, name, thing, part, may_be_module=index < len(path.split(".")))
+        if isinstance(thing, ModuleType) and thing.__name__.partition(".")[0] != package:
             raise UserError(
-                f"{key} = {name!r}: {'.'.join(parts[: index + 1])} is the module {found.__name__} "
+                f"{key} = {name!r}: {'.'.join(parts[: index + 1])} is the module {thing.__name__} "
                 "of another package (allowed: its own name)"
             )
-    return found
+    return thing
 
 
 def _member(key: str, name: str, holder: Any, part: str, may_be_module: bool) -> Any:

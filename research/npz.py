@@ -1,4 +1,4 @@
-"""Reading .npz files from anywhere: plain arrays only, and none larger than it says."""
+"""Read .npz files from anywhere: only plain arrays, and none larger than its header says."""
 
 import contextlib
 import zipfile
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def names(path: Path) -> list[str]:
-    """Return the names of all arrays of a file, and of whatever else is in it; reads no array.
+    """Return the names of all members of a file; read no array.
 
     Raises:
       FileNotFoundError: no such file.
@@ -27,7 +27,7 @@ def load(path: Path, limit: int, wanted: Collection[str] | None = None) -> dict[
     Args:
       path: the file.
       limit: bytes that the arrays together may take.
-      wanted: names, of what is in the file, to read; others may be anything. None: all.
+      wanted: returns the names to read, given all names; None: all. Others may be anything.
 
     Raises:
       FileNotFoundError: no such file.
@@ -44,8 +44,8 @@ def load(path: Path, limit: int, wanted: Collection[str] | None = None) -> dict[
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.ZipInfo]]]:
-    """The zip, and its members by name; every error in it is a ValueError."""
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    """Yield the zip, and its members by name; turn every error in it into a ValueError."""
+    if path.exists() and not path.is_file():  # opening a pipe would block
         raise ValueError("not a file")
     try:
         with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -57,7 +57,7 @@ def _opened(path: Path) -> Iterator[tuple[zipfile.ZipFile, dict[str, zipfile.Zip
 
 
 def _claimed(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> int:
-    """The bytes an array takes by its header, which must be those it takes in the zip."""
+    """Return the bytes of an array by its header; refuse a header that the zip contradicts."""
     with archive.open(info) as file:
         version = np.lib.format.read_magic(file)
         reader = {(1, 0): "read_array_header_1_0", (2, 0): "read_array_header_2_0"}.get(version)

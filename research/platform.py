@@ -1,24 +1,24 @@
-"""The machine: its memory, and what has to be set before jax compiles anything."""
+"""Ask for the machine's memory and devices, and set what jax needs before it compiles."""
 
 import os
 import sys
 import threading
 from pathlib import Path
 
-from research import peers
+from research import heartbeat
 from research.errors import UserError
 
-# Compiler options for a program that runs once: a quarter of the time for one that draws weights.
+# Compiler options for a program that runs once: one that draws weights takes a quarter of the time.
 QUICKLY = {"xla_backend_optimization_level": 1}
 
 
 def loop_options() -> dict[str, str]:
-    """Compiler options for a program that is a loop of a number of steps it is told.
+    """Return compiler options for a program that is a loop of a traced number of steps.
 
-    On an NVIDIA GPU the whole loop becomes one CUDA graph, where XLA can put all that a step does
-    into one; otherwise the host starts each kernel, and asks the device after each step whether
-    there is another one. What may go into a graph is XLA's own list, as of jax 0.11, and WHILE:
-    an option cannot add to it. Elsewhere there are none, nor where XLA_FLAGS say it.
+    On an NVIDIA GPU the whole loop becomes one CUDA graph, if XLA can put all operations of a step
+    into one. Otherwise the host starts each kernel, and asks the device after each step whether
+    there is another one. The kinds of operations are XLA's default list, as of jax 0.11, and WHILE:
+    an option cannot add to the list. There are no options elsewhere, or if XLA_FLAGS set this flag.
     """
     import jax
 
@@ -31,12 +31,12 @@ def loop_options() -> dict[str, str]:
 
 
 def physical_memory() -> int:
-    """Bytes of this machine's memory."""
+    """Return the bytes of this machine's memory."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def memory() -> int:
-    """Bytes that arrays on all local devices may take together."""
+    """Return the bytes that arrays on all local devices may take together."""
     import jax
 
     limits = [device.memory_stats() or {} for device in jax.local_devices()]
@@ -44,9 +44,9 @@ def memory() -> int:
 
 
 def enable_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the second start of anything is quick.
+    """Keep compiled programs on disk, so that the second start of anything is quick.
 
-    A user's own JAX_COMPILATION_CACHE_DIR stands.
+    JAX_COMPILATION_CACHE_DIR, if the user has set it, names the folder.
     """
     import jax
 
@@ -57,17 +57,17 @@ def enable_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-# What launch/ sets for each process of a run.
+# Variables that launch/ sets for each process of a run.
 COORDINATOR, PROCESSES, PROCESS = "ONESTEP_COORDINATOR", "ONESTEP_PROCESSES", "ONESTEP_PROCESS"
-CLUSTER = "ONESTEP_CLUSTER"  # "auto": jax knows this cluster, as Cloud TPU pods
+CLUSTER = "ONESTEP_CLUSTER"  # "auto": jax finds the processes itself, as on Cloud TPU pods
 HEARTBEAT = "ONESTEP_HEARTBEAT"  # seconds after which a silent process counts as dead
 TIMEOUT = "ONESTEP_TIMEOUT"  # seconds to wait for all processes at the start
 
 
 def join_processes() -> None:
-    """Joins the other processes of this run, where a launcher or a cluster says there are any.
+    """Join the other processes of this run, if a launcher or a cluster has started any; print them.
 
-    Must come before anything touches a device. Says what it found.
+    Call this before anything touches a device.
 
     Raises:
       UserError: variables that are missing or contradict each other, processes that do not come,
@@ -80,7 +80,7 @@ def join_processes() -> None:
     import jax
 
     seconds = {name: _whole_number(name, 1, default) for name, default in _SECONDS.items()}
-    # jax's own timeouts abort the process with a page of C++: ours come first.
+    # jax's own timeouts abort with a page of C++: these come first.
     patience = threading.Timer(seconds[TIMEOUT], _give_up, [seconds[TIMEOUT]])
     patience.start()
     try:
@@ -95,7 +95,7 @@ def join_processes() -> None:
     finally:
         patience.cancel()
     process, processes = jax.process_index(), jax.process_count()
-    peers.watch(process, processes, seconds[HEARTBEAT])
+    heartbeat.watch(process, processes, seconds[HEARTBEAT])
     here, all_devices = jax.local_device_count(), jax.device_count()
     print(
         f"process {process} of {processes}: {here} local devices of {all_devices} "
@@ -110,10 +110,10 @@ def join_processes() -> None:
 
 
 def check_devices() -> None:
-    """Looks for the devices of this process, in one line where jax finds none.
+    """Find the devices of this process.
 
     Raises:
-      UserError: the platform that is asked for is not there.
+      UserError: jax does not find the requested platform.
     """
     import jax
 
@@ -139,7 +139,7 @@ def _give_up(seconds: int) -> None:
 
 
 def _address() -> dict | None:
-    """The arguments of `jax.distributed.initialize`; None where this process is the only one."""
+    """Return arguments for `jax.distributed.initialize`; None if this process is alone."""
     names = (COORDINATOR, PROCESSES, PROCESS)
     missing = [name for name in names if not os.environ.get(name)]
     if len(missing) < len(names):
@@ -155,7 +155,7 @@ def _address() -> dict | None:
             "process_id": _whole_number(PROCESS, 0, below=processes),
         }
     if os.environ.get("SLURM_STEP_NUM_TASKS", "1") != "1":
-        # Each would train alone. jax knows Slurm too, but takes one device for each task.
+        # Each task would train alone. jax's own way for Slurm takes one device for each task.
         raise UserError(
             f"srun started {os.environ['SLURM_STEP_NUM_TASKS']} tasks that do not know of each "
             f"other: start them by launch/slurm.sbatch, or set {', '.join(names)}"

@@ -46,10 +46,10 @@ def main(argv: list[str]) -> int:
         options = _CHARACTERS.value, _TEMPERATURE.value, _SEED.value
         print(trained.write(prompt, *options))
         return 0
-    found = trained.read(inputs)
-    for line in found.messages:
+    examples = trained.read(inputs)
+    for line in examples.messages:
         print(line, file=sys.stderr)
-    _write(found.names, trained.class_names, trained.predict(found.inputs), trained.task)
+    _write(examples.names, trained.class_names, trained.predict(examples.inputs), trained.task)
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What the processes of one run do together; with one process, nothing.
+"""Coordinate the processes of one run; with one process these functions do nothing.
 
-All run the same program on the same numbers, so they decide alike; what comes from outside (a
-signal, a clock, a folder) is agreed on first. Process 0 alone writes.
+All processes run the same program on the same numbers, so they decide alike. They first agree on
+what comes from outside: a signal, a clock, a folder. Only process 0 writes.
 """
 
 import hashlib
@@ -15,23 +15,23 @@ from research.errors import UserError
 
 
 def first() -> bool:
-    """Whether this process is the one that writes."""
+    """Return whether this process is the one that writes."""
     return jax.process_index() == 0
 
 
 def agree(stop: bool, steps: int) -> tuple[bool, int]:
-    """Whether any process was asked to stop, and how many steps process 0 would go on for."""
-    told = _gathered([stop, steps])
-    return bool(told[:, 0].any()), int(told[0, 1])
+    """Return whether any process was asked to stop, and the number of steps of process 0."""
+    answers = _gathered([stop, steps])
+    return bool(answers[:, 0].any()), int(answers[0, 1])
 
 
 def alone(function: Callable[[], None]) -> None:
-    """Calls it in process 0 when all have come here; if it raises, all end.
+    """Call a function in process 0, between two barriers: all processes see what it changed.
 
-    What it changes, no other process sees before it comes here, or misses after.
+    Before the first barrier no process sees a change. If the function raises, all processes end.
 
     Raises:
-      Exception: in process 0, its own; the others exit with code 2 and no line more.
+      Exception: in process 0, the function's own; the others exit silently with code 2.
     """
     failed = None
     _gathered([0])
@@ -45,28 +45,28 @@ def alone(function: Callable[[], None]) -> None:
 
 
 def demand_alike(what: str, value: str) -> None:
-    """Refuses processes that were started with different values of something.
+    """Refuse processes that were started with different values of something.
 
     Raises:
       UserError: in all of them.
     """
     digest = hashlib.sha256(value.encode(errors="backslashreplace")).digest()
-    told = _gathered([int.from_bytes(digest[:4], "big") >> 1])
-    if (told != told[0]).any():
+    digests = _gathered([int.from_bytes(digest[:4], "big") >> 1])
+    if (digests != digests[0]).any():
         raise UserError(f"the processes of this run were started with different {what}")
 
 
 def is_parted(array) -> bool:
-    """Whether other processes hold parts of an array that are not here."""
+    """Return whether other processes hold parts of an array that are not here."""
     return isinstance(array, jax.Array) and not (
         array.is_fully_addressable or array.is_fully_replicated
     )
 
 
 def on_host(tree) -> Any:
-    """Arrays as NumPy, whole, even those that are parted: then all processes must call this.
+    """Return whole arrays as NumPy. If any array is parted, all processes must call this.
 
-    All that are not parted leave the device together, not one after the other.
+    Arrays that are not parted leave the device together, not one after the other.
     """
 
     def whole(array):
@@ -80,7 +80,7 @@ def on_host(tree) -> Any:
 
 
 def _gathered(numbers: list) -> np.ndarray:
-    """The numbers of every process, int64 (processes, n)."""
+    """Return the numbers of every process, int64 (processes, n)."""
     if jax.process_count() == 1:
         return np.array([numbers])
     from jax.experimental import multihost_utils

@@ -58,13 +58,13 @@ def finished(
         return None
     if known:
         try:
-            found = fingerprint()
+            now = fingerprint()
         except UserError as error:
             if changed:
                 raise
             tell(f"its data were not compared with those that are there now: {error}")
         else:
-            identity.demand_same(known, found, f"--workdir = {str(workdir)!r}")
+            identity.demand_same(known, now, f"--workdir = {str(workdir)!r}")
             if changed:  # the data have moved
                 write_text(path, configuration.to_json(configuration.as_in(earlier, config)))
     if not (workdir / "report.html").exists():  # killed just before
@@ -139,7 +139,7 @@ def finish(workdir: Path, summary: dict) -> None:
 
 def end_diverged(workdir: Path, summary: dict) -> None:
     """Write the summary of a diverged run, and a report without a test."""
-    (workdir / "evaluation.npz").unlink(missing_ok=True)  # of an earlier, shorter training
+    (workdir / "evaluation.npz").unlink(missing_ok=True)  # an earlier, shorter training wrote it
     write_json(workdir / "summary.json", summary)
     page.write_report([workdir], workdir / "report.html")
 
@@ -183,26 +183,33 @@ def _lives(pid: int) -> bool:
 
 
 def check_data(workdir: Path, config: ConfigDict, fingerprint: dict) -> None:
-    """Refuse other data than those of the run in a folder, before anything is made of them.
+    """Refuse data that differ from those of the run in a folder, before they are used.
 
-    Where the configs differ, too, nothing is said here: `opened` names the keys.
+    If the configs differ too, this function does not raise: `opened` names the keys.
 
     Raises:
-      UserError: it says how the data differ.
+      UserError: the line says how the data differ.
     """
-    from research.training.fitted import known_data
-
     path = workdir / "config.json"
     if not path.exists():
         return
-    known, earlier = known_data(workdir), configuration.read(path, trusted=True)
+    known, earlier = _known_data(workdir), configuration.read(path, trusted=True)
     changed = configuration.differences(earlier, configuration.as_in(earlier, config))
     if known and not _refused(changed, known):
         identity.demand_same(known, fingerprint, f"--workdir = {str(workdir)!r}")
 
 
+def _known_data(workdir: Path) -> dict:
+    """Return the fingerprint of the data of the run in a folder; {} without a checkpoint."""
+    from research.training.checkpoints import Checkpoints
+    from research.training.fitted import known_data
+
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return known_data(checkpoints)
+
+
 def _refused(changed: dict, known: dict) -> dict:
-    """Return those changes of a config that a run cannot be resumed with."""
+    """Return the changes of a config that a resumed run cannot take over."""
     moved = configuration.LOCATIONS if "train" in known else ()
     return {
         key: values
@@ -214,9 +221,7 @@ def _refused(changed: dict, known: dict) -> dict:
 def _take_over(
     workdir: Path, config: ConfigDict, total_steps: int, fingerprint: Callable[[], dict]
 ) -> None:
-    from research.training.fitted import known_data
-
-    known = known_data(workdir)
+    known = _known_data(workdir)
     path = workdir / "config.json"
     earlier = configuration.read(path, trusted=True) if path.exists() else config
     changed = configuration.differences(earlier, config)
@@ -245,7 +250,7 @@ def _take_over(
         append_history(workdir, "hyperparameters changed", step, changes=changes)
     if changed or not path.exists():
         write_text(path, configuration.to_json(config))
-    (workdir / "summary.json").unlink(missing_ok=True)  # the run is not finished any more
+    (workdir / "summary.json").unlink(missing_ok=True)  # the run is no longer finished
     write_environment(workdir)
 
 

@@ -4,11 +4,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-
 from research import processes
 from research.data import identity
-from research.data.dataset import Records
 from research.errors import UserError
 from research.reporting.progress import Progress, Silent
 from research.reporting.records import MetricWriter, median_throughput, named_writers, read_metrics
@@ -18,29 +15,37 @@ from research.training import (
     copies,
     divergence,
     early_stopping,
-    evaluation,
     hyperparameters,
     interruption,
     loop,
     transfer,
 )
 from research.training.checkpoints import Checkpoints
+from research.training.dispatch import Pace
 from research.training.plan import Plan
+from research.training.program import Program, compiled
 from research.training.setup import Setup
 from research.training.state import TrainState
 
 
-class Session:
-    """What a run holds in memory while it trains, and what it does when something happens.
+class Session(loop.Host):
+    """What a run holds in memory while it trains, and how it answers the loop.
 
     Args:
-      run: what is trained.
-      plan: when what happens.
+      run: the run.
+      plan: when to log, evaluate, save and stop.
       workdir: the run folder.
-      checkpoints: those in it.
-      voice: what is said on the way.
-      stopped: signals received so far; one is enough to stop.
+      checkpoints: the checkpoints in it.
+      voice: prints lines and records events.
+      stopped: the signals received so far; one is enough to stop.
       started: when the process started, by `time.perf_counter`.
+
+    Attributes:
+      stops_early: whether early stopping may end the run; the best state is tested then.
+      objective: the metric that decides which state is the best.
+      records: the records of `metrics.jsonl`.
+      compile_seconds: how long compilation took.
+      divergence: the contents of `summary.json` if the run diverged for good.
     """
 
     def __init__(
@@ -59,77 +64,51 @@ class Session:
         self._patience = hyperparameters.in_steps(
             run.config, "early_stopping.patience", len(run.train)
         )
+        self.stops_early = bool(self._patience)
         self.objective = early_stopping.objective(run.config, run.task)
-        self.records: list[dict] = []  # of metrics.jsonl
-        self.divergence: dict | None = None  # what ended it, as `summary.json` tells it
-        self._copies_on_device: bool | None = None  # known once there is something to save
+        self.records: list[dict] = []
+        self.compile_seconds = 0.0
+        self.divergence: dict | None = None
+        self._rollbacks = 0
+        self._window: dict | None = None  # the metrics of unlogged steps, of a checkpoint
+        self._copies_on_device: bool | None = None  # None: nothing has been saved yet
         self._writers = named_writers(run.config) if processes.first() else {}
-        self._batches = None
-        if isinstance(run.train, Records):
-            from research.data import stream
+        self._writer: MetricWriter | Silent = Silent()
+        self._progress: Progress | Silent = Silent()
+        self._batches = advance.batches_from_disk(run)
 
-            rows = run.layout.local_rows(run.config.batch_size)
-            self._batches = stream.TrainingBatches(
-                run.train, run.config.batch_size, run.config.seed, rows
-            )
+    def train(self, first: TrainState) -> TrainState | None:
+        """Train from the last checkpoint, or from the first state, to the end or a signal.
 
-    def begin(self, state: TrainState) -> None:
-        """Takes over the last checkpoint, or this first state; compiles."""
+        Returns:
+          The last state; None if the run diverged for good.
+        """
         with interruption.at_once(self._stopped):
-            state, metadata, transferred = self._at(state)
-            step = int(state.step)
-            if metadata:
-                self._voice.tell(f"resuming {self._workdir} at step {step}")
-            self._voice.record("resume" if metadata else "start", step)
-            if transferred:
-                self._voice.tell(transfer.told(transferred))
-                self._voice.record("transfer", step, **transferred)
-            self._rollbacks = metadata.get("rollbacks", 0)
-            self._window = metadata.get("window")
-            self._started -= metadata.get("wall_seconds", 0.0)
-            self._state = self._ready(state)
+            state = self._begin(first)
             compiling = time.perf_counter()
-            self._compile()
+            program = compiled(self._run, state, self._batches)
             self.compile_seconds = time.perf_counter() - compiling
-
-    def _compile(self) -> None:
-        run, state = self._run, self._state
-        if self._batches is None:
-            self._advance = advance.over_arrays(run, state)
-        else:
-            self._advance = advance.over_batches(run, state, self._batches)
-        self._evaluate = None
-        if len(run.validation):
-            self._evaluate = evaluation.validation_evaluator(run, state)
-        self._healthy = jax.jit(divergence.healthy).lower(state).compile()
-
-    def train(self) -> TrainState | None:
-        """To the end, to where it is stopped, or None where it diverged for good."""
         while True:
             try:
-                return self._fit()
+                return self._fit(state, program)
             except loop.Diverged as error:
-                if not self._rolled_back(error):
-                    self._explain(error)
+                if not self._may_roll_back():
+                    self._explain(error, program)
                     return None
+                state = self._roll_back(error)
 
     @property
     def enough(self) -> bool:
-        """Whether none of the patience of early stopping is left."""
-        return bool(self._patience) and self._judge().enough
-
-    @property
-    def best_is_tested(self) -> bool:
-        """What early stopping finds is the best state, not the last."""
-        return bool(self._patience)
+        """Whether early stopping has run out of patience."""
+        return self.stops_early and self.judge().enough
 
     @property
     def steps_per_epoch(self) -> float:
-        """An epoch need not be a whole number of steps."""
+        """The number of steps in an epoch, which need not be whole."""
         return len(self._run.train) / self._run.config.batch_size
 
     def costs(self, step: int) -> dict:
-        """What it took to train so far, as `summary.json` tells it."""
+        """Return how much training it took to reach a step, for `summary.json`."""
         return {
             "steps": step,
             "epochs": step / self.steps_per_epoch,
@@ -139,69 +118,52 @@ class Session:
         }
 
     def wall_seconds(self) -> float:
-        """Since the start of the process, and in those that were resumed."""
+        """Return the seconds since the start of this process, and those of resumed processes."""
         return time.perf_counter() - self._started
 
-    def _fit(self) -> TrainState:
-        step = int(self._state.step)
-        writing = processes.first()
-        total = self._plan.total_steps
-        with (
-            self._metric_writer(step) if writing else Silent() as writer,
-            self._progress(total, step) if writing else Silent() as progress,
-        ):
-            self.records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
-
-            def write(record):
-                self.records.append(record)
-                place = {"epoch": record["step"] / self.steps_per_epoch}
-                try:
-                    writer.write({**record, **place, "seconds": self.wall_seconds()})
-                except OSError as error:
-                    self.failed(f"{self._workdir}/metrics.jsonl: {error.strerror}")
-
-            return loop.fit(
-                self._state,
-                self._plan,
-                self._run.task,
-                advance=self._advance,
-                healthy=self._healthy,
-                evaluate=self._evaluate,
-                copy=self._copied,
-                save=self._save,
-                write=write,
-                progress=progress.update,
-                interrupted=lambda: bool(self._stopped),
-                pace=loop.Pace(self._run.config.compute.steps_per_dispatch),
-                judge=self._judge if self._patience else None,
-                agree=processes.agree,
-                window=self._window,
-            )
-
-    def _progress(self, total: int, step: int) -> Progress:
-        return Progress(total, self.steps_per_epoch, step, self.objective.metric)
-
-    def _metric_writer(self, step: int) -> MetricWriter:
-        return MetricWriter(self._workdir, step, self._run.config, self._writers, self._voice.warn)
-
     def failed(self, line: str) -> None:
-        """Something could not be written.
+        """Warn that a file could not be written, or stop, by `config.checkpoint.on_error`.
 
         Raises:
-          UserError: unless `config.checkpoint.on_error` says to go on.
+          UserError: the config says to stop.
         """
         if self._run.config.checkpoint.on_error == "stop":
             raise UserError(line)
         self._voice.warn(f"{line}; training goes on")
 
-    def _copied(self, state: TrainState) -> copies.Copies:
+    def interrupted(self) -> bool:
+        """Return whether a signal has arrived."""
+        return bool(self._stopped)
+
+    def write(self, record: dict) -> None:
+        """Write a record to `metrics.jsonl` and to the other writers."""
+        self.records.append(record)
+        epoch = record["step"] / self.steps_per_epoch
+        try:
+            self._writer.write({**record, "epoch": epoch, "seconds": self.wall_seconds()})
+        except OSError as error:
+            self.failed(f"{self._workdir}/metrics.jsonl: {error.strerror}")
+
+    def show(self, step: int, metrics: dict) -> None:
+        """Show progress on the screen."""
+        self._progress.update(step, metrics)
+
+    def judge(self) -> early_stopping.Verdict:
+        """Judge the records so far by early stopping."""
+        return early_stopping.verdict(
+            self._run.config, self.objective, self.records, self._patience
+        )
+
+    def copy(self, state: TrainState) -> copies.Copies:
+        """Copy what is saved of a state, on the device if it has room."""
         if self._copies_on_device is None:
             self._copies_on_device = copies.has_room(state)
         return copies.copied(state, self._copies_on_device)
 
-    def _save(
-        self, step: int, copied: copies.Copies, records: dict | None, window: dict | None
+    def save(
+        self, step: int, copies: copies.Copies, records: dict[str, dict], window: dict | None
     ) -> None:
+        """Start to save a checkpoint, with the validation metrics of its step."""
         config = self._run.config
         metadata = {
             **identity.to_metadata(self._run.fingerprint()),
@@ -209,29 +171,54 @@ class Session:
             "rollbacks": self._rollbacks,
             "window": window,
         }
-        record = records and records[early_stopping.deciding_split(config)]
-        metrics = record and {
+        record = records[early_stopping.deciding_split(config)] if records else {}
+        metrics = {
             f"validation_{name}": value
             for name, value in record.items()
             if isinstance(value, float)
         }
         planned = self._plan.may_return_to(step)
-        self._checkpoints.save(step, config, copied, metadata, self.objective, metrics, planned)
+        self._checkpoints.save(step, config, copies, metadata, self.objective, metrics, planned)
 
-    def _judge(self) -> early_stopping.Verdict:
-        return early_stopping.verdict(
-            self._run.config, self.objective, self.records, self._patience
-        )
+    def _begin(self, first: TrainState) -> TrainState:
+        """Return the state to train from; report and record whether the run starts or resumes."""
+        state, metadata, transferred = self._at(first)
+        step = int(state.step)
+        if metadata:
+            self._voice.tell(f"resuming {self._workdir} at step {step}")
+        self._voice.record("resume" if metadata else "start", step)
+        if transferred:
+            self._voice.tell(transfer.told(transferred))
+            self._voice.record("transfer", step, **transferred)
+        self._rollbacks = metadata.get("rollbacks", 0)
+        self._window = metadata.get("window")
+        self._started -= metadata.get("wall_seconds", 0.0)
+        return self._ready(state)
+
+    def _fit(self, state: TrainState, program: Program) -> TrainState:
+        step, total, config = int(state.step), self._plan.total_steps, self._run.config
+        silent = Silent()
+        writer = progress = silent
+        if processes.first():
+            writer = MetricWriter(self._workdir, step, config, self._writers, self._voice.warn)
+            progress = Progress(total, self.steps_per_epoch, step, self.objective.metric)
+        with writer as self._writer, progress as self._progress:
+            self.records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
+            pace = Pace(config.compute.steps_per_dispatch)
+            return loop.fit(state, self._plan, self._run.task, program, self, pace, self._window)
 
     def _at(self, state: TrainState, step: int | None = None) -> tuple[TrainState, dict, dict]:
-        """The run at a step, None: at its last checkpoint; 0, or without one: at its start.
+        """Return the run at its last checkpoint, or at a step; 0 is its start.
+
+        Args:
+          state: a new first state, used if the run has no checkpoint, and for the shapes.
+          step: the step; None: that of the last checkpoint.
 
         Returns:
-          The state, the metadata of its checkpoint, and what was transferred at the start.
+          The state, the metadata of its checkpoint, and the report of a transfer at the start.
         """
         if step != 0:
-            warn = self._voice.warn
-            restored = self._checkpoints.restore(lambda *_: state, step, warn)
+            restored = self._checkpoints.restore(lambda *_: state, step, self._voice.warn)
             if restored:
                 return *restored, {}
         if self._run.config.transfer.checkpoint:
@@ -240,63 +227,61 @@ class Session:
         return state, {}, {}
 
     def _ready(self, state: TrainState) -> TrainState:
-        """The state to train on from, and the stream of data where it left it."""
+        """Place a state on the devices to train from it; move the stream of data to its step."""
         if self._batches is not None:
             self._batches.seek(int(state.step))
-        return self._run.layout.place(divergence.slowed(state, self._rollbacks))
+        return self._run.sharding.place(divergence.slowed(state, self._rollbacks))
 
     @property
     def _learning_rate(self) -> float:
         return self._run.config.optimizer.learning_rate * 0.5**self._rollbacks
 
-    def _rolled_back(self, error: loop.Diverged) -> bool:
-        """Goes back to a checkpoint, with half the learning rate, where that is left to do."""
+    def _may_roll_back(self) -> bool:
         config = self._run.config
-        if config.on_divergence != "rollback" or self._rollbacks >= config.max_rollbacks:
-            return False
-        state, metadata, _ = self._at(
-            self._run.init(), self._checkpoints.return_to(self._rollbacks)
-        )
+        return config.on_divergence == "rollback" and self._rollbacks < config.max_rollbacks
+
+    def _roll_back(self, error: loop.Diverged) -> TrainState:
+        """Return the state of an earlier checkpoint, with half the learning rate."""
+        back_to = self._checkpoints.return_to(self._rollbacks)
+        state, metadata, _ = self._at(self._run.init(), back_to)
         self._window = metadata.get("window")
         self._rollbacks += 1
-        self._state = self._ready(state)
-        to, rate = int(state.step), self._learning_rate
-        details = {"to": to, "rollbacks": self._rollbacks, "learning_rate": rate}
+        state = self._ready(state)
+        step, rate = int(state.step), self._learning_rate
+        details = {"to": step, "rollbacks": self._rollbacks, "learning_rate": rate}
         self._voice.record("rollback", error.step, **details)
         self._voice.warn(
-            f"{error}; back to step {to} with config.optimizer.learning_rate = {rate:g} "
-            f"(rollback {self._rollbacks} of {config.max_rollbacks})"
+            f"{error}; back to step {step} with config.optimizer.learning_rate = {rate:g} "
+            f"(rollback {self._rollbacks} of {self._run.config.max_rollbacks})"
         )
-        return True
+        return state
 
-    def _explain(self, error: loop.Diverged) -> None:
-        """Says at which step, and in which layer, numbers were not finite first, and why."""
-        from research.training import cause, culprit
+    def _explain(self, error: loop.Diverged, program: Program) -> None:
+        """Report the first step and layer with non-finite numbers, and the likely cause."""
+        from research.training import cause, nonfinite
 
         run = self._run
-        state = self._ready(self._at(run.init())[0])
-        found = culprit.find(run, error, state, self._advance, lambda: bool(self._stopped))
-        first = self._ready(self._at(run.init(), 0)[0])
-        size, (_, metrics) = cause.size_of(first), self._advance(first, 1)
-        start = cause.Start(size, culprit.mean_loss(metrics))
-        why = cause.likely_cause(run, error, found, start, self._learning_rate)
-        self._voice.record("diverged", found.step, layer=found.layer, cause=why)
-        where = f", first in {found.layer}" if found.layer else ""
+        last = self._ready(self._at(run.init())[0])
+        place = nonfinite.find(run, error, last, program.advance, self.interrupted)
+        start = cause.Start.of(self._ready(self._at(run.init(), 0)[0]), program.advance)
+        why = cause.likely_cause(run, error, place, start, self._learning_rate)
+        self._voice.record("diverged", place.step, layer=place.layer, cause=why)
+        where = f", first in {place.layer}" if place.layer else ""
         self._voice.warn(
-            f"diverged: {error.what} not finite at step {found.step}{where}{self._policy()}; "
+            f"diverged: {error.what} not finite at step {place.step}{where}{self._policy()}; "
             f"likely cause: {why}"
         )
         self.divergence = {
             "diverged": True,
             "what": f"{error.what} not finite",
-            "layer": found.layer,
+            "layer": place.layer,
             "cause": why,
-            "last_finite": divergence.last_finite(self.records, found.step),
-            **self.costs(found.step),
+            "last_finite": divergence.last_finite(self.records, place.step),
+            **self.costs(place.step),
         }
 
     def _policy(self) -> str:
-        """What ended a run that `on_divergence` was to save; '' where it stops at once."""
+        """Return why `on_divergence` did not save the run; '' for 'stop'."""
         config = self._run.config
         return {
             "stop": "",

@@ -22,7 +22,7 @@ from research.data.checks import check_arrays
 from research.data.dataset import Arrays, Dataset
 from research.errors import UserError, unknown_name
 from research.tasks import Task
-from research.training import evaluation, generation, setup
+from research.training import evaluation, generation, without_data
 from research.training.checkpoints import Checkpoints
 from research.training.fitted import known_data
 from research.training.setup import Setup
@@ -191,9 +191,10 @@ def load(*workdirs: str | Path, step: str | None = None, allow: Sequence[str] = 
 
 
 def _networks(workdir: Path, step: str | None) -> list[Network]:
-    config, known = read_config(workdir), known_data(workdir)
+    config = read_config(workdir)
     with Checkpoints(workdir, read_only=True) as checkpoints:
-        run = setup.untrained(config, None, known.get("class_names", ()), known, {})
+        known = known_data(checkpoints)
+        run = without_data.setup(config, None, known.get("class_names", ()), known, {})
         steps = chosen_steps(workdir, run, checkpoints, step)
         statistics = checkpoints.weights(steps[0])["preprocessing"]
         run = dataclasses.replace(run, statistics=statistics)

@@ -1,7 +1,7 @@
 """Print all that a config may say, with formulas and papers: python -m research.vocabulary.
 
-The page is made of the declarations of the keys and of docstrings and signatures;
-docs/vocabulary.md is a copy that a test keeps true.
+The page comes from the declarations of the keys, and from docstrings and signatures. A test keeps
+its copy docs/vocabulary.md up to date.
 """
 
 import inspect
@@ -74,7 +74,7 @@ def _summary(choice) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return text as one line, with the characters escaped that mean something in Markdown."""
+    """Return text as one line, with the characters escaped that have a meaning in Markdown."""
     return " ".join(text.split()).replace("|", "\\|").replace("*", "\\*")
 
 

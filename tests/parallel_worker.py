@@ -72,7 +72,7 @@ def train(config) -> tuple[dict[str, np.ndarray], str]:
     from research.training.copies import copied
 
     run = setup.from_config(config)
-    run.layout.check_batch(config, len(run.train))
+    run.sharding.check_batch(config, len(run.train))
     state = run.init()
     program, data = advance.resident_program(run, state)
     state, first = program(state, data, np.int32(3))

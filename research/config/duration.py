@@ -20,7 +20,7 @@ class Duration:
 
     @classmethod
     def parse(cls, text: str, key: str) -> "Duration":
-        """Reads '10 epochs', '500 steps', '500', '20000 examples', '5 percent' or '5%'."""
+        """Read '10 epochs', '500 steps', '500', '20000 examples', '5 percent' or '5%'."""
         match = cls._PATTERN.fullmatch(str(text))
         try:
             amount = float(match[1])

@@ -1,8 +1,8 @@
-"""Activation functions by name: (x, *, numbers...) -> array of the same dtype, and but for `maxout`
-and `crelu`, which work on the last axis, elementwise and of the same shape.
+"""Apply an activation function, by name: (x, *, numbers...) -> array of the same dtype.
 
-Called inside `@nn.compact`: some make parameters of their own.
-"""  # noqa: D205
+All are elementwise, except `maxout` and `crelu`, which change the last axis. They are called inside
+`@nn.compact`, because some make parameters.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,37 +10,37 @@ from flax import linen as nn
 
 
 def identity(x):
-    """x: a network of affine maps only."""
+    """Return x: the network is a composition of affine maps."""
     return x
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)); saturates on both sides, never negative."""
+    """Return 1 / (1 + exp(-x)); it saturates on both sides and is never negative."""
     return jax.nn.sigmoid(x)
 
 
 def tanh(x):
-    """(exp(x) - exp(-x)) / (exp(x) + exp(-x)); saturates on both sides, centred."""
+    """Return (exp(x) - exp(-x)) / (exp(x) + exp(-x)); it saturates on both sides, centred."""
     return jnp.tanh(x)
 
 
 def relu(x):
-    """max(x, 0); the gradient at 0 is 0 (Nair and Hinton, 2010)."""
+    """Return max(x, 0); the gradient at 0 is 0 (Nair and Hinton, 2010)."""
     return jax.nn.relu(x)
 
 
 def relu6(x):
-    """min(max(x, 0), 6) (Krizhevsky, 2010); the gradient at 0 and at 6 is 0."""
+    """Return min(max(x, 0), 6) (Krizhevsky, 2010); the gradient at 0 and at 6 is 0."""
     return jax.nn.relu6(x)
 
 
 def squared_relu(x):
-    """max(x, 0)^2 (So et al., Primer, 2021)."""
+    """Return max(x, 0)^2 (So et al., Primer, 2021)."""
     return jnp.square(jax.nn.relu(x))
 
 
 def crelu(x):
-    """max(x, 0) and max(-x, 0) side by side: (..., C) -> (..., 2 C) (Shang et al., 2016).
+    """Return max(x, 0) and max(-x, 0) side by side: (..., C) -> (..., 2 C) (Shang et al., 2016).
 
     The gradient at 0 is 0 in both.
     """
@@ -48,7 +48,7 @@ def crelu(x):
 
 
 def leaky_relu(x, *, leaky_slope):
-    """x where positive, else leaky_slope * x (Maas et al., 2013).
+    """Return x if it is positive, else leaky_slope * x (Maas et al., 2013).
 
     The slope at 0 itself is 1; in the paper it is leaky_slope, 0.99 less.
     """
@@ -56,7 +56,7 @@ def leaky_relu(x, *, leaky_slope):
 
 
 def prelu(x, *, prelu_slope):
-    """x where positive, else a * x with a learned for each channel (He et al., 2015, eq. 1).
+    """Return x if it is positive, else a * x, a learned for each channel (He et al., 2015, eq. 1).
 
     The slope at 0 itself is 1; in the paper it is a, 0.75 less at the start.
     """
@@ -69,7 +69,7 @@ def prelu_shared(x, *, prelu_slope):
 
 
 def elu(x, *, elu_alpha):
-    """x where positive, else elu_alpha * (exp(x) - 1) (Clevert et al., 2016).
+    """Return x if it is positive, else elu_alpha * (exp(x) - 1) (Clevert et al., 2016).
 
     The slope at 0 is elu_alpha, as in the paper.
     """
@@ -77,67 +77,70 @@ def elu(x, *, elu_alpha):
 
 
 def selu(x):
-    """1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1 (Klambauer et al., 2017, eq. 2).
+    """Return 1.0507 * elu(x, 1.6733): keeps mean 0 and variance 1 (Klambauer et al., 2017, eq. 2).
 
-    Made for `lecun_normal` weights, no normaliser and `alpha_dropout`. The slope at 0 is
+    It is made for `lecun_normal` weights, no normaliser and `alpha_dropout`. The slope at 0 is
     1.758, as in the paper.
     """
     return jax.nn.selu(x)
 
 
 def maxout(x, *, maxout_pieces):
-    """The largest of each unit's affine pieces (Goodfellow et al., 2013, eq. 1).
+    """Return the largest of each unit's affine pieces (Goodfellow et al., 2013, eq. 1).
 
-    (..., C) -> (..., C / maxout_pieces): piece j of unit i is at j * units + i. Layers before it
-    are widened by the number of pieces, so the units are as many as the config says. Pieces that
-    are equal share the gradient.
+    (..., C) -> (..., C / maxout_pieces): piece j of unit i is at j * units + i. The layer before
+    has maxout_pieces times as many features, so that the number of units is that of the config.
+    Equal pieces share the gradient.
     """
     return x.reshape(*x.shape[:-1], maxout_pieces, x.shape[-1] // maxout_pieces).max(-2)
 
 
 def gelu(x):
-    """x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, 2016)."""
+    """Return x * Phi(x), Phi the normal distribution function (Hendrycks and Gimpel, 2016)."""
     return jax.nn.gelu(x, approximate=False)
 
 
 def gelu_tanh(x):
-    """x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))), close to `gelu` (ibid., section 2)."""
+    """Return x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 x^3))) (ibid., section 2).
+
+    It is close to `gelu`.
+    """
     return jax.nn.gelu(x, approximate=True)
 
 
 def silu(x):
-    """x * sigmoid(x), also called Swish (Elfwing et al., 2017; Ramachandran et al., 2017)."""
+    """Return x * sigmoid(x), or Swish (Elfwing et al., 2017; Ramachandran et al., 2017)."""
     return jax.nn.silu(x)
 
 
 def mish(x):
-    """x * tanh(softplus(x)) (Misra, 2019)."""
+    """Return x * tanh(softplus(x)) (Misra, 2019)."""
     return jax.nn.mish(x)
 
 
 def softplus(x):
-    """log(1 + exp(x)), a smooth ReLU (Dugas et al., 2001)."""
+    """Return log(1 + exp(x)), a smooth ReLU (Dugas et al., 2001)."""
     return jax.nn.softplus(x)
 
 
 def hard_sigmoid(x):
-    """min(max(x + 3, 0), 6) / 6: sigmoid in three straight pieces (Howard et al., 2019).
+    """Return min(max(x + 3, 0), 6) / 6: sigmoid in three straight pieces (Howard et al., 2019).
 
-    The slope at -3 and at 3 is 0; that of the piece between is 1/6.
+    The slope at -3 and at 3 is 0; the slope of the piece between is 1/6.
     """
     return jax.nn.hard_sigmoid(x)
 
 
 def hard_tanh(x):
-    """min(max(x, -1), 1) (Collobert, 2004); the slope at -1 and at 1 is 1, as in the paper."""
+    """Return min(max(x, -1), 1) (Collobert, 2004); the slope at -1 and 1 is 1, as in the paper."""
     return jax.nn.hard_tanh(x)
 
 
 def hard_swish(x):
-    """x * min(max(x + 3, 0), 6) / 6 (Howard et al., MobileNetV3, 2019).
+    """Return x * min(max(x + 3, 0), 6) / 6 (Howard et al., MobileNetV3, 2019).
 
-    The slope at -3 is 0, that of the left side, -0.5 on the right; at 3 it is 1, that of the right
-    side, 1.5 on the left.
+    The slope at -3 is 0, that of the left side (-0.5 on the right). At 3 it is 1, that of the right
+    side (1.5 on the left).
     """
     return jax.nn.hard_silu(x)
 

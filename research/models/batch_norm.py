@@ -1,4 +1,4 @@
-"""Batch normalisation (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
+"""Normalise by batch statistics (Ioffe and Szegedy, 2015, https://arxiv.org/abs/1502.03167)."""
 
 import math
 from collections.abc import Callable
@@ -22,12 +22,12 @@ class BatchNorm(nn.Module):
 
     Attributes:
       decay: weight of the *old* running statistics at each step; may be traced.
-      ghost_batch_size: normalises each part of the batch of so many examples apart (Hoffer et al.,
-        2017); the running statistics are those of the whole batch. 0: no parts. Where devices share
-        a batch by hand (`research.batch_axis`), the parts lie within a device.
+      ghost_batch_size: number of examples in a part of the batch that is normalised alone (Hoffer
+        et al., 2017); 0: the whole batch. The running statistics are those of the whole batch. If
+        devices share a batch by hand (`research.batch_axis`), the parts lie within a device.
       epsilon: added to the variance.
-      frozen: normalises by the running statistics in training too, and keeps them; or a function
-        from the module's path to that, which may be a traced bool.
+      frozen: whether training also normalises by the running statistics, and keeps them; or a
+        function from the module's path to this, which may be a traced bool.
     """
 
     decay: float | jax.Array
@@ -39,7 +39,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """(..., C) -> (..., C), in the dtype of x."""
+        """Map (..., C) to (..., C), in the dtype of x."""
         channels = (x.shape[-1],)
         mean = self.variable("batch_stats", "mean", jnp.zeros, channels, jnp.float32)
         var = self.variable("batch_stats", "var", jnp.ones, channels, jnp.float32)
@@ -56,7 +56,7 @@ class BatchNorm(nn.Module):
         y, batch_mean, batch_var = self._normalize(x, scale, bias)
         new_mean = self.decay * mean.value + (1 - self.decay) * batch_mean
         new_var = self.decay * var.value + (1 - self.decay) * batch_var
-        if frozen is not False:  # until some step
+        if frozen is not False:  # it may be frozen until some step
             y = jnp.where(frozen, by_running(), y)
             new_mean = jnp.where(frozen, mean.value, new_mean)
             new_var = jnp.where(frozen, var.value, new_var)
@@ -69,7 +69,7 @@ class BatchNorm(nn.Module):
         if not size:
             return batch_norm(x, scale, bias, self.epsilon, batch_axis.name())
         if x.shape[0] % size:
-            shared = math.gcd(size, x.shape[0])  # of 1 there is no variance
+            shared = math.gcd(size, x.shape[0])  # one example has no variance
             raise UserError(
                 f"config.model.ghost_batch_size = {size} does not divide the batch of "
                 f"{x.shape[0]} (allowed: divisors of at least 2, such as "
@@ -78,7 +78,7 @@ class BatchNorm(nn.Module):
         ghosts = x.reshape(-1, size, *x.shape[1:])
         normalize = partial(batch_norm, scale=scale, bias=bias, epsilon=self.epsilon)
         y, means, variances = jax.vmap(normalize)(ghosts)
-        # The variance of the whole: within the parts, and between them.
+        # The variance of the whole batch: within the parts, and between them.
         moments = batch_axis.pooled(means.mean(0), variances.mean(0) + means.var(0))
         return y.reshape(x.shape), *moments
 
@@ -92,7 +92,7 @@ def batch_norm(x, scale, bias, epsilon=1e-5, axis_name=None):
       scale: (C,), float32.
       bias: (C,), float32.
       epsilon: added to the variance.
-      axis_name: None, or `batch_axis.DATA`, where devices share a batch by hand.
+      axis_name: None, or `batch_axis.DATA` if devices share a batch by hand.
 
     Returns:
       y = scale (x - mean) / sqrt(var + epsilon) + bias, (..., C) in the dtype of x, and float32
@@ -114,7 +114,7 @@ def _batch_norm_bwd(epsilon, axis_name, residuals, cotangents):
     gradients = partial(_gradients, epsilon, axis_name)
     if residuals[0].ndim == 2:
         return gradients(*residuals, *cotangents)
-    # Images apart, for dy is read three times: the gradients of the layers behind come once.
+    # dy is read three times: `apart` computes the gradients of the layers behind only once.
     return apart(gradients, *residuals, *cotangents)
 
 
@@ -123,14 +123,14 @@ def _gradients(epsilon, axis_name, x, scale, mean, var, dy, dmean, dvar):
     rstd = lax.rsqrt(var + epsilon)
     dbias = _channel_sum(lambda dy: dy, dy)
     dscale = _channel_sum(lambda dy, x, mean: dy * (x - mean), dy, x, mean) * rstd
-    # Scale and bias are copies of each device, with gradients of their own; the statistics are of
+    # Each device has copies of scale and bias, with its own gradients; the statistics are those of
     # all devices.
     sums = (dscale, dbias, dmean, dvar)
     if axis_name:
         sums, count = batch_axis.total(sums), count * batch_axis.parts()
     all_dscale, all_dbias, dmean, dvar = sums
     # dx = scale rstd (dy - mean(dy) - normalised mean(dy normalised)), as a dy + b (x - mean) + c;
-    # the last terms are for who differentiates the statistics themselves.
+    # the last terms are the gradients of the statistics themselves.
     a = scale * rstd
     b = (2 * dvar - a * rstd * all_dscale) / count
     c = (dmean - a * all_dbias) / count
@@ -146,7 +146,7 @@ def _affine(x, factor, offset):
 
 
 def _moments(x):
-    """Mean and biased variance over all axes but the last, in one pass, (C,) float32."""
+    """Return mean and biased variance over all axes but the last, in one pass, (C,) float32."""
     count = x.size // x.shape[-1]
     shift = x.reshape(-1, x.shape[-1])[0].astype(jnp.float32)
     first = _channel_sum(lambda x, shift: x - shift, x, shift) / count
@@ -155,10 +155,11 @@ def _moments(x):
 
 
 def _channel_sum(function, *arrays):
-    """Sums an elementwise function over all axes but the last: (..., C) -> (C,), in float32.
+    """Return a function that sums `function`, elementwise, over all axes but the last, in float32.
 
-    Arrays of one axis are per channel. On CPU, summing long rows of pixels x channels is 8 times
-    faster than summing short rows of channels, so one axis of pixels stays for a second sum.
+    It maps (..., C) to (C,); arrays of one axis are per channel. On CPU, summing long rows of
+    pixels x channels is 8 times faster than summing short rows of channels, so one axis of pixels
+    stays for a second sum.
     """
     shape = next(array.shape for array in arrays if array.ndim > 1)
     width = shape[-2] if len(shape) > 2 else 1

@@ -1,4 +1,4 @@
-"""A small convolutional net: stages of conv, normalise, activate, pool; then a linear head."""
+"""A small convolutional net: stages of convolution, normaliser, activation and pooling; a head."""
 
 import math
 
@@ -14,7 +14,7 @@ USES = ("channels", "pooling", "conv_groups")
 
 
 class CNN(nn.Module):
-    """Images (B, H, W, C) to outputs (B, outputs); each stage divides height and width."""
+    """Map images (B, H, W, C) to outputs (B, outputs); each stage divides height and width."""
 
     layers: Layers
     channels: tuple[int, ...]
@@ -23,7 +23,7 @@ class CNN(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float images (B, H, W, C) -> outputs (B, outputs)."""
+        """Map float images (B, H, W, C) to outputs (B, outputs)."""
         _check_images(x, "cnn")
         x = self.layers.inputs(x, train)
 
@@ -32,9 +32,9 @@ class CNN(nn.Module):
             x = self.layers.activate(x, train)
             return self.layers.pool(x, train)
 
-        for number, channels in enumerate(self.channels):  # the first reads the image, ungrouped
+        for number, channels in enumerate(self.channels):  # no groups on the image
             x = self.layers.block(stage, self, x, channels, self.groups if number else 1)
-        x = self.layers.dropout(x, train)  # of images still, for what drops whole channels
+        x = self.layers.dropout(x, train)  # still images, because some noise drops whole channels
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         return self.layers.head(self.outputs)(x)
 

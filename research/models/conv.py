@@ -1,4 +1,4 @@
-"""2-D convolution with gradients that stay fast inside `lax.scan` and `lax.fori_loop` on CPU.
+"""Convolve in 2-D, with gradients that stay fast inside `lax.scan` and `lax.fori_loop` on CPU.
 
 XLA:CPU calls its fast (Eigen) convolution for one layout only: images NHWC, kernels HWIO, results
 NHWC, nothing reversed. JAX's own gradients of a convolution use other layouts. A compiler pass
@@ -35,7 +35,7 @@ def conv(x, kernel, *, stride=1, padding="SAME", groups=1):
       stride: int, or (vertical, horizontal).
       padding: 'SAME' (output size ceil(size / stride)), 'VALID' (none), an int for all sides, or
         ((top, bottom), (left, right)).
-      groups: into so many groups input and output channels are cut, in order; C is a depthwise
+      groups: number of groups of input and output channels, in order; C groups make a depthwise
         convolution.
 
     Returns:
@@ -51,7 +51,7 @@ def conv(x, kernel, *, stride=1, padding="SAME", groups=1):
 
 
 class Conv(nn.Module):
-    """A convolution layer: `kernel` (h, w, C / groups, features), and `bias` (features,) if asked.
+    """Convolve, with `kernel` (h, w, C / groups, features) and, if asked, `bias` (features,).
 
     Fan-in is h w C / groups, so initialisers see it in the kernel's own shape.
     """
@@ -68,7 +68,7 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """(B, H, W, C) -> (B, P, Q, features), in the dtype of x."""
+        """Map (B, H, W, C) to (B, P, Q, features), in the dtype of x."""
         shape = (*self.kernel_size, x.shape[-1] // self.groups, self.features)
         kernel = self.param("kernel", self.kernel_init, shape, jnp.float32)
         if self.transform:
@@ -95,7 +95,7 @@ def _conv_bwd(stride, padding, groups, residuals, dy):
 
     def canonical(x, kernel, dy):
         dx = _input_gradient(dy, kernel, x.shape, stride, padding, groups)
-        # The transposes in it must not drag the layers before into their loops.
+        # Its transposes must not be fused with the layers before.
         gradient = partial(
             _kernel_gradient, shape=kernel.shape, stride=stride, padding=padding, groups=groups
         )
@@ -118,7 +118,7 @@ def _forward(x, kernel, stride, padding, groups=1):
 
 
 def _input_gradient(dy, kernel, shape, stride, padding, groups):
-    """dL/dx: dy, spread by the stride, convolved with the kernel turned by 180 degrees."""
+    """Return dL/dx: dy, spread by the stride, convolved with the kernel turned by 180 degrees."""
     config = [(0, 0, 0)]
     for axis in (0, 1):
         size, taps, step = shape[1 + axis], kernel.shape[axis], stride[axis]
@@ -138,7 +138,7 @@ def _input_gradient(dy, kernel, shape, stride, padding, groups):
 
 
 def _kernel_gradient(x, dy, shape, stride, padding, groups):
-    """dL/dkernel: x convolved with dy, channels as examples and examples as channels."""
+    """Return dL/dkernel: x convolved with dy, channels as examples and examples as channels."""
     pads = []
     for axis in (0, 1):
         size, taps, step = x.shape[1 + axis], shape[axis], stride[axis]

@@ -1,11 +1,11 @@
-"""Weights fitted to data before training, by name: (apply, variables, inputs) -> params.
+"""Fit weights to data before training, by name: (apply, variables, inputs) -> params.
 
-Pure functions that work on every model whose hidden layers are `Dense` and `Conv`: one forward pass
-in which each layer's outputs are mended before the next one sees them. `apply` is the model's own,
-(variables, inputs, *, mutable), in evaluation mode. The head is left alone, so that the loss starts
-at log(outputs).
+The functions are pure and work for every model whose hidden layers are `Dense` and `Conv`. In one
+forward pass they correct the outputs of each layer before the next layer sees them. `apply` is the
+model's own, (variables, inputs, *, mutable), in evaluation mode. The head is left as it is, so that
+the loss starts at log(outputs).
 
-A layer, or a unit, whose outputs are constant is left alone. Outputs count as constant if their
+A layer, or a unit, whose outputs are constant is left as it is. Outputs count as constant if their
 standard deviation is at most a few float32 eps of the largest output. So inputs and weights may
 have any scale.
 """
@@ -22,15 +22,15 @@ _ROUNDING = 4 * jnp.finfo(jnp.float32).eps  # of an output, relative
 
 
 def none(apply, variables, inputs):
-    """The weights as they are drawn."""
+    """Return the weights as they were drawn."""
     return variables["params"]
 
 
 def lsuv(apply, variables, inputs):
-    """Scales each kernel so that its layer's outputs have variance 1 (Mishkin and Matas, 2016).
+    """Scale each kernel so that its layer's outputs have variance 1 (Mishkin and Matas, 2016).
 
-    The paper starts from `orthogonal` weights and repeats until the variance is near enough; here
-    outputs are linear in the kernel, so once is exact.
+    The paper starts from `orthogonal` weights and repeats until the variance is near enough. Here
+    outputs are linear in the kernel, so one pass is exact.
     """
     return _layer_by_layer(
         apply, variables, inputs, lambda y: (0.0, _deviation(y, tuple(range(y.ndim))))
@@ -38,7 +38,7 @@ def lsuv(apply, variables, inputs):
 
 
 def unit_variance(apply, variables, inputs):
-    """Gives each unit's outputs variance 1, and mean 0 where the layer has a bias.
+    """Give each unit's outputs variance 1, and mean 0 if the layer has a bias.
 
     Salimans and Kingma (2016), section 3; Krähenbühl et al. (2016), section 4.1.
     """
@@ -51,8 +51,8 @@ def unit_variance(apply, variables, inputs):
 
 
 def _layer_by_layer(apply, variables, inputs, moments):
-    # Fitted weights leave the pass as a collection of variables, not through a closure: the layers
-    # of a block that is recomputed (`compute.remat`) are traced in a program of their own.
+    # Fitted weights leave the pass as a collection of variables, not through a closure, because the
+    # layers of a recomputed block (`compute.remat`) are traced separately.
     def mend(call, args, kwargs, context):
         y = call(*args, **kwargs)
         module = context.module
@@ -76,10 +76,10 @@ def _layer_by_layer(apply, variables, inputs, moments):
 
 
 def _deviation(y, axes):
-    """Return the standard deviation over some axes; 0 where it is but rounding.
+    """Return the standard deviation over some axes; 0 if it is only rounding.
 
-    In units of the largest output, whose square neither over- nor underflows, and about the first
-    one, so that the sums of a constant are exactly 0.
+    The outputs are divided by the largest one, whose square neither over- nor underflows, and the
+    first one is subtracted, so that the sums of a constant are exactly 0.
     """
     peak = jnp.abs(y).max(axes, keepdims=True)
     units = y / jnp.where(peak > 0, peak, 1.0)

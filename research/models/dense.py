@@ -1,9 +1,9 @@
-"""Dense layers with gradients that use the fast matrix products of XLA on CPU.
+"""Multiply by dense layers, with gradients that use the fast matrix products of XLA on CPU.
 
-Two of the products that `jax.grad` makes are slow there, for a small batch: dy kernel^T, whose
-second factor is read against its layout (up to 2 times as slow as with a transposed copy of the
-kernel), and x^T dy for a narrow dy, as in a classifier's head (8 times as slow as (dy^T x)^T). So
-they are written the fast way; barriers keep the compiler from folding the transposes back in.
+For a small batch, two products of `jax.grad` are slow there. dy kernel^T reads its second factor
+against its layout (up to 2 times as slow as with a transposed copy of the kernel). x^T dy is slow
+for a narrow dy, as in a classifier's head (8 times as slow as (dy^T x)^T). So both are written the
+fast way, and barriers keep the compiler from folding the transposes back in.
 """
 
 from collections.abc import Callable
@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax import lax
 
-_NARROW = 32  # outputs up to which x^T dy is computed the other way round
+_NARROW = 32  # up to so many outputs, x^T dy is computed as (dy^T x)^T
 
 
 class Dense(nn.Module):
-    """An affine map of the last axis: `kernel` (inputs, features) and `bias` (features,)."""
+    """Apply an affine map to the last axis: `kernel` (inputs, features), `bias` (features,)."""
 
     features: int
     use_bias: bool = True
@@ -27,7 +27,7 @@ class Dense(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        """(..., inputs) -> (..., features), in the dtype of x."""
+        """Map (..., inputs) to (..., features), in the dtype of x."""
         kernel = self.param("kernel", self.kernel_init, (x.shape[-1], self.features), jnp.float32)
         if self.transform:
             kernel = self.transform(self, kernel)
@@ -41,9 +41,9 @@ class Dense(nn.Module):
 
 @jax.custom_vjp
 def matmul(x, kernel):
-    """x (B, K) @ kernel (K, N) -> (B, N).
+    """Return x (B, K) @ kernel (K, N), (B, N).
 
-    As for `conv`: reverse mode, and forward over reverse; forward mode alone raises TypeError.
+    As for `conv`, reverse mode and forward over reverse work; forward mode alone raises TypeError.
     """
     return x @ kernel
 

@@ -1,4 +1,4 @@
-"""Where XLA may not fuse: a boundary that keeps CPU programs from computing the same thing twice.
+"""Limit XLA's fusion, so that CPU programs do not compute the same thing twice.
 
 XLA:CPU fuses every elementwise producer into each of its consumers. A consumer that reads it slowly
 (a transpose, a reduction) then recomputes the producer's whole chain, back to the last convolution:
@@ -15,7 +15,7 @@ from jax import lax
 
 
 def apart(function: Callable, *operands):
-    """`function(*operands)`, on CPU compiled apart from what produces the operands.
+    """Return `function(*operands)`, compiled on CPU without fusing it with the operands' producers.
 
     The operands are written to memory once, whatever `function` does with them. Other platforms
     fuse well, and get the plain call.

@@ -1,6 +1,6 @@
-"""What an activation does to a layer's width and to the size of its signal, measured on itself.
+"""Measure how an activation changes a layer's width and the size of its signal.
 
-So an activation that is added needs no table.
+So a new activation needs no entry in a table.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,9 @@ class _Alone(nn.Module):
 
 
 def widening(activation: Callable, width: int) -> Fraction:
-    """The features an activation takes for each that it gives: 2 for maxout of two, 1/2 for crelu.
+    """Return how many features an activation takes for each that it returns.
+
+    That is 2 for maxout of two pieces, and 1/2 for crelu.
 
     Args:
       activation: x (..., C) -> (..., D), may make flax parameters.
@@ -35,19 +37,18 @@ def widening(activation: Callable, width: int) -> Fraction:
 
 
 def gain(activation: Callable, width: int) -> jax.Array:
-    """1 / sqrt(E[f(z)^2]) for z ~ N(0, 1): by this weights must grow for the next layer's outputs
-    to keep their variance (He et al., 2015, eq. 8, which gives sqrt(2) for ReLU).
+    """Return 1 / sqrt(E[f(z)^2]) for z ~ N(0, 1): the factor on weights that keeps the variance.
 
-    Other tables differ where they reason otherwise: PyTorch's has 5/3 for tanh (here 1.59) and 1
-    for sigmoid (here 1.85).
+    He et al., 2015, eq. 8, has sqrt(2) for ReLU. Tables that reason otherwise differ: PyTorch's has
+    5/3 for tanh (here 1.59) and 1 for sigmoid (here 1.85).
 
     Args:
       activation: x (..., C) -> (..., D); its numbers may be traced.
       width: a C that it takes.
 
     Returns:
-      float32 scalar, by stratified draws: to 1e-3 where it is elementwise, else to 1e-2.
-    """  # noqa: D205
+      float32 scalar, by stratified draws: to 1e-3 if the activation is elementwise, else to 1e-2.
+    """
     quantiles = ndtri((jnp.arange(_EXAMPLES) + 0.5) / _EXAMPLES)
     draws = np.random.default_rng(0)
     order = np.stack([draws.permutation(_EXAMPLES) for _ in range(width)], axis=1)
@@ -55,5 +56,5 @@ def gain(activation: Callable, width: int) -> jax.Array:
 
 
 def _apply(activation, x):
-    # Without a parent: this runs in the midst of another module's initialisation.
+    # Without a parent, because another module is being initialised.
     return _Alone(activation, parent=None).init_with_output(jax.random.key(0), x)[0]

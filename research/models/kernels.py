@@ -1,4 +1,4 @@
-"""What happens to a kernel between the parameter and its use."""
+"""Change a kernel between the parameter and its use."""
 
 import math
 
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 
 def standardized(kernel):
-    """Weight standardisation (Qiao et al., 2019, eq. 6): mean 0, deviation 1 / sqrt(fan_in) for
-    each output, so that outputs have the variance of inputs.
+    """Give each output's weights mean 0 and deviation 1 / sqrt(fan_in) (Qiao et al., 2019, eq. 6).
 
-    (..., out) -> the same; fan_in is the product of all axes but the last.
-    """  # noqa: D205
+    So outputs have the variance of inputs. The shape (..., out) stays; fan_in is the product of all
+    axes but the last.
+    """
     axes = tuple(range(kernel.ndim - 1))
     centred = kernel - kernel.mean(axes)
     fan_in = math.prod(kernel.shape[:-1])
@@ -19,8 +19,9 @@ def standardized(kernel):
 
 
 def drop_connect(key, kernel, rate):
-    """DropConnect (Wan et al., 2013): zeroes weights with probability `rate`, scales the others.
+    """Set weights to 0 with probability `rate`, scale the others (DropConnect; Wan et al., 2013).
 
-    One mask for the whole batch: the paper's one for each example would be a kernel for each.
+    The whole batch shares one mask. The paper draws one for each example, which would need a kernel
+    for each.
     """
     return jnp.where(jax.random.bernoulli(key, 1 - rate, kernel.shape), kernel / (1 - rate), 0)

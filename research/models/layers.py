@@ -1,4 +1,4 @@
-"""The layers that all models are made of, by the choices of `config.model`."""
+"""Build the layers of all models from the choices of `config.model`."""
 
 import dataclasses
 import math
@@ -32,7 +32,7 @@ class _Multiplier(nn.Module):
 class Layers:
     """The layers of `config.model`; a model calls the methods inside `@nn.compact`.
 
-    A layer that a normaliser follows has no bias: the normaliser has one.
+    A layer has no bias if a normaliser, which has one, follows it.
     """
 
     model: ConfigDict
@@ -162,10 +162,10 @@ class Layers:
         return self.noise(x, train) if self.model.dropout_rate else x
 
     def branch(self, x, train: bool, depth: float):
-        """Apply what ends a residual branch: a normaliser, and stochastic depth.
+        """Apply the end of a residual branch: a normaliser, and stochastic depth.
 
         Args:
-          x: what the branch adds.
+          x: output of the branch so far.
           train: whether noise acts.
           depth: of the block, from 0 to 1: deeper ones are dropped more often.
         """
@@ -176,10 +176,10 @@ class Layers:
         return self.drop_path(x, train, depth)
 
     def drop_path(self, x, train: bool, depth: float):
-        """Leave out what a residual branch adds, of a random share of the examples, in training.
+        """In training, set the output of a residual branch to 0 for a random share of the examples.
 
         Args:
-          x: what the branch adds.
+          x: output of the branch.
           train: whether noise acts.
           depth: of the block, from 0 to 1: deeper ones are dropped more often.
         """
@@ -192,11 +192,11 @@ class Layers:
         return Dense(outputs, kernel_init=initializers.small_normal, name=HEAD)
 
     def branch_scales(self, affine_maps: int, blocks: int) -> tuple[float, ...]:
-        """Return what multiplies the initial kernel of each affine map of a residual branch.
+        """Return the factors on the initial kernels of the affine maps of a residual branch.
 
-        1, but for `residual = 'fixup'`: blocks^(-1 / (2 m - 2)) for the first m - 1 of the m affine
-        maps, 0 for the last (Zhang et al., Fixup, 2019, section 3; its scalar biases are the
-        convolutions' own here).
+        They are 1, except for `residual = 'fixup'`: blocks^(-1 / (2 m - 2)) for the first m - 1 of
+        the m affine maps, 0 for the last (Zhang et al., Fixup, 2019, section 3; its scalar biases
+        are the convolutions' own here).
         """
         if self.model.residual != "fixup":
             return (1.0,) * affine_maps

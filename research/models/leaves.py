@@ -1,8 +1,8 @@
-"""What each parameter is: one place for the rules that treat parameters differently.
+"""Tell what each parameter is, for all rules that treat parameters differently.
 
-Weight decay, max-norm, Muon, adaptive clipping, penalties, layer-wise rates and transfer all ask
-here. A parameter's role follows from its own name: a parameter called `kernel`, or `my_kernel`, is
-a kernel. A model may state what its names do not tell, by a class attribute:
+Weight decay, max-norm, Muon, adaptive clipping, penalties, layer-wise rates and transfer use this
+module. A parameter's role follows from its own name: a parameter called `kernel`, or `my_kernel`,
+is a kernel. If names are not enough, a model states the rest by a class attribute:
 
     class MyModel(nn.Module):
       leaves = {".*/mixing": Leaf("kernel", fan_in=(1,))}
@@ -31,12 +31,12 @@ _stated = contextvars.ContextVar("leaves", default=_NOTHING)
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """What one parameter is.
+    """The properties of one parameter.
 
     Attributes:
       role: 'kernel' (the weights of a linear map), 'bias', 'scale', 'embedding', or 'other'.
-      fan_in: axes that the linear map sums over; of a kernel only. In a statement of a model, ():
-        as told by the shapes.
+      fan_in: axes that the linear map sums over; only for kernels. In a model's statement, () means
+        the axes that follow from the shapes.
       depth: number of layers between the parameter and the head; 0 for the head.
       head: whether it belongs to the head.
     """
@@ -52,7 +52,7 @@ class Leaf:
             raise unknown_name("Leaf.role", self.role, ROLES)
 
     def fan_out(self, ndim: int) -> tuple[int, ...]:
-        """Return the axes that are not summed over, of a kernel of `ndim` axes."""
+        """Return the axes of a kernel of `ndim` axes that are not summed over."""
         return tuple(axis for axis in range(ndim) if axis not in self.fan_in)
 
 
@@ -109,12 +109,12 @@ def compiled(key: str, pattern: Any, names: Sequence[str]) -> re.Pattern:
       UserError: it matches none, or is no regular expression.
     """
     try:
-        found = re.compile(pattern)
+        compiled_pattern = re.compile(pattern)
     except (re.error, TypeError) as error:
         raise UserError(f"{key}: {pattern!r} is no regular expression ({error})") from None
-    if not any(map(found.fullmatch, names)):
+    if not any(map(compiled_pattern.fullmatch, names)):
         raise unknown_name(key, pattern, names)
-    return found
+    return compiled_pattern
 
 
 def _leaf(path: str, arrays: Mapping, stated: Leaf | None, depth: int) -> Leaf:
@@ -149,7 +149,7 @@ def _fan_in(path: str, arrays: Mapping) -> tuple[int, ...]:
 
 
 def _stated_for(arrays: Mapping) -> dict[str, Leaf]:
-    found: dict[str, Leaf] = {}
+    statements: dict[str, Leaf] = {}
     for pattern, leaf in _stated.get().items():
         matches = compiled("leaves of the model", pattern, list(arrays)).fullmatch
         for path in filter(matches, arrays):
@@ -159,8 +159,8 @@ def _stated_for(arrays: Mapping) -> dict[str, Leaf]:
                     f"leaves of the model: fan_in = {leaf.fan_in} of {path} (allowed: some of the "
                     f"axes {tuple(axes)})"
                 )
-            found.setdefault(path, leaf)
-    return found
+            statements.setdefault(path, leaf)
+    return statements
 
 
 def _depths(paths: list[str]) -> dict[str, int]:

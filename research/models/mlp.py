@@ -1,4 +1,4 @@
-"""A multi-layer perceptron: affine, normalise, activate, drop out; then a linear head."""
+"""A multi-layer perceptron: affine map, normaliser, activation and dropout; a linear head."""
 
 import math
 
@@ -12,7 +12,7 @@ USES = ("hidden",)
 
 
 class MLP(nn.Module):
-    """Inputs of any shape (B, ...) are flattened; returns outputs (B, outputs)."""
+    """Map inputs of any shape (B, ...), flattened, to outputs (B, outputs)."""
 
     layers: Layers
     hidden: tuple[int, ...]
@@ -20,7 +20,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float inputs (B, ...) -> outputs (B, outputs)."""
+        """Map float inputs (B, ...) to outputs (B, outputs)."""
         x = self.layers.inputs(x, train)
         x = x.reshape(x.shape[0], math.prod(x.shape[1:]))
 

@@ -1,4 +1,4 @@
-"""What all noise layers share, and the dropping of residual branches."""
+"""Share the code of all noise layers, and drop residual branches."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from research import batch_axis
 
 
 class Noise(nn.Module):
-    """Applies `function(x, keep, rate)` in training, `keep` a random mask, True at 1 - rate.
+    """Apply `function(x, keep, rate)` in training; `keep` is a random mask, True at 1 - rate.
 
     `rate` may be traced; the mask comes from the rng stream 'dropout'.
     """
@@ -20,7 +20,7 @@ class Noise(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool, rate, mask_shape):
-        """X (B, ...) and a mask shape (B, ...) that broadcasts to it -> shape and dtype of x."""
+        """Return x (B, ...) with noise; the mask shape (B, ...) broadcasts to that of x."""
         if not train:
             return x
         draw = functools.partial(jax.random.bernoulli, self.make_rng("dropout"), 1 - rate)
@@ -29,10 +29,10 @@ class Noise(nn.Module):
 
 
 def zeroed(x, keep, rate):
-    """Zeroes what is not kept, divides the rest by 1 - rate, so that the mean stays."""
+    """Set what is not kept to 0, and divide the rest by 1 - rate, so that the mean stays."""
     return jnp.where(keep, x / (1 - rate), 0)
 
 
 def drop_path(x, train, rate):
-    """Stochastic depth (Huang et al., 2016): drops a whole residual branch, example by example."""
+    """Drop a whole residual branch, example by example (stochastic depth; Huang et al., 2016)."""
     return Noise(zeroed)(x, train, rate, (x.shape[0], *(1 for _ in x.shape[1:])))

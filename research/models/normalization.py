@@ -1,8 +1,8 @@
-"""Normalisers by name: (x, train, scale_init, *, numbers...) -> array of the same shape and dtype.
+"""Normalise, by name: (x, train, scale_init, *, numbers...) -> the same shape and dtype.
 
-They are called inside `@nn.compact` and make parameters, `scale` and `bias` for each channel, and
-running statistics of their own. `scale` starts at `scale_init` (0 where a residual branch is to add
-nothing at first), `bias` at `initial_bias`.
+The functions are called inside `@nn.compact`. They make parameters, `scale` and `bias` for each
+channel, and running statistics of their own. `scale` starts at `scale_init` (0 if a residual branch
+is to add nothing at first), `bias` at `initial_bias`.
 """
 
 import math
@@ -14,7 +14,7 @@ from research.models.batch_norm import BatchNorm
 
 
 def none(x, train, scale_init):
-    """Return x itself: layers have biases instead."""
+    """Return x itself; layers then have biases."""
     return x
 
 
@@ -23,8 +23,8 @@ def batch_norm(
 ):
     """Normalise by batch statistics, in evaluation by running ones (Ioffe and Szegedy, 2015).
 
-    With `ghost_batch_size` by those of each part of the batch of that size (Hoffer et al., 2017),
-    with `freeze_batch_stats` by the running ones, which then stay.
+    With `ghost_batch_size`, each part of the batch of that size is normalised by its own statistics
+    (Hoffer et al., 2017). With `freeze_batch_stats`, the running statistics are used and kept.
     """
     return BatchNorm(
         decay=batch_norm_decay,
@@ -53,7 +53,7 @@ def layer_norm(x, train, scale_init, *, initial_bias):
 def group_norm(x, train, scale_init, *, norm_groups, initial_bias):
     """Normalise by the mean and variance of each group of channels (Wu and He, 2018).
 
-    They are those of an example, over all its positions.
+    They are computed for each example, over all its positions.
 
     Raises:
       UserError: the groups do not divide the channels, or hold one number each.

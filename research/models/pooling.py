@@ -1,7 +1,8 @@
-"""Pooling by name: images (x, train, *, numbers...) -> smaller images; called in `@nn.compact`.
+"""Pool images, by name: images (x, train, *, numbers...) -> smaller images.
 
-XLA:CPU runs `reduce_window` and its gradient `select_and_scatter` as naive loops. Windows that do
-not overlap need neither: here are reshapes and reductions.
+The functions are called in `@nn.compact`. XLA:CPU runs `reduce_window` and its gradient
+`select_and_scatter` as naive loops. Windows that do not overlap need neither: reshapes and
+reductions are enough.
 """
 
 import jax
@@ -12,7 +13,7 @@ from research.errors import UserError
 
 
 def max_pool(x, train, *, pooling_window):
-    """The maximum of each window of window x window pixels; rows and columns left over are cut off.
+    """Return the maximum of each window of window x window pixels; cut off rows and columns after.
 
     The gradient goes to the maximum of each window; equal maxima share it equally (PyTorch gives
     all of it to the first). (B, H, W, C) -> (B, H // window, W // window, C).
@@ -21,12 +22,12 @@ def max_pool(x, train, *, pooling_window):
 
 
 def avg_pool(x, train, *, pooling_window):
-    """The mean of each window of window x window pixels; as `max_pool` otherwise."""
+    """Return the mean of each window of window x window pixels; otherwise as `max_pool`."""
     return _windows(x, pooling_window).mean((2, 4))
 
 
 def fractional_max_pool(x, train, *, pooling_ratio):
-    """The maxima of 2 x 2 windows at pseudo-random places (Graham, 2014, section 2).
+    """Return the maxima of 2 x 2 windows at pseudo-random places (Graham, 2014, section 2).
 
     (B, H, W, C) -> (B, H // ratio, W // ratio, C), for a ratio between 1 and 2. The window of row
     i starts at floor((i + u) a) - floor(u a), a = (H - 2) / (rows - 1), with one u for the rows and

@@ -26,7 +26,7 @@ class BasicBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """(B, H, W, C) -> (B, H / strides, W / strides, channels)."""
+        """Map (B, H, W, C) to (B, H / strides, W / strides, channels)."""
         layers = self.layers
         first, last = layers.branch_scales(2, self.blocks)
         groups = layers.model.conv_groups
@@ -52,7 +52,7 @@ class BottleneckBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """(B, H, W, C) -> (B, H / strides, W / strides, 4 * channels)."""
+        """Map (B, H, W, C) to (B, H / strides, W / strides, 4 * channels)."""
         layers = self.layers
         first, second, last = layers.branch_scales(3, self.blocks)
         y = layers.conv(x, self.channels, train, kernel_size=1, scale=first)
@@ -65,7 +65,7 @@ class BottleneckBlock(nn.Module):
 
 
 class ResNet(nn.Module):
-    """Images (B, H, W, C) to outputs (B, outputs)."""
+    """Map images (B, H, W, C) to outputs (B, outputs)."""
 
     layers: Layers
     block: type[nn.Module]
@@ -76,7 +76,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float images (B, H, W, C) -> outputs (B, outputs)."""
+        """Map float images (B, H, W, C) to outputs (B, outputs)."""
         if x.ndim != 4:
             raise UserError(
                 f"config.model.name = 'resnet' takes images, the data have shape {x.shape[1:]} "
@@ -111,7 +111,7 @@ def build(model: ConfigDict, layers: Layers, outputs: int) -> ResNet:
     """Return the model of `config.model`.
 
     Raises:
-      UserError: a depth that is none of the paper's, or residual branches that do not fit.
+      UserError: a depth that the paper does not have, or residual branches that do not fit.
     """
     depth = model.depth
     if model.residual != "plain" and (model.residual == "fixup") != (model.normalization == "none"):
@@ -133,7 +133,7 @@ def build(model: ConfigDict, layers: Layers, outputs: int) -> ResNet:
 
 
 def _joined(block, x, y, train: bool, channels: int):
-    """Branch y and shortcut x, added and activated: `channels` channels."""
+    """Add branch y to shortcut x, and activate the sum, which has `channels` channels."""
     layers = block.layers
     y = layers.branch(y, train, depth=block.number / block.blocks)
     width = y.shape[-1]

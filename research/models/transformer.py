@@ -22,7 +22,7 @@ _MIXES_POSITIONS = ("batch_norm", "group_norm", "instance_norm")
 
 
 class Block(nn.Module):
-    """Attention, then a perceptron at each position; both are added to what comes in.
+    """Add attention to x, then a perceptron at each position.
 
     x <- x + attention(norm(x)); x <- x + contract(activation(expand(norm(x)))).
     """
@@ -36,7 +36,7 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """(B, T, C) -> (B, T, C)."""
+        """Map (B, T, C) to (B, T, C)."""
         layers = self.layers
         y = self._attention(layers.norm(x, train), train)
         x = x + layers.drop_path(layers.dropout(y, train), train, self.depth)
@@ -46,7 +46,7 @@ class Block(nn.Module):
         return x + layers.drop_path(layers.dropout(y, train), train, self.depth)
 
     def _attention(self, x, train: bool):
-        """softmax(q k^T / sqrt(channels of a head)) v, for each head."""
+        """Return softmax(q k^T / sqrt(channels of a head)) v, for each head."""
         batch, length, width = x.shape
         query, key, value = (
             self.layers.affine(x, width, train, name).reshape(
@@ -63,21 +63,21 @@ class Block(nn.Module):
 
 
 class Norm(nn.Module):
-    """The normaliser, as a module, so that it has a name."""
+    """Apply the normaliser as a module, so that it has a name."""
 
     layers: Layers
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """(..., C) -> (..., C)."""
+        """Map (..., C) to (..., C)."""
         return self.layers.norm(x, train)
 
 
 class Transformer(nn.Module):
-    """Images (B, H, W, C) to outputs (B, outputs), or tokens (B, T) to outputs (B, T, outputs).
+    """Map images (B, H, W, C) to outputs (B, outputs), or tokens (B, T) to outputs (B, T, outputs).
 
     Images are cut into patches, and the last states of all patches are averaged. A class token
-    instead would be a parameter more and no more accurate (Beyer et al., 2022).
+    instead would be one more parameter and no more accurate (Beyer et al., 2022).
     """
 
     layers: Layers
@@ -91,7 +91,7 @@ class Transformer(nn.Module):
 
     @nn.compact
     def __call__(self, x, train: bool):
-        """Float images (B, H, W, C) or int tokens (B, T) -> (B, outputs) or (B, T, outputs)."""
+        """Map float images (B, H, W, C) or int tokens (B, T) to the outputs."""
         layers, tokens = self.layers, jnp.issubdtype(x.dtype, jnp.integer)
         causal = tokens if self.causal is None else self.causal
         self._check(x, tokens, causal)
@@ -105,7 +105,7 @@ class Transformer(nn.Module):
                 expansion=self.expansion,
                 causal=causal,
                 depth=number / self.blocks,
-                # The sum of 2 n branches then has the variance of one (Radford et al., 2019, 2.3).
+                # So the sum of 2 n branches has the variance of one (Radford et al., 2019, 2.3).
                 scale=(2 * self.blocks) ** -0.5,
                 name=f"block{number}",
             )(x, train)
@@ -131,7 +131,7 @@ class Transformer(nn.Module):
         return self.layers.affine(x, self.width, train, "patches")
 
     def _positions(self, x):
-        """Return a learned vector for each position; sequences may be shorter than at first."""
+        """Return a learned vector for each position; sequences may be shorter than the first."""
         name, longest = "position_embedding", x.shape[1]
         if self.has_variable("params", name):
             longest = self.get_variable("params", name).shape[0]
@@ -170,7 +170,7 @@ def build(model: ConfigDict, layers: Layers, outputs: int) -> Transformer:
     """Return the model of `config.model`.
 
     Raises:
-      UserError: heads that do not divide the width, or residual branches that it does not have.
+      UserError: heads that do not divide the width, or residual branches that do not fit.
     """
     if model.width % model.heads:
         raise UserError(

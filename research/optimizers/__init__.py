@@ -1,4 +1,4 @@
-"""Optimisers: optax chains built from static names and traced numbers."""
+"""Build optimisers: optax chains from static names and traced numbers."""
 
 import functools
 import inspect
@@ -17,16 +17,16 @@ from research.optimizers.warmup import with_warmup
 
 
 def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransformationExtraArgs:
-    """The chain of a config.
+    """Return the optax chain of a config.
 
-    Clip, update rule, decoupled weight decay, scheduled learning rate, its multipliers, lookahead.
-    A rule that takes `learning_rate`, as the factories of optax do, is called with the scheduled
-    rate and holds its place.
-    Its `update` also takes `value`, `grad` and `value_fn(params) -> value` of the loss, for what
-    needs them: the plateau schedule, and rules that search along a line.
+    Its links: clipping, update rule, decoupled weight decay, scheduled learning rate, its
+    multipliers, lookahead. A rule that takes `learning_rate`, as the factories of optax do, is
+    called with the scheduled rate and takes the place of that link. `update` also takes `value`,
+    `grad` and `value_fn(params) -> value` of the loss, for the plateau schedule and for line
+    searches.
 
-    It is built anew inside the traced step, so that every number in it may be a tracer and the
-    count of steps is kept once, in the train state.
+    Each traced step builds the chain again. So every number in it may be a tracer, and the count of
+    steps is kept once, in the train state.
 
     Args:
       config: the whole config; read for names and for what is switched off (0).
@@ -48,8 +48,8 @@ def build(config: ConfigDict, hyperparameters, step) -> optax.GradientTransforma
     decay = optax.identity()
     if config.optimizer.weight_decay and not decays_itself and not takes_rate:
         decay = decayed(numbers["weight_decay"], config.optimizer.decay_multipliers)
-    # Always six links, and none with a state that depends on which numbers are on or off: a resumed
-    # run may switch them, for the structure of the optimizer's state stays.
+    # There are always six links, and the structure of their state does not depend on which numbers
+    # are 0. So a resumed run may switch them on or off.
     chain = optax.chain(
         clipped(config, numbers),
         rule,
@@ -102,7 +102,7 @@ def _scheduled(config, hyperparameters, step) -> optax.GradientTransformationExt
 
 
 def _watched(config, hyperparameters):
-    """Return what a schedule remembers of the losses: at first, and by the loss of a step."""
+    """Return the plateau schedule's memory of losses: the first one, and after a step's loss."""
     if not _watches_losses(_schedule(config)):
         return optax.EmptyState, lambda losses, _: losses
     return plateau.nothing_seen, bind(plateau.watched, config.schedule, hyperparameters["schedule"])
@@ -117,10 +117,10 @@ def _multiplied(config: ConfigDict, hyperparameters, step) -> optax.GradientTran
 
 
 def learning_rate(config: ConfigDict, hyperparameters, step, opt_state=None):
-    """The learning rate of the update that follows `step` earlier ones: float32 scalar.
+    """Return the learning rate of the update after `step` earlier ones: float32 scalar.
 
-    `opt_state` is the optimizer's after that update, for schedules that watch the loss; None: as if
-    it always fell.
+    `opt_state` is the optimiser's state after that update, for schedules that depend on the loss;
+    None: assume that the loss always fell.
     """
     numbers, schedule = hyperparameters["schedule"], _schedule(config)
     watches = _watches_losses(schedule)

@@ -1,10 +1,10 @@
-"""Update rules by name: (*, numbers...) -> an optax transformation without learning rate.
+"""Return an update rule, by name: (*, numbers...) -> an optax transformation without learning rate.
 
-Each takes those numbers of `config.optimizer` that it names, traced, and returns the direction of
+Each takes the numbers of `config.optimizer` that it names, traced, and returns the direction of
 descent; `optimizers.build` adds clipping, decay and the scheduled learning rate around it. A rule
-that names `weight_decay` has it inside; so has one that names `scheduled` the link that multiplies
-by minus the rate. Below, g is the gradient, t the step from 1 on. Where a rule differs from its
-paper's, it says by how much at the default numbers.
+that names `weight_decay` applies it itself. A rule that names `scheduled` contains that link, which
+multiplies by minus the rate. Below, g is the gradient, t the step from 1 on. If a rule differs from
+its paper, its docstring says by how much at the default numbers.
 """
 
 import math
@@ -21,34 +21,34 @@ from research.optimizers.masks import leaves_by_path
 
 
 def sgd():
-    """The gradient itself."""
+    """Use the gradient itself."""
     return optax.identity()
 
 
 def momentum(*, momentum):
-    """Heavy ball (Polyak, 1964): m <- momentum m + g; direction m.
+    """Use the heavy ball (Polyak, 1964): m <- momentum m + g; direction m.
 
-    The rate multiplies m; theirs multiplies g before it is added. A constant rate makes no
-    difference; after a cut to a tenth theirs goes on fast: its next step is 9.1 times as long.
+    The rate multiplies m; in the paper it multiplies g before g is added. For a constant rate both
+    are equal. After a cut of the rate to a tenth, the paper's next step is 9.1 times as long.
     """
     return optax.trace(decay=momentum)
 
 
 def nesterov(*, momentum):
-    """Nesterov momentum (Sutskever et al., 2013): m <- momentum m + g; g + momentum m.
+    """Use Nesterov momentum (Sutskever et al., 2013): m <- momentum m + g; g + momentum m.
 
-    The weights are those that theirs looks ahead to. For rates that change, see `momentum`.
+    The weights are the paper's look-ahead weights. For rates that change, see `momentum`.
     """
     return optax.trace(decay=momentum, nesterov=True)
 
 
 def adagrad(*, epsilon):
-    """s <- s + g^2; g / (sqrt(s) + epsilon) (Duchi et al., 2011, figure 1)."""
+    """Use g / (sqrt(s) + epsilon); s <- s + g^2 (Duchi et al., 2011, figure 1)."""
 
     def update(updates, state, params=None):
         sums = jax.tree.map(lambda s, g: s + g**2, state.sum_of_squares, updates)
 
-        def scaled(g, s):  # optax's own has epsilon inside the root; 0 where all g have been 0
+        def scaled(g, s):  # optax has epsilon inside the root; 0 if all g have been 0
             return jnp.where(s > 0, g / (jnp.sqrt(s) + epsilon), 0.0)
 
         return jax.tree.map(scaled, updates, sums), optax.ScaleByRssState(sums)
@@ -58,15 +58,18 @@ def adagrad(*, epsilon):
 
 
 def rmsprop(*, rms_decay, epsilon):
-    """v <- rms_decay v + (1 - rms_decay) g^2; g / (sqrt(v) + epsilon) (Tieleman, Hinton, 2012)."""
+    """Use g / (sqrt(v) + epsilon); v <- rms_decay v + (1 - rms_decay) g^2.
+
+    Tieleman and Hinton (2012).
+    """
     return optax.scale_by_rms(decay=rms_decay, eps=epsilon, eps_in_sqrt=False)
 
 
 def rmsprop_centered(*, rms_decay, epsilon):
-    """As `rmsprop`, by the deviation, v - m^2, m the decayed mean of g (Graves, 2013, eq. 38).
+    """Use v - m^2 in `rmsprop`, m the decayed mean of g (Graves, 2013, eq. 38).
 
-    Theirs has epsilon inside the root: where gradients deviate by 0.001, directions here are 0.5 %
-    longer, where by 1e-05, 10.1 times as long.
+    The paper has epsilon inside the root. If gradients deviate by 0.001, directions here are 0.5 %
+    longer; if by 1e-05, 10.1 times as long.
     """
     zeros = optax.tree.zeros_like
     old, new = rms_decay, 1 - rms_decay
@@ -75,7 +78,7 @@ def rmsprop_centered(*, rms_decay, epsilon):
         means = jax.tree.map(lambda m, g: old * m + new * g, state[0], updates)
         squares = jax.tree.map(lambda v, g: old * v + new * g**2, state[1], updates)
 
-        def scaled(g, m, v):  # optax's own takes the root of what rounding makes negative
+        def scaled(g, m, v):  # rounding may make v - m^2 negative; optax takes its root
             return g / (jnp.sqrt(jnp.maximum(v - m**2, 0)) + epsilon)
 
         return jax.tree.map(scaled, updates, means, squares), (means, squares)
@@ -84,28 +87,28 @@ def rmsprop_centered(*, rms_decay, epsilon):
 
 
 def rmsprop_momentum(*, rms_decay, epsilon, momentum):
-    """`rmsprop`, then heavy ball as in `momentum`."""
+    """Apply `rmsprop`, then the heavy ball of `momentum`."""
     return optax.chain(rmsprop(rms_decay=rms_decay, epsilon=epsilon), optax.trace(decay=momentum))
 
 
 def adadelta(*, rms_decay, epsilon):
-    """g sqrt(d + epsilon) / sqrt(v + epsilon), d of squared directions (Zeiler, 2012, alg. 1).
+    """Use g sqrt(d + epsilon) / sqrt(v + epsilon), d of squared directions (Zeiler, 2012, alg. 1).
 
-    The paper has no learning rate: 1 is its own. Here d is of directions before the rate.
+    The paper has no learning rate: use 1. Here d is of directions before the rate.
     """
     return optax.scale_by_adadelta(rho=rms_decay, eps=epsilon)
 
 
 def adam(*, beta1, beta2, epsilon):
-    """Adam with bias correction (Kingma and Ba, 2015, algorithm 1); with decay AdamW."""
+    """Use Adam with bias correction (Kingma and Ba, 2015, algorithm 1); with decay, AdamW."""
     return optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon)
 
 
 def amsgrad(*, beta1, beta2, epsilon):
-    """m / (sqrt(largest v so far) + epsilon), m and v Adam's (Reddi et al., 2018, algorithm 2).
+    """Use m / (sqrt(largest v so far) + epsilon), m and v Adam's (Reddi et al., 2018, algorithm 2).
 
-    As there, without bias correction: of a constant gradient the first direction is 3.16, the 12th
-    6.57 and the 1000th 1.26 times Adam's; a warm-up goes with it.
+    There is no bias correction, as in the paper: for a constant gradient the first direction is
+    3.16, the 12th 6.57 and the 1000th 1.26 times Adam's. A warm-up helps.
     """
     return optax.scale_by_amsgrad(
         b1=beta1, b2=beta2, eps=epsilon, bias_correction_mu=False, bias_correction_nu=False
@@ -113,61 +116,63 @@ def amsgrad(*, beta1, beta2, epsilon):
 
 
 def adamax(*, beta1, beta2, epsilon):
-    """Adam by the decayed maximum: u <- max(beta2 u, abs(g) + epsilon).
+    """Use Adam with the decayed maximum: u <- max(beta2 u, abs(g) + epsilon).
 
-    Kingma and Ba, 2015, algorithm 2, which divides by 0 where all g have been 0: it has no epsilon.
+    Kingma and Ba, 2015, algorithm 2, has no epsilon, and divides by 0 if all g have been 0.
     """
     return optax.scale_by_adamax(b1=beta1, b2=beta2, eps=epsilon)
 
 
 def nadam(*, beta1, beta2, epsilon):
-    """Adam with Nesterov momentum (Dozat, 2016).
+    """Use Adam with Nesterov momentum (Dozat, 2016).
 
-    Theirs starts with half of beta1: beta1 (1 - 0.96^(t / 250) / 2), and multiplies v by beta2. Of
-    a constant gradient the first direction here is 12.4 % longer and the tenth 0.7 %; of pure noise
-    the 100th is 0.33 times as long.
+    The paper starts with half of beta1: beta1 (1 - 0.96^(t / 250) / 2), and multiplies v by beta2.
+    For a constant gradient the first direction here is 12.4 % longer and the tenth 0.7 %; for pure
+    noise the 100th is 0.33 times as long.
     """
     return optax.scale_by_adam(b1=beta1, b2=beta2, eps=epsilon, nesterov=True)
 
 
 def radam(*, beta1, beta2, epsilon):
-    """Adam whose first steps are rectified for few samples (Liu et al., 2020, algorithm 2).
+    """Use Adam, rectified in the first steps for few samples (Liu et al., 2020, algorithm 2).
 
-    From 5 samples on, as in their code; in the paper from more than 4. That is one step, the fifth:
-    of a constant gradient its direction here is 57.8 times as long.
+    Rectification starts from 5 samples on, as in the authors' code; in the paper from more than 4.
+    This changes one step, the fifth: for a constant gradient its direction here is 57.8 times as
+    long.
     """
     return optax.scale_by_radam(b1=beta1, b2=beta2, eps=epsilon)
 
 
 def adabelief(*, beta1, beta2, epsilon):
-    """Adam by s <- beta2 s + (1 - beta2) (g - m)^2 + epsilon (Zhuang et al., 2020, algorithm 2).
+    """Use Adam with s <- beta2 s + (1 - beta2) (g - m)^2 + epsilon (Zhuang et al., 2020, alg. 2).
 
-    As there, epsilon is added at each step: sqrt(s) stays above sqrt(epsilon / (1 - beta2)), that
-    is 0.00316. Their own code takes epsilon = 1e-16, which keeps it above 3.16e-07.
+    As in the paper, epsilon is added at each step: sqrt(s) stays above sqrt(epsilon / (1 - beta2)),
+    that is 0.00316. The authors' code takes epsilon = 1e-16, which keeps it above 3.16e-07.
     """
     return optax.scale_by_belief(b1=beta1, b2=beta2, eps=epsilon, eps_root=epsilon)
 
 
 def yogi(*, beta1, beta2, epsilon):
-    """Adam with v <- v - (1 - beta2) sign(v - g^2) g^2 (Zaheer et al., 2018, algorithm 2).
+    """Use Adam with v <- v - (1 - beta2) sign(v - g^2) g^2 (Zaheer et al., 2018, algorithm 2).
 
-    Theirs has no bias correction: of a constant gradient the first direction here is 0.316, the
-    tenth 0.153 and the 1000th 0.795 of theirs.
+    The paper has no bias correction: for a constant gradient the first direction here is 0.316, the
+    tenth 0.153 and the 1000th 0.795 of the paper's.
     """
     return optax.scale_by_yogi(b1=beta1, b2=beta2, eps=epsilon, initial_accumulator_value=0.0)
 
 
 def lion(*, beta1, beta2):
-    """sign(beta1 m + (1 - beta1) g); m <- beta2 m + (1 - beta2) g (Chen et al., 2023, alg. 2)."""
+    """Use sign(beta1 m + (1 - beta1) g); m <- beta2 m + (1 - beta2) g (Chen et al., 2023)."""
     return optax.scale_by_lion(b1=beta1, b2=beta2)
 
 
 def lars(scheduled, *, momentum, weight_decay, decay_multipliers):
-    """v <- momentum v + rate ratio (g + weight_decay w), ratio = |w| / (|g| + weight_decay |w|).
+    """Use v <- momentum v + rate ratio (g + decay w), ratio = |w| / (|g| + decay |w|).
 
-    For each kernel; direction v (You et al., 2017, algorithm 1). There is no key for the trust
-    coefficient eta: for kernels the learning rate here is theirs times eta. The ratio is 1 for all
-    else, and for kernels of 0: by theirs these could never move.
+    This holds for each kernel; decay is `weight_decay`, the direction is v (You et al., 2017,
+    algorithm 1). There is no key for the trust coefficient eta: for kernels the learning rate here
+    is the paper's times eta. The ratio is 1 for all else, and for kernels of 0, which could never
+    move in the paper.
     """
     decay = decayed(weight_decay, decay_multipliers)
 
@@ -179,7 +184,7 @@ def lars(scheduled, *, momentum, weight_decay, decay_multipliers):
 
         return jax.tree.map(scaled, gradients, pulls, params, is_kernel(params))
 
-    # The names are in checkpoints: those of a momentum without the rate inside are refused.
+    # Checkpoints have these names: those of a momentum without the rate inside are refused.
     return optax.named_chain(
         ("local", optax.stateless(local)),
         ("scheduled", scheduled),
@@ -188,9 +193,9 @@ def lars(scheduled, *, momentum, weight_decay, decay_multipliers):
 
 
 def lamb(*, beta1, beta2, epsilon, weight_decay, decay_multipliers):
-    """Adam plus weight_decay w, brought to each kernel's own length (You et al., 2020, alg. 2).
+    """Scale Adam plus weight_decay w to each kernel's own length (You et al., 2020, alg. 2).
 
-    Biases, scales and kernels of 0 keep Adam's length: theirs could never move them from 0.
+    Biases, scales and kernels of 0 keep Adam's length; in the paper kernels of 0 could never move.
     """
     return optax.chain(
         adam(beta1=beta1, beta2=beta2, epsilon=epsilon),
@@ -200,11 +205,11 @@ def lamb(*, beta1, beta2, epsilon, weight_decay, decay_multipliers):
 
 
 def adafactor():
-    """g / sqrt(v), v of rows and columns where both have 128, RMS at most 1, times that of w.
+    """Use g / sqrt(v), v of rows and columns if both have 128, RMS at most 1, times that of w.
 
     Shazeer and Stern (2018), algorithm 4; decay 1 - t^-0.8. Directions have the size of weights:
-    rates are near 0.01. They take rows and columns of every matrix: for one of 64 x 64 whose
-    gradients are pure noise, what is here is 62 % from theirs at step 1 and 8 % at step 100.
+    rates are near 0.01. The paper uses rows and columns for every matrix. For a matrix of 64 x 64
+    whose gradients are pure noise, this rule differs by 62 % at step 1 and by 8 % at step 100.
     """
     return optax.chain(
         optax.scale_by_factored_rms(),
@@ -214,18 +219,19 @@ def adafactor():
 
 
 def muon(*, momentum, beta1, beta2, epsilon):
-    """Nesterov momentum, made nearly orthogonal by five Newton-Schulz steps (Jordan et al., 2024).
+    """Orthogonalise Nesterov momentum, nearly, by five Newton-Schulz steps (Jordan et al., 2024).
 
-    Times sqrt(max(1, out / fan_in)). For hidden kernels, as matrices (fan_in, out); Adam for the
-    head and all else. The momentum is bias-corrected, theirs is not: for a kernel of 16 x 32
-    whose gradients are pure noise, the second direction is 8.2 % from theirs, the tenth 1.6 %.
+    The result is multiplied by sqrt(max(1, out / fan_in)). This is for hidden kernels, as matrices
+    (fan_in, out); the head and all else use Adam. The momentum is bias-corrected, unlike the
+    authors': for a kernel of 16 x 32 whose gradients are pure noise, the second direction differs
+    by 8.2 %, the tenth by 1.6 %.
     """
 
     def partitioned(params) -> optax.GradientTransformation:
-        found = leaves.of(params)
-        by_path = leaves_by_path(found)
+        roles = leaves.of(params)
+        by_path = leaves_by_path(roles)
 
-        def sides(hidden):  # the tree of all parameters, in which others than hidden kernels lack
+        def sides(hidden):  # the tree of all parameters, without those that are not hidden kernels
             return jax.tree_util.tree_map_with_path(
                 lambda path, weight: contrib.MuonDimensionNumbers(
                     by_path[path_name(path)].fan_in, by_path[path_name(path)].fan_out(weight.ndim)
@@ -242,7 +248,7 @@ def muon(*, momentum, beta1, beta2, epsilon):
             optax.stateless(lambda updates, _: jax.tree.map(shaped, updates, sides(updates))),
         )
         kinds = jax.tree.map(
-            lambda leaf: "muon" if leaf.role == "kernel" and not leaf.head else "adam", found
+            lambda leaf: "muon" if leaf.role == "kernel" and not leaf.head else "adam", roles
         )
         rules = {"muon": orthogonal, "adam": adam(beta1=beta1, beta2=beta2, epsilon=epsilon)}
         return optax.partition(rules, kinds)
@@ -254,17 +260,17 @@ def muon(*, momentum, beta1, beta2, epsilon):
 
 
 def lbfgs(*, memory, line_search_steps):
-    """Inverse curvature from the last `memory` steps, times a step length that a line search finds.
+    """Use the inverse curvature of the last `memory` steps, times a line search's step length.
 
-    L-BFGS with strong Wolfe conditions (Nocedal and Wright, 2006, algorithms 7.4, 3.5 and 3.6), a
-    length of 1 tried first (section 3.5). Instead of the condition on the loss, that of Hager and
-    Zhang (2005, approximate Wolfe) is enough where the loss grows by less than 1e-6 of itself. For
-    all training data as one batch, without noise; a constant learning rate of 1 is its own length.
+    L-BFGS with strong Wolfe conditions (Nocedal and Wright, 2006, algorithms 7.4, 3.5 and 3.6). A
+    length of 1 is tried first (section 3.5). If the loss grows by less than 1e-6 of itself, the
+    approximate Wolfe condition of Hager and Zhang (2005) replaces that on the loss. The rule is for
+    all training data as one batch, without noise, with a constant learning rate of 1.
     """
     return optax.chain(
         optax.scale_by_lbfgs(memory_size=memory),
         optax.scale(-1.0),
-        # Wants a direction of descent.
+        # The line search takes a direction of descent.
         optax.scale_by_zoom_linesearch(line_search_steps, initial_guess_strategy="one"),
         optax.scale(-1.0),
     )
@@ -282,7 +288,7 @@ def _kernels_own_length() -> optax.GradientTransformation:
 
 
 def _at_length_of(param, update, length):
-    """Return update * |param| / length, or `update` itself where either is 0."""
+    """Return update * |param| / length, or `update` itself if either is 0."""
     own = _length(param)
     usable = (length > 0) & (own > 0)
     return update * jnp.where(usable, own / jnp.where(usable, length, 1.0), 1.0)

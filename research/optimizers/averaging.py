@@ -1,7 +1,7 @@
-"""Averages of weights: (count, step, *, numbers...) -> what share of it the newest weights become.
+"""Average weights, by name: (count, step, *, numbers...) -> the share of the newest weights.
 
 After each update, average <- (1 - share) average + share weights. `count` is how many weights the
-average holds, `step` how many updates were made, this one included.
+average holds; `step` is the number of updates so far, with this one.
 """
 
 import jax.numpy as jnp
@@ -10,25 +10,25 @@ _POWER = 9.0  # ema: until its decay is reached, weights of step k count by k **
 
 
 def none(count, step):
-    """No average is kept."""
+    """Keep no average."""
     return 0.0
 
 
 def ema(count, step, *, decay):
-    """Exponential: share = max(1 - decay, 10 / (count + 10)); its reach grows with the training.
+    """Average exponentially: share = max(1 - decay, 10 / (count + 10)), a growing reach.
 
     The second term is polynomial-decay averaging (Shamir and Zhang, 2013, section 4), a warm-up of
     the decay. Like bias correction, (1 - decay) / (1 - decay ** (count + 1)), it leaves nothing of
-    the first value; but under that, all weights of a run shorter than 1 / (1 - decay) steps would
-    count nearly alike, the untrained ones too.
+    the first value. But bias correction weights all steps of a run shorter than 1 / (1 - decay)
+    nearly alike, with those of the first, untrained weights.
     """
     return jnp.maximum(1 - decay, (1 + _POWER) / (count + 1 + _POWER))
 
 
 def swa(count, step, *, start, every):
-    """Stochastic weight averaging (Izmailov et al., 2018, algorithm 1): the plain mean.
+    """Average the weights at `start` and at each `every` after it, with equal shares.
 
-    Of the weights at `start` and at each `every` after it; a large or cyclic rate goes with it,
+    Stochastic weight averaging (Izmailov et al., 2018, algorithm 1) takes a large or cyclic rate,
     such as the schedule `constant`. Until `start` the average is the weights themselves.
     """
     since = step - start

@@ -1,4 +1,4 @@
-"""Gradient clipping: by value, by global norm, by each unit's weights."""
+"""Clip gradients by value, by global norm, or by each unit's weights."""
 
 import jax
 import optax
@@ -8,12 +8,12 @@ from research.models import leaves
 
 
 def clipped(config: ConfigDict, numbers) -> optax.GradientTransformation:
-    """Apply what is not 0 in `config.optimizer`, in this order; without a state in any case.
+    """Apply the clipping numbers of `config.optimizer` that are not 0, in this order, statelessly.
 
-    - `clip_value`: each number to at most that size.
-    - `clip_norm`: all gradients together to at most that length (Pascanu et al., 2013, alg. 1).
-    - `clip_adaptive`: each unit's to at most that share of the length of its weights, or of 0.001
-      (Brock et al., 2021, eq. 3); the head's too, which they leave alone.
+    - `clip_value`: limits the size of each number.
+    - `clip_norm`: limits the length of all gradients together (Pascanu et al., 2013, alg. 1).
+    - `clip_adaptive`: limits the length of each unit's gradient to this share of the length of its
+      weights, or of 0.001 (Brock et al., 2021, eq. 3). It includes the head, unlike the paper.
     """
     kinds = {
         "clip_value": optax.clip,
@@ -31,7 +31,7 @@ def clipped(config: ConfigDict, numbers) -> optax.GradientTransformation:
 
 
 def _adaptive(share) -> optax.GradientTransformation:
-    """Clip each unit's gradient by the length of its weights; a unit's lie along the fan-in axes.
+    """Clip each unit's gradient by the length of its weights, which lie along the fan-in axes.
 
     Parameters that are not kernels are clipped by optax's own rule: vectors as a whole.
     """

@@ -1,4 +1,4 @@
-"""What parameters are brought back to after an update."""
+"""Constrain parameters after an update."""
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ def max_norm(params, limit):
       limit: float, may be traced.
 
     Returns:
-      The tree. In it no unit's weights, a kernel's along its fan-in axes, are longer than `limit`.
+      The tree, in which no unit's weights (along the kernel's fan-in axes) are longer than `limit`.
     """
 
     def shortened(weight, leaf):

@@ -1,4 +1,4 @@
-"""Decoupled weight decay."""
+"""Decay weights, decoupled from the gradient."""
 
 import jax
 import optax

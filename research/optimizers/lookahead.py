@@ -1,4 +1,4 @@
-"""Lookahead: slow weights behind the fast ones."""
+"""Keep slow weights behind the fast ones."""
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,14 @@ import optax
 
 
 def lookahead(steps: int, share, step) -> optax.GradientTransformation:
-    """Every so many updates, weights go back to between them and now (Zhang et al., 2019, alg. 1).
+    """Move the weights back to slow weights every `steps` updates (Zhang et al., 2019, alg. 1).
 
-    slow <- slow + share (fast - slow); fast <- slow. The last link of a chain, for it must see the
-    whole update. Between two such points the weights are the fast ones: durations and intervals
-    that are multiples of `steps` evaluate the slow ones.
+    slow <- slow + share (fast - slow); fast <- slow. It must be the last link of a chain, because
+    it needs the whole update. Between two such steps the weights are the fast ones. To evaluate the
+    slow ones, use durations and intervals that are multiples of `steps`.
 
     Args:
-      steps: between them; 0: no link, and no state.
+      steps: number of updates between two moves; 0: no link, and no state.
       share: alpha of the paper, may be traced.
       step: integer scalar, the number of updates made so far.
     """

@@ -1,4 +1,4 @@
-"""Values by the paths of parameters, such as 'stage1_block1/Conv_0/kernel'.
+"""Find values by the paths of parameters, such as 'stage1_block1/Conv_0/kernel'.
 
 A pattern is a regular expression that must match the whole path.
 """
@@ -21,25 +21,28 @@ def by_pattern(key: str, pairs: Sequence[tuple[str, Any]], params, default: Any 
     """Return for each parameter the value of the first pattern that matches it.
 
     Args:
-      key: of the config, for errors.
+      key: key of the config, for errors.
       pairs: (pattern, value).
       params: a tree.
-      default: the value where no pattern matches; None: there must be one.
+      default: the value if no pattern matches; None: one must match.
 
     Returns:
       A tree like `params` of values.
 
     Raises:
-      UserError: a pattern that is none, or matches nothing; parameters that none matches.
+      UserError: a pattern that is no regular expression, or matches nothing; parameters that no
+        pattern matches.
     """
     names = list(leaves_by_path(params))
     patterns = [compiled(key, pattern, names) for pattern, _ in pairs]
     values, uncovered = [], []
     for name in names:
-        found = [value for (_, value), p in zip(pairs, patterns, strict=True) if p.fullmatch(name)]
-        if not found and default is None:
+        matching = [
+            value for (_, value), p in zip(pairs, patterns, strict=True) if p.fullmatch(name)
+        ]
+        if not matching and default is None:
             uncovered.append(name)
-        values.append((found or [default])[0])
+        values.append((matching or [default])[0])
     if uncovered:
         raise UserError(f"{key}: no pattern matches {', '.join(uncovered)} (('.*', 1.0) would)")
     return jax.tree.unflatten(jax.tree.structure(params), values)

@@ -1,4 +1,4 @@
-"""What each parameter's learning rate is multiplied by: patterns, depth, and freezing.
+"""Multiply each parameter's learning rate, by patterns, depth, and freezing.
 
 Running statistics of batch norm have no learning rate, but they are frozen with their layers.
 """
@@ -22,12 +22,12 @@ _FREEZE = "config.transfer.freeze"
 
 
 def multipliers(config: ConfigDict, hyperparameters, params, step):
-    """Return what multiplies the learning rate of each parameter: a product of three factors.
+    """Return the factor on the learning rate of each parameter: a product of three factors.
 
     - `optimizer.multipliers`: (pattern, number) pairs; every parameter must be covered.
     - `optimizer.layer_decay`: to the power of the layers between a parameter and the head (Howard
       and Ruder, ULMFiT, 2018, section 3.2).
-    - `transfer.freeze`: (pattern, duration) pairs: 0 until then.
+    - `transfer.freeze`: (pattern, duration) pairs: 0 until the duration is over.
 
     Returns:
       A tree like `params` of Python floats, or traced scalars; a plain 0.0 is never trained.
@@ -68,7 +68,7 @@ def check_freeze(config: ConfigDict, params, batch_stats) -> None:
 def frozen_statistics(
     config: ConfigDict, hyperparameters, params, batch_stats, step
 ) -> dict[str, Any]:
-    """Return which normalisers keep their running statistics in the next step.
+    """Return the normalisers that keep their running statistics in the next step.
 
     A normaliser keeps its statistics if a pattern of `transfer.freeze` matches them
     ('BatchNorm_0/mean'). It also keeps them if all parameters of the normaliser and of its layer
@@ -78,7 +78,8 @@ def frozen_statistics(
     Args:
       config: static choices.
       hyperparameters: `TrainState.hyperparameters`.
-      params, batch_stats: trees, for their paths.
+      params: a tree, for its paths.
+      batch_stats: a tree, for its paths.
       step: number of updates made so far.
 
     Returns:
@@ -107,17 +108,17 @@ def frozen_statistics(
 
 
 def _given(config: ConfigDict, params):
-    """The numbers of `config.optimizer.multipliers`; 1 without them."""
+    """Return the numbers of `config.optimizer.multipliers`; 1 without them."""
     if not config.optimizer.multipliers:
         return jax.tree.map(lambda _: 1.0, params)
     return by_pattern("config.optimizer.multipliers", config.optimizer.multipliers, params)
 
 
 def _thawed(config, hyperparameters, tree, step):
-    """For each leaf: False where it is frozen for good, a traced 0 or 1 where for a while, else 1.
+    """Return for each leaf False if it is frozen for good, a traced 0 or 1 if for a while, else 1.
 
-    Patterns may be of parameters or of running statistics: those that match no leaf of this tree
-    are passed over (`check_freeze` refuses those that match neither).
+    Patterns may be of parameters or of running statistics. Those that match no leaf of this tree
+    are ignored (`check_freeze` refuses those that match neither).
     """
     names = list(leaves_by_path(tree))
     until = hyperparameters["transfer"]["thaw"]
@@ -132,7 +133,7 @@ def _thawed(config, hyperparameters, tree, step):
 
 
 def _layer(normalizer: str) -> tuple[str, ...]:
-    """What the paths of its parameters, and of the affine map before it, start with."""
+    """Return the prefixes of the paths of a normaliser and of the affine map before it."""
     scope, slash, name = normalizer.rpartition("/")
     number = name.rpartition("_")[2]
     maps = (f"{scope}{slash}{kind}_{number}/" for kind in ("Dense", "Conv"))
@@ -140,14 +141,14 @@ def _layer(normalizer: str) -> tuple[str, ...]:
 
 
 def _all(flags: Sequence):
-    """Whether all hold: a bool where that does not depend on traced ones."""
+    """Return whether all flags hold: a bool if it does not depend on traced ones."""
     if any(flag is False for flag in flags):
         return False
     return functools.reduce(operator.and_, flags, True)
 
 
 def _any(flags: Sequence):
-    """Whether any holds: a bool where that does not depend on traced ones."""
+    """Return whether any flag holds: a bool if it does not depend on traced ones."""
     if any(flag is True for flag in flags):
         return True
     return functools.reduce(operator.or_, flags, False)

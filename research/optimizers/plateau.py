@@ -1,4 +1,4 @@
-"""What the `plateau` schedule remembers: where the training loss has stopped falling."""
+"""Remember for the `plateau` schedule when the training loss has stopped falling."""
 
 from typing import NamedTuple
 
@@ -7,29 +7,29 @@ import jax.numpy as jnp
 
 
 class Losses(NamedTuple):
-    """Of the windows so far; float32 scalars."""
+    """Losses of the windows so far; float32 scalars."""
 
-    total: jax.Array  # of the losses in the window that is not full yet
-    steps: jax.Array  # in it
-    least: jax.Array  # mean of a window
-    waited: jax.Array  # windows since that was last undercut, or since the last cut
-    cuts: jax.Array  # of the learning rate
+    total: jax.Array  # sum of the losses in the current window
+    steps: jax.Array  # number of steps in the current window
+    least: jax.Array  # least mean of a window
+    waited: jax.Array  # windows since the last new least mean, or the last cut
+    cuts: jax.Array  # number of cuts of the learning rate
 
 
 def nothing_seen() -> Losses:
-    """Before the first step."""
+    """Return the losses before the first step."""
     zero = jnp.zeros((), jnp.float32)
     return Losses(zero, zero, jnp.finfo(jnp.float32).max + zero, zero, zero)
 
 
 def watched(losses: Losses, loss, *, window, patience, threshold) -> Losses:
-    """Takes in the loss of one step.
+    """Return the losses with that of one more step.
 
     Args:
-      losses: of the steps before.
+      losses: the losses before this step.
       loss: scalar, the mean over a batch.
-      window: steps whose mean is compared; all three may be traced.
-      patience: windows in which the mean has not fallen, before a cut.
+      window: number of steps whose mean is compared; this and the next two may be traced.
+      patience: number of windows without a fall of the mean before a cut.
       threshold: a mean has fallen if it is below (1 - threshold) of the least before.
     """
     total, steps = losses.total + loss, losses.steps + 1

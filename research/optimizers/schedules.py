@@ -1,9 +1,9 @@
-"""Learning-rate schedules by name: (progress, step, *, numbers...) -> factor on the rate.
+"""Schedule the learning rate, by name: (progress, step, *, numbers...) -> factor on the rate.
 
-The numbers are those of `config.schedule` that a schedule names, traced, durations already in
-steps; so changing its length or its end never recompiles. `progress` runs from 0 to 1 over the
-steps that warm-up leaves. A schedule that names `cuts` is told how often the training loss has
-stopped falling.
+The numbers are those of `config.schedule` that a schedule names, traced, with durations in steps.
+So changing the length of a schedule, or its end, never recompiles. `progress` runs from 0 to 1 over
+the steps after warm-up. A schedule that names `cuts` gets the number of times that the training
+loss has stopped falling.
 """
 
 import jax.numpy as jnp
@@ -11,80 +11,80 @@ import jax.numpy as jnp
 from research.names import numbers_of
 from research.optimizers.plateau import watched
 
-_LEAST = 1e-6  # for those that divide by `final` or take its logarithm
+_LEAST = 1e-6  # for schedules that divide by `final` or take its logarithm
 
 
 def constant(progress, step):
-    """1 throughout."""
+    """Return 1."""
     return jnp.ones_like(progress)
 
 
 def linear(progress, step, *, final):
-    """A straight line from 1 to `final`."""
+    """Return a straight line from 1 to `final`."""
     return 1 + (final - 1) * progress
 
 
 def polynomial(progress, step, *, final, power):
-    """final + (1 - final) (1 - progress)^power."""
+    """Return final + (1 - final) (1 - progress)^power."""
     return final + (1 - final) * (1 - progress) ** power
 
 
 def exponential(progress, step, *, final):
-    """final^progress: the same share at each step; `final` at least 1e-6."""
+    """Return final^progress: the same ratio at each step; `final` is at least 1e-6."""
     return jnp.maximum(final, _LEAST) ** progress
 
 
 def inverse_time(progress, step, *, final):
-    """1 / (1 + k progress), "1/t", with k such that it ends at `final`, at least 1e-6."""
+    """Return 1 / (1 + k progress), "1/t", with k so that it ends at `final`, at least 1e-6."""
     return 1 / (1 + (1 / jnp.maximum(final, _LEAST) - 1) * progress)
 
 
 def inverse_sqrt(progress, step, *, warmup):
-    """sqrt(warmup / step) once warm-up is over (Vaswani et al., 2017, section 5.3)."""
+    """Return sqrt(warmup / step) after warm-up (Vaswani et al., 2017, section 5.3)."""
     length = jnp.maximum(warmup, 1.0)
     return jnp.sqrt(length / jnp.maximum(step + 1, length))
 
 
 def cosine(progress, step, *, final):
-    """Half a cosine from 1 to `final` (Loshchilov and Hutter, SGDR, 2017, eq. 5)."""
+    """Return half a cosine from 1 to `final` (Loshchilov and Hutter, SGDR, 2017, eq. 5)."""
     return final + (1 - final) * 0.5 * (1 + jnp.cos(jnp.pi * progress))
 
 
 def cosine_restarts(progress, step, *, final, cycles):
-    """`cycles` cosines of equal length, each from 1 to `final` (ibid., T_mult = 1)."""
+    """Return `cycles` cosines of equal length, each from 1 to `final` (ibid., T_mult = 1)."""
     place = jnp.where(progress < 1, (progress * cycles) % 1, 1.0)
     return cosine(place, step, final=final)
 
 
 def piecewise(progress, step, *, milestones, factor):
-    """Multiplied by `factor` at each of `milestones` (He et al., 2015: 0.1 at 1/2 and 3/4)."""
+    """Multiply by `factor` at each of `milestones` (He et al., 2015: 0.1 at 1/2 and 3/4)."""
     passed = jnp.sum(step >= milestones)
     return factor ** passed.astype(jnp.float32)
 
 
 def plateau(progress, step, cuts, *, factor, final):
-    """factor^cuts, at least `final`; a cut is made when the training loss has stopped falling.
+    """Return factor^cuts, at least `final`; a cut comes when the training loss stops falling.
 
-    That is: when for `schedule.patience` windows in a row the mean over a `schedule.window` has not
+    That is, when for `schedule.patience` windows in a row the mean over a `schedule.window` has not
     been below 1 - `schedule.threshold` times the least before.
     """
     return jnp.maximum(factor**cuts, final)
 
 
-plateau.uses = numbers_of(watched)  # which counts the cuts
+plateau.uses = numbers_of(watched)  # `watched` counts the cuts
 
 
 def stable_decay(progress, step, *, final, decay_share):
-    """1, then a line to `final` over the last `decay_share` (Hägele et al., 2024).
+    """Return 1, then a line to `final` over the last `decay_share` (Hägele et al., 2024).
 
-    They find 1 - sqrt(x) better than the line 1 - x: it lies up to 0.25 below.
+    The paper finds 1 - sqrt(x) better than the line 1 - x: it lies up to 0.25 below.
     """
     falling = (progress - (1 - decay_share)) / jnp.maximum(decay_share, _LEAST)
     return 1 + (final - 1) * jnp.clip(falling, 0, 1)
 
 
 def one_cycle(progress, step, *, final, rise_share, initial):
-    """Cosines from `initial` up to 1 over `rise_share`, then down to `final` (Smith, 2018).
+    """Return cosines from `initial` up to 1 over `rise_share`, then down to `final` (Smith, 2018).
 
     Smith draws lines: up to 0.105 away. PyTorch's OneCycleLR has its peak and its end one step
     earlier: of 1000 steps, up to 0.003 away, and its last factor is `final`, here 5e-06 above.

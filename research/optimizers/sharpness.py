@@ -1,4 +1,4 @@
-"""Sharpness-aware minimisation: works around every update rule."""
+"""Minimise sharpness, around every update rule."""
 
 from collections.abc import Callable
 
@@ -8,19 +8,19 @@ import optax
 
 
 def sharpness_aware(gradient: Callable, radius, trained) -> Callable:
-    """Takes the gradient at w + radius g / |g| (SAM; Foret et al., 2021, eq. 2 and 3).
+    """Return a gradient function at w + radius g / |g| (SAM; Foret et al., 2021, eq. 2 and 3).
 
-    Metrics and running statistics of batch norm are those of the first pass: the second one's
-    weights are never evaluated, so their activations must not count.
+    Metrics and running statistics of batch norm are those of the first pass, because the weights of
+    the second pass are never evaluated.
 
     Args:
       gradient: (params, batch_stats) -> (gradients, aux); the same function, and so the same
         dropout mask, in both passes.
       radius: float, may be traced.
-      trained: a tree like params; falsy, or a traced False, where parameters must stay in place.
+      trained: a tree like params; falsy, or a traced False, for parameters that must stay in place.
 
     Returns:
-      Another such function.
+      A function like `gradient`.
     """
 
     def uphill(params, batch_stats):

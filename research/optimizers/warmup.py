@@ -1,18 +1,18 @@
-"""Warm-up: composes with every schedule."""
+"""Warm up, before any schedule."""
 
 import jax.numpy as jnp
 
 
 def with_warmup(schedule, step, warmup, duration):
-    """The factor on the learning rate at a step: linear warm-up, then the schedule.
+    """Return the factor on the learning rate at a step: linear warm-up, then the schedule.
 
-    The first update already uses 1 / warmup of the rate, the warmup-th all of it.
+    The first update uses 1 / warmup of the rate, the warmup-th all of it.
 
     Args:
       schedule: (progress, step) -> factor, as in `optimizers/schedules.py`.
       step: integer scalar, the number of updates made so far.
-      warmup: its length in steps, may be traced.
-      duration: of the whole training, in steps, may be traced.
+      warmup: length of the warm-up in steps, may be traced.
+      duration: length of the whole training in steps, may be traced.
 
     Returns:
       float32 scalar.

@@ -38,9 +38,10 @@ def band_over_cost(
     its cost is spent.
 
     Args:
-      scores, costs: (n,), costs at least 0.
+      scores: (n,).
+      costs: (n,), at least 0.
       at: costs spent, at most the sum of the costs.
-      quantiles: which.
+      quantiles: between 0 and 1.
     """
     drawn = np.random.default_rng(0).integers(len(scores), size=(_RESAMPLES, 2 * len(scores)))
     curves = np.minimum.accumulate(scores[drawn], axis=1)

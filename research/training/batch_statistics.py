@@ -48,12 +48,12 @@ def check_recalibration(run, key: str) -> None:
 
 def warnings(run) -> list[str]:
     """Return a warning for each way in which a `Setup` would normalise pairs of values."""
-    found = ((batch, *_fewest_values(run, batch)) for batch in _batches(run))
+    fewest = ((batch, *_fewest_values(run, batch)) for batch in _batches(run))
     return [
         f"{batch.keys}: config.model.normalization = 'batch_norm' takes the variance of two values "
         f"per channel in {layer}, which makes -1 and 1 of them, whatever they are (more usual: at "
         "least 16)"
-        for batch, values, layer in found
+        for batch, values, layer in fewest
         if values == 2
     ]
 
@@ -62,17 +62,17 @@ def _batches(run) -> list[_Batch]:
     config = run.config
     if config.model.normalization != "batch_norm":
         return []
-    found = []
+    batches = []
     if not config.model.freeze_batch_stats:
-        found.append(_training_batch(run))
+        batches.append(_training_batch(run))
     if config.transfer.checkpoint and config.transfer.recalibrate:
-        found.append(_recalibration_batch(run, "config.transfer.recalibrate = True"))
+        batches.append(_recalibration_batch(run, "config.transfer.recalibrate = True"))
     if averages.recalibrated(config):
         wanted = config.averaging.recalibration_examples
         keys = f"config.averaging.recalibration_examples = {wanted}"
         size, keys, _ = _recalibration_batch(run, keys)
-        found.append(_Batch(min(size, wanted), keys))
-    return found
+        batches.append(_Batch(min(size, wanted), keys))
+    return batches
 
 
 def _training_batch(run) -> _Batch:
@@ -83,9 +83,9 @@ def _training_batch(run) -> _Batch:
     if config.compute.microbatches > 1:
         together //= config.compute.microbatches
         keys += f", config.compute.microbatches = {config.compute.microbatches}"
-    if config.parallel.local_batch_norm and run.layout.parts > 1:
-        together //= run.layout.parts
-        keys += f", config.parallel.local_batch_norm = True on {run.layout.parts} devices"
+    if config.parallel.local_batch_norm and run.sharding.parts > 1:
+        together //= run.sharding.parts
+        keys += f", config.parallel.local_batch_norm = True on {run.sharding.parts} devices"
     return _Batch(together, keys)
 
 

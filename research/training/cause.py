@@ -4,7 +4,7 @@ The cause is 'not known' if no measurement explains the divergence.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ import numpy as np
 
 from research import processes
 from research.data.feed import preprocess
-from research.training import culprit
+from research.training import nonfinite
 from research.training.input_checks import LARGE_INPUTS
 from research.training.loop import Diverged
 from research.training.recalibration import train_and_eval_loss
@@ -32,6 +32,12 @@ class Start(NamedTuple):
     size: float  # root of the sum of all squared parameters
     loss: float  # loss of the first batch
 
+    @classmethod
+    def of(cls, state: TrainState, advance: Callable) -> "Start":
+        """Measure the state before the first step; its buffers are donated."""
+        size, (_, metrics) = size_of(state), advance(state, 1)
+        return cls(size, nonfinite.mean_loss(metrics))
+
 
 def size_of(state: TrainState) -> float:
     """Return the root of the sum of all squared parameters, summed in float64."""
@@ -40,29 +46,29 @@ def size_of(state: TrainState) -> float:
 
 
 def likely_cause(
-    run: Setup, error: Diverged, found: culprit.Found, start: Start, learning_rate: float
+    run: Setup, error: Diverged, place: nonfinite.Place, start: Start, learning_rate: float
 ) -> str:
     """Return the most likely cause of a divergence: a measurement, and the key to change.
 
     Args:
       run: the diverged run.
       error: the exception that ended the loop.
-      found: the place of the first non-finite numbers.
+      place: the place of the first non-finite numbers.
       start: measurements of the initial state.
       learning_rate: the learning rate of the run.
     """
     config, usual = run.config, run.task.guessing_loss
     rate = f"config.optimizer.learning_rate = {learning_rate:g} is too high"
-    statistics = found.before.preprocessing
+    statistics = place.before.preprocessing
     scheme = f"config.preprocessing.name = {config.preprocessing.name!r}"
     sample = _Inputs.of(statistics, [run.spread(_SAMPLE)])
-    growth = size_of(found.before) / max(start.size, 1e-12)
+    growth = size_of(place.before) / max(start.size, 1e-12)
     grown = f"{rate}: before that step weights were {growth:.3g} times as large as at the start"
     if error.what.startswith("the validation"):
-        validation = _Inputs.of(statistics, culprit.validation_inputs(run))
-        seen = _of_validation(run, found, validation, sample, scheme)
-        return grown if growth > _GROWN and seen.startswith(_UNKNOWN) else seen
-    batch = _Inputs.of(statistics, culprit.inputs_of_step(run, found.before))
+        validation = _Inputs.of(statistics, nonfinite.validation_inputs(run))
+        measured = _of_validation(run, place, validation, sample, scheme)
+        return grown if growth > _GROWN and measured.startswith(_UNKNOWN) else measured
+    batch = _Inputs.of(statistics, nonfinite.inputs_of_step(run, place.before))
     if batch.bad:
         return f"{batch.bad} of {batch.count} inputs of that step are not finite after {scheme}"
     largest = max(batch.largest, sample.largest)
@@ -87,11 +93,11 @@ def likely_cause(
             f"model.initializer_scale = {config.model.initializer_scale:g}, config.model."
             f"activation = {config.model.activation!r})"
         )
-    if found.layer.endswith(culprit.UPDATE):
+    if place.layer.endswith(nonfinite.UPDATE):
         return f"{rate}: the gradients of that step are finite, and the update is not"
     if growth > _GROWN:
         return grown
-    losses = _finite(found.losses) or [start.loss]
+    losses = _finite(place.losses) or [start.loss]
     if losses[-1] > max(1.5 * start.loss, 3 * float(np.median(losses))):
         return f"{rate}: the training loss had risen to {losses[-1]:.4g}, {first}"
     return (
@@ -102,7 +108,7 @@ def likely_cause(
 
 
 def _of_validation(
-    run: Setup, found: culprit.Found, validation: "_Inputs", sample: "_Inputs", scheme: str
+    run: Setup, place: nonfinite.Place, validation: "_Inputs", sample: "_Inputs", scheme: str
 ) -> str:
     """Return the likely cause of a non-finite validation loss after a finite training loss."""
     if validation.bad:
@@ -114,16 +120,16 @@ def _of_validation(
     )
     if validation.largest > _LARGE * sample.largest:
         return reach
-    if found.before.batch_stats and run.config.ensemble.members == 1:
-        batch = run.train.load(culprit.rows_of_step(run, found.before))
-        own, running = train_and_eval_loss(run.config, run.task, found.before, batch)
+    if place.before.batch_stats and run.config.ensemble.members == 1:
+        batch = run.train.load(nonfinite.rows_of_step(run, place.before))
+        own, running = train_and_eval_loss(run.config, run.task, place.before, batch)
         if math.isfinite(own) and not running <= _GROWN * max(own, run.task.guessing_loss):
             return (
                 f"running statistics of batch norm that do not fit the weights: a training batch "
                 f"has the loss {own:.4g} by its own statistics and {running:.4g} by the running "
                 f"ones (config.model.batch_norm_decay = {run.config.model.batch_norm_decay:g})"
             )
-    losses = _finite(found.losses)
+    losses = _finite(place.losses)
     trained = f"the training loss before it was {losses[-1]:.4g}; " if losses else ""
     return (
         f"{_UNKNOWN} ({trained}{reach}; config.model.activation = {run.config.model.activation!r})"

@@ -1,13 +1,13 @@
-"""What one checkpoint holds, written and read, and held against its digests.
+"""Write and read the two files of a checkpoint, and check their digests.
 
-It is a folder `checkpoints/STEP`, which Orbax puts in its place in one piece, with two files:
+A checkpoint is a folder `checkpoints/STEP`. Orbax moves it into place in one piece:
 
-- `arrays.safetensors`: the arrays of the train state, all but the hyper-parameters, by the names of
-  their paths ('params/Dense_0/kernel');
-- `metadata.json`: the complete config (which holds the hyper-parameters), the class names and
-  the rest of the data's fingerprint, the digest of the other file and the metrics at that step.
+- `arrays.safetensors`: the arrays of the train state by the names of their paths
+  ('params/Dense_0/kernel'); hyper-parameters are not among them.
+- `metadata.json`: the whole config (with the hyper-parameters), the class names and the rest of the
+  data's fingerprint, the digest of the other file, and the metrics at that step.
 
-Where the data stood is not among them: that is the step, for a stream from disk too.
+The position in the data is not stored: the step determines it, for a stream from disk too.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from research.training.early_stopping import Objective
 from research.training.state import TrainState
 
 FORMAT = 3
-WEIGHTS = ("params", "batch_stats", "preprocessing")  # what transfer takes over: dicts all through
-HALF = ocp.path.step.TMP_DIR_SUFFIX  # of a folder that is half written
+WEIGHTS = ("params", "batch_stats", "preprocessing")  # what transfer takes over: nested dicts
+HALF = ocp.path.step.TMP_DIR_SUFFIX  # the suffix of a folder that is half written
 ARRAYS, METADATA = "arrays.safetensors", "metadata.json"
 
 
 class Damaged(Exception):
-    """What is wrong with a checkpoint, in one line."""
+    """Say in one line what is wrong with a checkpoint."""
 
 
 def write(folder: Path, copies: Copies, metadata: dict[str, Any]) -> None:
-    """Makes the folder of a checkpoint, from copies, which it takes over.
+    """Make the folder of a checkpoint from copies, which are consumed.
 
     Raises:
-      OSError: it cannot be written.
-      ValueError: it is there.
-      TypeError: an array has a dtype that no .safetensors file holds.
+      OSError: the folder cannot be written.
+      ValueError: the folder exists.
+      TypeError: an array has a dtype that .safetensors files do not have.
     """
-    # This process alone: without, Orbax would wait for the others in every step of it.
+    # Only this process: by default Orbax waits for the others several times.
     alone = ocp.options.MultiprocessingOptions(
         primary_host=jax.process_index(), active_processes={jax.process_index()}
     )
@@ -67,15 +67,15 @@ def write(folder: Path, copies: Copies, metadata: dict[str, Any]) -> None:
 
 
 class _Files(ocp.CheckpointHandler):
-    """The two files, for Orbax.
+    """Let Orbax write and read the two files.
 
-    Not its own format of arrays: of a state of 32 arrays that takes six times the work
-    (benchmarks/README.md), for each is a data set of its own there.
+    Orbax's own format stores each array as a data set. For a state of 32 arrays that takes six
+    times the work (benchmarks/README.md).
     """
 
     def save(self, directory, args: _Content) -> None:
-        # The library copies the memory of an array as it lies, so it must lie in C's order. It
-        # could write the file itself, but would not raise OSError when the disk is full.
+        # The library copies an array's memory, which must be in C order. Its own function for files
+        # does not raise OSError when the disk is full.
         arrays = {name: np.asarray(array, order="C") for name, array in args.arrays.items()}
         try:
             content = to_safetensors(arrays)
@@ -105,15 +105,15 @@ def read(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
     """Return the metadata and the arrays of a checkpoint.
 
     Raises:
-      UserError: it is of another version.
-      Damaged: it is not whole.
-      OSError: it cannot be read, for a reason that is not its own.
+      UserError: the checkpoint is of another version.
+      Damaged: the checkpoint is damaged.
+      OSError: the system cannot read it.
     """
     metadata = read_metadata(folder)
     with _damage_told():
         path = folder / ARRAYS
         with _opened(path) as file:
-            with safe_open(path, "np"):  # compares the header with the file's length, reads no more
+            with safe_open(path, "np"):  # reads only the header, and compares it with the length
                 pass
             if hashlib.file_digest(file, "sha256").hexdigest() != metadata["sha256"]:
                 raise ValueError("its arrays do not match their digest")
@@ -121,8 +121,8 @@ def read(folder: Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 
 def read_metadata(folder: Path) -> dict:
-    """The metadata of a checkpoint alone; raises as `read`."""
-    if (folder / "metadata").is_dir():  # where the formats 1 and 2 had theirs
+    """Return only the metadata of a checkpoint; raise as `read`."""
+    if (folder / "metadata").is_dir():  # the place of the metadata in formats 1 and 2
         raise _other_version(folder, "an older format")
     with _damage_told():
         with _opened(folder / METADATA) as file:
@@ -158,25 +158,25 @@ def _damage_told() -> Iterator[None]:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.errno not in (errno.ENOENT, errno.EIO):
-            raise  # of the machine: too many open files, no permission
+            raise  # an error of the machine: too many open files, no permission
         raise Damaged(brief(error)) from None
 
 
 def brief(error: Exception) -> str:
-    """The first line of what an exception says."""
+    """Return the first line of an exception's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def config_of(metadata: dict, folder: Path) -> ConfigDict:
-    """The config that a checkpoint's run had."""
+    """Return the config of the run that saved a checkpoint."""
     return configuration.from_json(json.dumps(metadata["config"]), f"{folder}: config")
 
 
 def objective_of(metadata: dict) -> Objective:
-    """Return what decided which checkpoint was the best when this one was saved."""
+    """Return the objective by which the run chose its best checkpoint."""
     if "objective" in metadata:
         return Objective(*metadata["objective"])
-    metric = metadata["config"]["early_stopping"]["metric"]  # from before there were other tasks
+    metric = metadata["config"]["early_stopping"]["metric"]  # of older versions
     return Objective(metric, metric == "accuracy")
 
 
@@ -186,16 +186,16 @@ def state_of(
     arrays: dict[str, np.ndarray],
     template: Callable[[ConfigDict, dict], TrainState],
 ) -> tuple[TrainState, dict]:
-    """The state that was read from a folder, and its metadata.
+    """Return the state that was read from a folder, and its metadata.
 
     Args:
       folder: for errors.
-      metadata: of `read`.
-      arrays: of `read`.
+      metadata: from `read`.
+      arrays: from `read`.
       template: as in `Checkpoints.restore`.
 
     Raises:
-      UserError: it has other shapes.
+      UserError: the state has other shapes than the template.
     """
     state = template(config_of(metadata, folder), metadata)
     wanted = saved_leaves(state)
@@ -210,7 +210,7 @@ def state_of(
 
 
 def read_weights(folder: Path) -> dict:
-    """What `Checkpoints.weights` returns; raises as `read`."""
+    """Return the arrays that `Checkpoints.weights` returns; raise as `read`."""
     _, arrays = read(folder)
     kept = {name: array for name, array in arrays.items() if name.startswith(WEIGHTS)}
     tree = unflatten_dict(kept, sep="/")
@@ -218,7 +218,7 @@ def read_weights(folder: Path) -> dict:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+    if path.exists() and not path.is_file():  # opening a pipe would block
         raise ValueError(f"{path.name} is no file")
     return open(path, "rb")
 
@@ -233,8 +233,8 @@ def _shapes(leaves: dict[str, Any]) -> dict[str, tuple]:
 
 
 def _placed(array: np.ndarray, like) -> jax.Array:
-    """On the devices where another lies, each of which holds a part of it or all."""
-    sharding = getattr(like, "sharding", None)  # a shape may have none
+    """Put an array on the devices of another one, with the same sharding."""
+    sharding = getattr(like, "sharding", None)  # `jax.eval_shape` gives none
     if sharding is None:
         return jax.numpy.asarray(array)
     return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])

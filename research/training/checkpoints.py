@@ -1,13 +1,13 @@
-"""Checkpoints: written while training goes on, the newest two, the best and snapshots, and checked
-when read.
+"""Save checkpoints while training goes on, check them when they are read, and delete old ones.
 
-What one holds is in checkpoint_files.py, which ones are kept in retention.py.
-"""  # noqa: D205
+`checkpoint_files.py` has the contents of a checkpoint, `retention.py` decides which are kept.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -35,10 +35,10 @@ class Checkpoints:
 
     Args:
       workdir: the run folder.
-      read_only: leave all as it is, for another process may be writing.
+      read_only: change nothing, because another process may be writing.
       snapshots: steps to keep besides the newest two and the best.
-      failed: is told, in one line, of every save that failed, at the latest with the next one; the
-        checkpoints before are as they were. It may raise.
+      failed: receives one line for each save that failed, at the latest with the next save. Earlier
+        checkpoints are as they were. It may raise.
     """
 
     def __init__(
@@ -50,27 +50,33 @@ class Checkpoints:
     ):
         self._folder = Path(workdir).absolute() / "checkpoints"
         self._read_only, self._failed = read_only, failed
-        self._retention = Retention(snapshots)
+        self._snapshots = snapshots
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._begun: Future | None = None  # the save in that thread
         self._saving = -1
         if not read_only:
             processes.alone(self._begin)
+
+    @functools.cached_property
+    def _retention(self) -> Retention:
+        """Return the scores of all checkpoints; they are read when they are needed first."""
+        retention = Retention(self._snapshots)
         for step in self.steps():
-            with contextlib.suppress(Exception):  # of damaged ones; `restore` tells
+            with contextlib.suppress(Exception):  # skip damaged ones; `restore` reports them
                 metadata = self.metadata(step)
                 objective = files.objective_of(metadata)
-                self._retention.note(step, metadata["planned"], objective, metadata["metrics"])
+                retention.note(step, metadata["planned"], objective, metadata["metrics"])
+        return retention
 
     def __enter__(self) -> Checkpoints:
         return self
 
     def __exit__(self, kind, *_) -> None:
-        if kind:  # there is something to tell already, and perhaps in this process alone
+        if kind:  # an error is already on its way, perhaps in this process alone
             self._failed = lambda _: None
             self._finish()
         else:
-            self._wait()
+            self.wait()
         self._thread.shutdown()
 
     def _path(self, step: int) -> Path:
@@ -81,7 +87,7 @@ class Checkpoints:
         self._clear_away()
 
     def _clear_away(self) -> None:
-        """Removes what is half written, or half deleted."""
+        """Remove files that are half written or half deleted."""
         for path in self._folder.glob(f"*{files.HALF}*"):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         for path in self._folder.iterdir():
@@ -89,19 +95,19 @@ class Checkpoints:
                 self._move_aside(path)
 
     def steps(self) -> list[int]:
-        """The steps that have a checkpoint, oldest first."""
+        """Return the steps that have a checkpoint, oldest first."""
         if not self._folder.is_dir():
             return []
         names = [path.name for path in self._folder.iterdir() if path.is_dir()]
         return sorted(int(name) for name in names if name.isdecimal() and name == str(int(name)))
 
     def find(self, wanted: str) -> int:
-        """The step that 'last', 'best' or a number stands for.
+        """Return the step that 'last', 'best' or a number stands for.
 
-        The best is so by `config.early_stopping.metric` on validation, the later of equals.
+        The best has the best `config.early_stopping.metric` on validation; of equals, the latest.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no such checkpoint.
         """
         steps = self.steps()
         if wanted == "best":
@@ -116,11 +122,11 @@ class Checkpoints:
         return steps[-1]
 
     def best_first(self) -> list[int]:
-        """The steps whose checkpoints have a score, the best one first."""
+        """Return the steps whose checkpoints have a score, the best one first."""
         return self._retention.best_first(self.steps())
 
     def metadata(self, step: int) -> dict:
-        """All that a step has beside its arrays; raises as `checkpoint_files.read` does."""
+        """Return the metadata of a step; raise as `checkpoint_files.read` does."""
         return files.read_metadata(self._path(step))
 
     def save(
@@ -133,19 +139,19 @@ class Checkpoints:
         metrics: dict[str, float] | None = None,
         planned: bool = True,
     ) -> None:
-        """Starts to save, once the save before has ended.
+        """Start to save a checkpoint, once the previous save has ended.
 
         Args:
-          step: names the checkpoint.
-          config: kept whole in the metadata.
-          copies: what to save, `copies.copied`; they are taken over.
-          metadata: JSON values to keep along.
-          objective: which of the metrics decides which checkpoint is the best.
+          step: the step of the state; it names the checkpoint.
+          config: the whole config, which the metadata keep.
+          copies: the arrays of the state, from `copies.copied`; they are consumed.
+          metadata: other JSON values to store.
+          objective: the metric that decides which checkpoint is the best.
           metrics: {'validation_<metric>': value}, if the step was evaluated.
-          planned: a rollback may return to it: every run of this config saves there.
+          planned: whether a rollback may return to it: every run of this config saves this step.
         """
         metrics = metrics or {}
-        self._wait()
+        self.wait()
         self._saving = step
         self._retention.note(self._saving, planned, objective, metrics)
         if processes.first():
@@ -158,15 +164,15 @@ class Checkpoints:
             self._begun = self._thread.submit(self._write, copies, {**metadata, **known})
 
     def _write(self, copies: Copies, metadata: dict) -> None:
-        if not self._folder.is_dir():  # Orbax would make it anew
+        if not self._folder.is_dir():  # Orbax would make a new folder
             raise FileNotFoundError(errno.ENOENT, "the folder is gone")
         files.write(self._path(self._saving), copies, metadata)
         steps = self.steps()
-        with contextlib.suppress(OSError):  # what cannot be deleted is tried again the next time
+        with contextlib.suppress(OSError):  # the next save tries again
             self._delete({*steps} - self._retention.kept(steps))
 
-    def _wait(self) -> None:
-        """Until the save that was begun is done, and every process knows."""
+    def wait(self) -> None:
+        """Wait in every process until the last save is done."""
         if not self._read_only:
             processes.alone(self._finish)
 
@@ -176,29 +182,29 @@ class Checkpoints:
         begun, self._begun = self._begun, None
         try:
             begun.result()
-        except Exception as error:  # of the system, mostly, and then in its words
+        except Exception as error:  # mostly of the system, which has words for it
             self._retention.forget(self._saving)
-            with contextlib.suppress(OSError):  # as long as nothing can be written
+            with contextlib.suppress(OSError):  # the disk may refuse everything
                 self._clear_away()
             reason = getattr(error, "strerror", None) or files.brief(error)
             self._failed(f"{self._path(self._saving)} could not be saved: {reason}")
 
     def _delete(self, steps: Iterable[int]) -> None:
-        for step in steps:
-            doomed = self._path(step).with_suffix(files.HALF)  # a kill leaves no half of one
+        for step in steps:  # after a kill, the next start deletes what was renamed
+            doomed = self._path(step).with_suffix(files.HALF)
             self._path(step).rename(doomed)
             shutil.rmtree(doomed)
 
     def return_to(self, rollbacks: int) -> int:
-        """Where a run goes back to: its newest planned checkpoint; 0 where there is none.
+        """Delete checkpoints for a rollback; return the step that the run goes back to.
 
-        If it was there at the rollback before, it goes to the one before it: numbers that are
-        finite may lead to what is not. Checkpoints of later steps are deleted.
+        That is the step of the newest planned checkpoint, or 0 if there is none. If the previous
+        rollback went there too, it is the one before, because its finite numbers diverge again.
 
         Args:
-          rollbacks: made so far, as in the metadata of the checkpoints that were saved since.
+          rollbacks: the number of rollbacks so far, as in the metadata of checkpoints saved since.
         """
-        self._wait()
+        self.wait()
         planned = sorted(self._retention.planned & {*self.steps()})
         if planned and not self._was_reached(planned[-1], rollbacks):
             planned.pop()
@@ -210,7 +216,7 @@ class Checkpoints:
         return to
 
     def _was_reached(self, step: int, rollbacks: int) -> bool:
-        """Whether a checkpoint was saved after so many rollbacks; not where it is damaged."""
+        """Return whether a checkpoint was saved after so many rollbacks; False if it is damaged."""
         with contextlib.suppress(Exception):
             return self.metadata(step).get("rollbacks", 0) >= rollbacks
         return False
@@ -221,21 +227,21 @@ class Checkpoints:
         step: int | None = None,
         warn: Callable[[str], None] = print,
     ) -> tuple[TrainState, dict] | None:
-        """Reads a checkpoint and checks its digest.
+        """Read a checkpoint and check its digest.
 
         Args:
-          template: (config, metadata) -> a state of the right shapes (`jax.eval_shape` will do),
-            whose hyper-parameters the restored state takes over.
-          step: which; None takes the newest that is whole, and says which ones are not.
-          warn: is told of every damaged checkpoint, in one line.
+          template: (config, metadata) -> a state of the right shapes, such as `jax.eval_shape`
+            returns. The restored state takes its hyper-parameters.
+          step: the step; None: the newest that is whole. Damaged ones are moved aside.
+          warn: receives one line for each damaged checkpoint.
 
         Returns:
-          The state and the metadata; None where there is no whole checkpoint.
+          The state and the metadata; None if there is no whole checkpoint.
 
         Raises:
-          UserError: the step asked for is not there, or damaged.
+          UserError: the given step has no checkpoint, or a damaged one.
         """
-        self._wait()
+        self.wait()
         if step is not None:
             content = self._asked_for(step, files.read)
             return files.state_of(self._path(step), *content, template)
@@ -255,7 +261,7 @@ class Checkpoints:
         steps: Sequence[int],
         warn: Callable[[str], None] = print,
     ) -> Iterator[TrainState]:
-        """Reads several; of one that is not there, or damaged, `warn` is told in one line."""
+        """Yield the states of several steps; skip missing or damaged ones with a warning."""
         for step in steps:
             try:
                 state, _ = self.restore(template, step)
@@ -265,13 +271,13 @@ class Checkpoints:
                 yield state
 
     def weights(self, step: int) -> dict:
-        """What a network is, without the shapes of the run it comes from: NumPy arrays.
+        """Return the arrays of a network, without a template, checked against their digest.
 
         Returns:
-          {'params', 'batch_stats', 'preprocessing'} as nested dicts, checked against their digest.
+          {'params', 'batch_stats', 'preprocessing'}, nested dicts of NumPy arrays.
 
         Raises:
-          UserError: the step is not there, or damaged.
+          UserError: the step has no checkpoint, or a damaged one.
         """
         return self._asked_for(step, files.read_weights)
 
@@ -285,11 +291,11 @@ class Checkpoints:
             raise UserError(f"{self._path(step)} is damaged: {error}") from None
 
     def _set_aside(self, step: int) -> None:
-        """Moves a damaged checkpoint out of the way, for the step may be saved again."""
+        """Move a damaged checkpoint aside, because the step may be saved again."""
         processes.alone(lambda: self._move_aside(self._path(step)))
 
     def _move_aside(self, path: Path) -> None:
         aside = self._folder.parent / "damaged_checkpoints"
         aside.mkdir(exist_ok=True)
-        # Not by renaming: `checkpoints` may be a link to another disk.
+        # Not os.rename: `checkpoints` may be a link to another disk.
         shutil.move(path, aside / f"{path.name}-{time.time_ns()}")

@@ -1,4 +1,4 @@
-"""Parts of a config that do not fit together, or not with the data: refused before any work."""
+"""Refuse, before any work, parts of a config that do not fit together or do not fit the data."""
 
 import jax
 from ml_collections import ConfigDict
@@ -12,7 +12,7 @@ from research.names import bind, check_options, numbers_of, resolve
 from research.optimizers import algorithms, schedules
 from research.training import hyperparameters
 
-# What makes the loss another function at each step, or its gradient not the loss's.
+# Keys that make the loss differ from step to step, or the gradient differ from the loss's.
 NOT_FOR_LINE_SEARCH = (
     "augmentation.names",
     "augmentation.mixing",
@@ -27,9 +27,9 @@ NOT_FOR_LINE_SEARCH = (
     "optimizer.clip_adaptive",
 )
 
-# Of the learning rate: steps so small change little, whatever the rest of the training is.
+# A share of the learning rate: smaller steps change little.
 TINY = 0.01
-# Schedules that may be below `TINY` half-way; the key that decides it, and what is usual.
+# Schedules that may be below `TINY` half-way, the key that decides it, and its usual value.
 FALL_FAST = {
     "exponential": ("final", 0.01),
     "inverse_time": ("final", 0.01),
@@ -38,9 +38,9 @@ FALL_FAST = {
 
 
 def check_names(config: ConfigDict) -> None:
-    """Refuse names that stand for nothing, and options that nothing takes.
+    """Refuse names that do not exist, and options that nothing takes.
 
-    It comes before the data are loaded, for that may take a while.
+    This check comes before the data are loaded, because loading may take long.
 
     Raises:
       UserError: the first mistake.
@@ -55,10 +55,10 @@ def check_names(config: ConfigDict) -> None:
 
 
 def check_pairs(config: ConfigDict) -> None:
-    """Refuses choices that undo each other.
+    """Refuse choices that undo each other.
 
     Raises:
-      UserError: it names both.
+      UserError: the line names both keys.
     """
     model = config.model
     if model.weight_standardization and model.fit_weights != "none":
@@ -71,30 +71,30 @@ def check_pairs(config: ConfigDict) -> None:
 def warnings(config: ConfigDict) -> list[str]:
     """Return a warning for each setting that is probably a mistake."""
     model = config.model
-    found = []
+    lines = []
     if model.activation == "selu" and model.normalization != "none":
-        found.append(
+        lines.append(
             "config.model.activation = 'selu' normalises by itself; config.model.normalization = "
             f"{model.normalization!r} takes that from it (made for it: 'none')"
         )
     if model.activation_gain and model.initializer.startswith("he_"):
-        found.append(
+        lines.append(
             f"config.model.initializer = {model.initializer!r} has the gain of ReLU in it, and "
             "config.model.activation_gain = True multiplies by a gain once more (made for it: "
             "lecun_*, xavier_*, orthogonal)"
         )
     if config.transfer.freeze and not config.transfer.checkpoint:
-        found.append(
+        lines.append(
             "config.transfer.freeze without config.transfer.checkpoint keeps weights as they were "
             "drawn, and batch norm of frozen layers at mean 0 and variance 1"
         )
-    return found + usage.warnings(flatten(config)) + _tiny_rate(config)
+    return lines + usage.warnings(flatten(config)) + _tiny_rate(config)
 
 
 def _tiny_rate(config: ConfigDict) -> list[str]:
-    """A warning where a schedule that falls fast at first is below `TINY` for most of the training.
+    """Warn of a schedule that falls fast, and is below `TINY` for most of the training.
 
-    It never rises, so that is where it is below half-way.
+    Schedules in `FALL_FAST` never rise, so it is enough to compute the factor half-way.
     """
     key, usual = FALL_FAST.get(config.schedule.name, ("", 0))
     if not key:
@@ -113,7 +113,10 @@ def _tiny_rate(config: ConfigDict) -> list[str]:
 
 
 def check_memory(state) -> None:
-    """What does not fit would be noticed late, or by the system, which kills without a word."""
+    """Refuse a state that is larger than the memory.
+
+    Without this check the run would fail late, or the system would kill it without a message.
+    """
     limits = jax.local_devices()[0].memory_stats() or {}
     limit = limits.get("bytes_limit") or platform.physical_memory()
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
@@ -125,10 +128,10 @@ def check_memory(state) -> None:
 
 
 def check_ensemble(config: ConfigDict, train: Arrays | Records) -> None:
-    """Refuses populations of streamed data, and snapshots of a schedule without cycles.
+    """Refuse populations of streamed data, and snapshots of a schedule without cycles.
 
     Raises:
-      UserError: it names what is allowed.
+      UserError: the line names what is allowed.
     """
     members, snapshots = config.ensemble.members, config.ensemble.snapshots
     if members > 1 and isinstance(train, Records):
@@ -162,10 +165,10 @@ def check_ensemble(config: ConfigDict, train: Arrays | Records) -> None:
 
 
 def check_sizes(config: ConfigDict, examples: int) -> None:
-    """Refuses batches and durations that do not go with this many training examples.
+    """Refuse batch sizes and durations that do not fit the number of training examples.
 
     Raises:
-      UserError: it names what is allowed.
+      UserError: the line names what is allowed.
     """
     size, parts = config.batch_size, config.compute.microbatches
     if size > examples:
@@ -198,7 +201,10 @@ def needs_all_examples(config: ConfigDict) -> bool:
 
 
 def _check_line_search(config: ConfigDict, examples: int) -> None:
-    """A search along a line, and the curvature between steps, need one loss for all steps."""
+    """Refuse settings that change the loss from step to step.
+
+    A line search, and an estimate of the curvature between steps, need the same loss at every step.
+    """
     reasons = []
     if config.batch_size < examples:
         reasons.append(f"config.batch_size = {config.batch_size} (allowed: {examples}, all)")
@@ -206,7 +212,7 @@ def _check_line_search(config: ConfigDict, examples: int) -> None:
         if key in NOT_FOR_LINE_SEARCH and value not in ((), 0, "none"):
             off = flatten(default_config())[key]
             reasons.append(f"config.{key} = {value!r} (allowed: {off!r})")
-    if config.model.normalization == "batch_norm":  # by parts that hold other examples each epoch
+    if config.model.normalization == "batch_norm":  # the examples of a part change with the epoch
         if config.compute.microbatches > 1:
             reasons.append(f"config.compute.microbatches = {config.compute.microbatches}")
         if config.parallel.local_batch_norm:

@@ -1,4 +1,4 @@
-"""What is saved of a state, copied between two dispatches, so that training goes on at once."""
+"""Copy what is saved of a state between two dispatches, so that training can go on at once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from research.training.state import TrainState
 
 @dataclasses.dataclass
 class Copies:
-    """Arrays as they were, by the names of their paths; in a process that does not write, none.
+    """Hold copies of arrays by the names of their paths; none in a process that does not write.
 
-    On the device they are packed: each array that leaves it takes calls of its driver, for which
-    the thread waits that starts the kernels of the next steps.
+    Arrays on the device are packed. Each array that is fetched takes calls of the driver, and the
+    thread that starts the kernels of the next steps waits for these calls.
     """
 
     _packing: Packing
@@ -28,29 +28,29 @@ class Copies:
     _others: dict[str, jax.Array | np.ndarray] | None
 
     def fetch(self) -> dict[str, np.ndarray]:
-        """On the host; the device has its memory back. Once only."""
+        """Return the arrays on the host, and free the device's memory. Call this once."""
         packed, others = jax.device_get((self._packed, self._others))
         self._packed = self._others = None
         return self._packing.unpack(packed) | others
 
 
 def copied(state: TrainState, on_device: bool = True) -> Copies:
-    """What of a state is saved, so that training may go on in its memory at once.
+    """Return copies of what is saved of a state, so that training may reuse its memory at once.
 
-    All processes call this.
+    All processes must call this.
 
     Args:
-      state: what is saved.
-      on_device: copies lie there, and nothing is waited for; else this returns when they are on the
-        host. Arrays of which other processes hold parts are on the host, and waited for, always.
+      state: the state to save.
+      on_device: keep the copies on the device, without waiting; else wait until they are on the
+        host. Arrays that other processes hold parts of are always fetched, and waited for.
 
     Raises:
-      ValueError: two arrays have one name.
+      ValueError: two arrays have the same name.
     """
     leaves = saved_leaves(state)
     gathered = on_host({name: leaf for name, leaf in leaves.items() if is_parted(leaf)})
     here = {name: leaf for name, leaf in leaves.items() if name not in gathered and first()}
-    # Of arrays that every device holds alike, the copy of one is enough.
+    # If every device holds the whole array, one copy is enough.
     whole = {
         name: leaf.addressable_data(0)
         for name, leaf in here.items()
@@ -62,12 +62,12 @@ def copied(state: TrainState, on_device: bool = True) -> Copies:
 
 
 def has_room(state: TrainState) -> bool:
-    """Whether the device has room for copies of a state beside all that was there so far at once.
+    """Return whether the device has room for copies of a state beside the peak use so far.
 
-    For two: one may still be on its way to the host when the next is made. Whether there is a piece
-    of memory as large as each of them is not known.
+    There must be room for two: one copy may still be on its way to the host when the next is made.
+    The largest free block of memory is unknown, so a copy may fail in spite of this.
     """
-    if jax.default_backend() == "cpu":  # its memory is the host's, where they would be anyway
+    if jax.default_backend() == "cpu":  # its memory is the host's
         return True
     used = jax.local_devices()[0].memory_stats() or {}
     if not {"bytes_limit", "peak_bytes_in_use"} <= set(used):
@@ -77,17 +77,17 @@ def has_room(state: TrainState) -> bool:
 
 
 def saved_fields(state: TrainState) -> dict:
-    """The fields that are saved: hyper-parameters come from the config."""
+    """Return the fields that are saved: all but hyper-parameters, which the config has."""
     fields = {name: getattr(state, name) for name in state.__dataclass_fields__}
     del fields["hyperparameters"]
     return fields
 
 
 def saved_leaves(state: TrainState) -> dict[str, Any]:
-    """The arrays in `saved_fields`, by the names of their paths ('params/Dense_0/kernel').
+    """Return the arrays in `saved_fields` by the names of their paths ('params/Dense_0/kernel').
 
     Raises:
-      ValueError: two have one name.
+      ValueError: two arrays have the same name.
     """
     fields = saved_fields(state)
     leaves = leaves_by_path(fields)

@@ -1,4 +1,4 @@
-"""Digests of arrays and of JSON, to know what was saved from what was read."""
+"""Compute digests of arrays and of JSON, to detect damage and to compare weights."""
 
 import hashlib
 import json
@@ -12,9 +12,9 @@ SEAL = "metadata_sha256"
 
 
 def tree_sha256(tree) -> str:
-    """SHA-256 over all leaves in sorted path order: path, dtype, shape and bytes of each.
+    """Return the SHA-256 over the path, dtype, shape and bytes of all leaves, in order of paths.
 
-    It names final weights: equal digests are equal bits.
+    Equal digests mean equal bits.
     """
     leaves = jax.tree_util.tree_flatten_with_path(on_host(tree))[0]
     named = {jax.tree_util.keystr(path): leaf for path, leaf in leaves}
@@ -27,12 +27,12 @@ def tree_sha256(tree) -> str:
 
 
 def parameters_sha256(state) -> str:
-    """The digest of what a trained network is: its params and its batch_stats."""
+    """Return the digest of a network's params and batch_stats."""
     return tree_sha256({"params": state.params, "batch_stats": state.batch_stats})
 
 
 def sealed(metadata: dict) -> dict:
-    """JSON values with a digest of them all, under the name `SEAL`."""
+    """Return JSON values together with their digest, under the name `SEAL`."""
     rest = {name: value for name, value in metadata.items() if name != SEAL}
     text = json.dumps(rest, sort_keys=True)
     return {**json.loads(text), SEAL: hashlib.sha256(text.encode()).hexdigest()}

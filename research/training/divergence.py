@@ -1,4 +1,4 @@
-"""Numbers that are no longer finite: seen, and kept out of the state."""
+"""Detect numbers that are not finite, and keep them out of the state."""
 
 import math
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ _NOT_METRICS = ("split", "epoch", "seconds", "examples_per_second", "learning_ra
 
 
 def all_finite(tree) -> jax.Array:
-    """Whether every number of every float leaf is finite: bool scalar."""
+    """Return whether every number in every float leaf is finite: bool scalar."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return jnp.stack([jnp.bool_(True), *(jnp.isfinite(leaf).all() for leaf in leaves)]).all()
 
 
 def healthy(state: TrainState) -> jax.Array:
-    """Whether all that training changes is finite: bool scalar.
+    """Return whether all that training changes is finite: bool scalar.
 
-    A gradient that is not finite leaves its mark for good, in the parameters or in the optimiser's
-    moments. So it is enough to look once a dispatch, and the step itself costs nothing more.
+    A gradient that is not finite stays in the parameters or in the optimiser's moments. So it is
+    enough to check once a dispatch, and a single step needs no check.
     """
-    # What an optimiser notes in single numbers, as how well a line search went, may be infinite.
+    # Scalars of an optimiser may be infinite, such as the result of a line search.
     single = jnp.ndim(state.hyperparameters["seed"])
     moments = [leaf for leaf in jax.tree.leaves(state.opt_state) if leaf.ndim > single]
     return all_finite((state.params, state.collections, moments))
 
 
 def slowed(state: TrainState, rollbacks: int) -> TrainState:
-    """The state of a run that was rolled back so often: each time the learning rate was halved."""
+    """Return the state with its learning rate halved once for each rollback."""
     numbers = state.hyperparameters
     rate = numbers["optimizer"]["learning_rate"] * 0.5**rollbacks
     optimizer = {**numbers["optimizer"], "learning_rate": rate}
@@ -54,7 +54,7 @@ def skip_unless_finite(
         skipped=(~finite).astype(jnp.int32),
         first_nonfinite_step=jnp.int32(NEVER),
     )
-    # What members of an ensemble share must stay shared.
+    # Members of an ensemble share these.
     return kept.replace(step=after.step, preprocessing=after.preprocessing), metrics
 
 

@@ -76,13 +76,13 @@ def verdict(
       records: all records so far, in order.
       patience: in steps, not rounded: it ends at the evaluation that is nearest to it.
     """
-    found = _scores(config, decides, records)
-    if not found:
+    scores = _scores(config, decides, records)
+    if not scores:
         return Verdict(new_best=False, enough=False)
-    last_step, last = found[-1]
-    improved_at, _ = _improved(config, found)
+    last_step, last = scores[-1]
+    improved_at, _ = _improved(config, scores)
     return Verdict(
-        new_best=all(value < last for _, value in found[:-1]),
+        new_best=all(value < last for _, value in scores[:-1]),
         enough=bool(patience) and last_step - improved_at > patience - 1,
     )
 
@@ -95,21 +95,21 @@ def message(
     total_steps: int,
 ) -> str:
     """Return the line that says why a run was stopped, with the keys that decided it."""
-    settings, found = config.early_stopping, _scores(config, decides, records)
-    improved_at, before = _improved(config, found)
-    best = max(value for at, value in found if at >= improved_at)
+    settings, scores = config.early_stopping, _scores(config, decides, records)
+    improved_at, before = _improved(config, scores)
+    best = max(value for at, value in scores if at >= improved_at)
     sign = 1 if decides.higher_is_better else -1
     metric = f"{deciding_split(config)} {decides.metric}"
     patience = f"config.early_stopping.patience = {settings.patience!r}"
     if best > before:
-        seen = (
+        reason = (
             f"{metric} has improved by {best - before:.4g}, from {sign * before:.4g} to "
             f"{sign * best:.4g}, since step {improved_at}, which is not more than config."
             f"early_stopping.minimal_improvement = {settings.minimal_improvement:g}"
         )
     else:
-        seen = f"{metric} has not improved on {sign * before:.4g} since step {improved_at}"
-    return f"stopped early at step {step} of {total_steps}: {seen} ({patience})"
+        reason = f"{metric} has not improved on {sign * before:.4g} since step {improved_at}"
+    return f"stopped early at step {step} of {total_steps}: {reason} ({patience})"
 
 
 def _scores(

@@ -20,31 +20,30 @@ from research.training import lanes, metrics, step
 from research.training.metrics import StepMetrics, Sums
 from research.training.state import TrainState
 
-# What lies along the axis of the members: all but what they share, so that what depends on the step
-# alone stays a branch or a number.
+# Members share these fields. A shared step stays a scalar, so that conditions on it stay branches.
 _SHARED = {"step": None, "preprocessing": None}
 MEMBERS = TrainState(**{**dict.fromkeys(TrainState.__dataclass_fields__, 0), **_SHARED})
 
 
 def initialized(config: ConfigDict, init: Callable, hyperparameters) -> TrainState:
-    """The state that training starts from: that of one network, or those of all members, stacked.
+    """Return the first state: that of one network, or those of all members, stacked.
 
     Args:
       config: `config.ensemble.members`; member i has the seed `config.seed` + i.
       init: hyper-parameters -> the state of one network.
-      hyperparameters: of the first member.
+      hyperparameters: the hyper-parameters of the first member.
     """
     count = config.ensemble.members
     if count == 1:
         return init(hyperparameters)
     numbers = jax.tree.map(lambda number: jnp.stack([jnp.asarray(number)] * count), hyperparameters)
     numbers |= {"seed": numbers["seed"] + jnp.arange(count, dtype=jnp.uint32)}
-    # One after the other, for the weights to be those of a run alone to the bit.
+    # One after the other, so that the weights equal those of a single run to the bit.
     return lanes.map(init, (0,), MEMBERS)(numbers)
 
 
 def member(state: TrainState, number: int) -> TrainState:
-    """One member of a population, as the state of a run of its own."""
+    """Return one member of a population, as the state of a single run."""
     alone = jax.tree.map(lambda leaf: leaf[number], state.replace(**_SHARED))
     return alone.replace(**{name: getattr(state, name) for name in _SHARED})
 
@@ -74,7 +73,7 @@ def together(config: ConfigDict, run: Callable) -> Callable:
 
 
 def for_each(config: ConfigDict, change: Callable) -> Callable:
-    """Lifts `change(state, data) -> state` to all members, for the same data."""
+    """Lift `change(state, data) -> state` to all members, with the same data."""
     if config.ensemble.members == 1:
         return change
     return _lanes(config)(change, (MEMBERS, None), MEMBERS)
@@ -109,17 +108,17 @@ def make_eval_step(config: ConfigDict, task: Task) -> Callable:
 
 
 def names_of(state: TrainState) -> list[dict]:
-    """What tells the members of a state from all others: [{'seed': 0, 'step': 100}, ...]."""
+    """Return the seed and the step of each member of a state: [{'seed': 0, 'step': 100}, ...]."""
     seeds = np.atleast_1d(np.asarray(state.hyperparameters["seed"]))
     return [{"seed": int(seed), "step": int(state.step)} for seed in seeds]
 
 
 def cycle_ends(numbers: dict, count: int) -> tuple[int, ...]:
-    """The steps at which cosine_restarts has come down: before the first step of the next cycle.
+    """Return the last steps of the last cycles of cosine_restarts.
 
     Args:
       numbers: `hyperparameters['schedule']`, durations in steps.
-      count: how many, the last ones.
+      count: the number of cycles.
     """
     warmup, duration, cycles = (float(numbers[key]) for key in ("warmup", "duration", "cycles"))
     ends = [

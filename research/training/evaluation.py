@@ -3,27 +3,20 @@
 import functools
 import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import jax
 import numpy as np
 
-from research import processes
-from research.atomic import replaced
-from research.data import offsets, stream
+from research.data import stream
 from research.data.dataset import Arrays, Records
-from research.data.feed import padded_batches, turned
+from research.data.feed import padded_batches
 from research.errors import UserError
 from research.tasks import Task
-from research.training import averages, ensembles, executors, generation, metrics, scores
-from research.training.digest import parameters_sha256
-from research.training.layout import Layout
+from research.training import averages, ensembles, executors, metrics
 from research.training.recalibration import make_recalibrate, recalibrate
 from research.training.setup import Setup
+from research.training.sharding import Sharding
 
-_FILTERS = 64
-_SAMPLES, _PROMPT, _WRITTEN = 3, 40, 300  # texts, and tokens given and written in each
-_GRID = 160  # points along each side of a plane
 _OUTPUTS = 2**22  # numbers at a time, over all networks: 32 MB in float64
 
 
@@ -76,11 +69,11 @@ def _compiled_average(run: Setup, state):
     wanted = min(run.config.averaging.recalibration_examples, len(run.train))
     size = min(run.config.compute.evaluation_batch_size, wanted)
     inputs = run.spread(wanted // size * size)
-    inputs = run.layout.put(inputs.reshape(-1, size, *inputs.shape[1:]))
+    inputs = run.sharding.put(inputs.reshape(-1, size, *inputs.shape[1:]))
     recalibrate = ensembles.for_each(run.config, make_recalibrate(run.config, run.task))
     program = jax.jit(
         lambda state, inputs: recalibrate(averages.averaged(state), inputs),
-        out_shardings=run.layout.of_state(state),
+        out_shardings=run.sharding.of_state(state),
     )
     program = program.lower(state, inputs).compile()
     return lambda state: program(state, inputs)
@@ -140,17 +133,17 @@ def predicted(
     function = ensembles.make_predict(config, task)
     run = jax.jit(
         lambda state, inputs: jax.lax.map(lambda batch: function(state, batch), inputs),
-        out_shardings=Layout.from_config(config).copied,
+        out_shardings=Sharding.from_config(config).copied,
     )
     networks = sum(len(ensembles.names_of(state)) for state in states)
     for part in stream.chunks(split, size or part_size(config, split, task, networks)):
-        inputs, found = _batches(config, part)["inputs"], []
+        inputs, of_states = _batches(config, part)["inputs"], []
         for state in states:
             outputs = np.asarray(run(state, inputs))  # (K, members, B, ...)
             members, rest = outputs.shape[1], outputs.shape[3:]
             outputs = outputs.swapaxes(0, 1).reshape(members, -1, *rest)
-            found.append(outputs[:, : len(part)])
-        yield np.concatenate(found), part.labels
+            of_states.append(outputs[:, : len(part)])
+        yield np.concatenate(of_states), part.labels
 
 
 def part_size(config, split: Arrays | Records, task: Task, networks: int) -> int:
@@ -162,116 +155,12 @@ def part_size(config, split: Arrays | Records, task: Task, networks: int) -> int
     return batch * max(1, _OUTPUTS // (task.outputs * positions * networks * batch))
 
 
-def tested(run: Setup, states: Sequence) -> tuple[list[dict], dict]:
-    """Return the scores over the test split of each network, and of their averaged predictions."""
-    parts = predicted(run.config, run.task, states, run.test)
-    return scores.scored_in_parts(run.task, parts, run.statistics.get("targets", {}))
-
-
-def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
-    """Test a finished run once, and write `evaluation.npz` for the report.
-
-    Args:
-      run: the trained run.
-      state: the last state.
-      workdir: the folder for `evaluation.npz`.
-      snapshots: earlier states, whose predictions are averaged with those of the last one.
-
-    Returns:
-      'test_<figure>' for `Task.figures` and `Task.beside`; 'parameter_count' and
-      'parameters_sha256'. An ensemble also has 'members', 'members_mean' and 'members_spread'
-      (`scores.compared`). If the last state holds an average of several weights,
-      'averaged_test_<figure>'.
-    """
-    states, task = [*snapshots, state], run.task
-    each, together = tested(run, states)
-    names = [name for state in states for name in ensembles.names_of(state)]
-    first = state if run.config.ensemble.members == 1 else ensembles.member(state, 0)
-    found = task.pictures(together, run.test, lambda rows: run.test.load(rows).inputs)
-    filters = _first_filters(first, run.test.shape)
-    if filters is not None:
-        found["filters"] = filters
-    if task.kind == "tokens":
-        found["samples"] = samples(run, first)
-    if run.test.shape == (2,) and task.kind == "classes":
-        found |= plane(run, states)
-
-    def write():
-        with replaced(workdir / "evaluation.npz") as file:
-            np.savez(file, **found)
-
-    processes.alone(write)
-    if len(each) == 1:
-        test = scores.of_test(task.figures(together))
-    else:
-        test = scores.compared(task, each, together, names)
-    test |= scores.of_test(task.beside(together))
-    if averages.kept(run.config) and averages.of_several(state):
-        _, average = tested(run, [whole_average(run, state)])
-        figures = scores.of_test(task.figures(average))
-        test |= {f"averaged_{name}": value for name, value in figures.items()}
-    return {
-        **test,
-        "parameter_count": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        "parameters_sha256": parameters_sha256(state),
-    }
-
-
-def samples(run: Setup, state) -> np.ndarray:
-    """Return texts that a language model writes: each begins with the start of a test example."""
-    starts = run.test.inputs[np.linspace(0, len(run.test) - 1, _SAMPLES, dtype=int), :_PROMPT]
-    prompts = ["".join(run.class_names[token] for token in start) for start in starts]
-    return np.array([generation.text(run, state, prompt, _WRITTEN, 0.7, 0) for prompt in prompts])
-
-
-def plane(run: Setup, states: Sequence) -> dict[str, np.ndarray]:
-    """Return the predicted class at each point of a grid, and the test points, for 2-D data."""
-    points = run.test.inputs
-    low, high = points.min(0), points.max(0)
-    margin = 0.1 * (high - low)
-    x, y = np.linspace(low - margin, high + margin, _GRID, dtype=np.float32).T
-    grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
-    offset = offsets.of(run.statistics, run.test.shape)  # axes are in the user's units
-    offset = np.zeros(2, np.float32) if offset is None else offset
-    unlabelled = Arrays(grid, np.zeros(len(grid), np.int32))
-    found = (predict(run.config, run.task, state, unlabelled)[0] for state in states)
-    probabilities = np.mean(list(found), axis=0)
-    return {
-        "plane_x": x + offset[0],
-        "plane_y": y + offset[1],
-        "plane_classes": probabilities.argmax(-1).reshape(_GRID, _GRID),
-        "plane_points": points + offset,
-        "plane_labels": run.test.labels,
-    }
-
-
 def _check_not_empty(split: Arrays | Records) -> None:
     if not len(split):
         raise UserError("an empty split cannot be evaluated (config.data.validation = 0 has none)")
 
 
 def _batches(config, arrays: Arrays) -> dict:
-    layout, size = Layout.from_config(config), config.compute.evaluation_batch_size
-    batches = padded_batches(arrays.inputs, arrays.labels, size, layout.parts)
-    return layout.put(batches, layout.rows(axis=1))
-
-
-def _first_filters(state, shape) -> np.ndarray | None:
-    for name in ("Conv_0", "Dense_0"):
-        kernel = state.params.get(name, {}).get("kernel")
-        if kernel is None or len(shape) != 3:
-            continue
-        kernel = processes.on_host(kernel).astype(np.float32)
-        if kernel.ndim == 2:
-            kernel = np.moveaxis(_on_pixels(state.preprocessing, kernel, shape), 0, -1)
-        if kernel.shape[2] in (1, 3):
-            return np.moveaxis(kernel, -1, 0)[:_FILTERS]
-    return None
-
-
-def _on_pixels(statistics, kernel: np.ndarray, shape) -> np.ndarray:
-    """Return the whitening matrix times the kernel: (K, F) -> (F, *shape), A (B x) = (A B) x."""
-    seen, back = jax.vjp(
-        functools.partial(turned, statistics), np.zeros((kernel.shape[1], *shape), np.float32)
-    )
-    return np.asarray(back(kernel.T.reshape(seen.shape))[0])
+    sharding, size = Sharding.from_config(config), config.compute.evaluation_batch_size
+    batches = padded_batches(arrays.inputs, arrays.labels, size, sharding.parts)
+    return sharding.put(batches, sharding.rows(axis=1))

@@ -1,4 +1,4 @@
-"""Executors: how the one step is run many times per call of a compiled program."""
+"""Run the one train step many times in one call of a compiled program."""
 
 from collections.abc import Callable
 
@@ -19,15 +19,15 @@ def resident(
     Args:
       train_step: from `training/step.py`.
       batch_size: number of examples in a batch.
-      place: may tell the compiler where the indices of a batch, and so its rows, lie.
+      place: may tell the compiler how the indices of a batch, and so its rows, are sharded.
 
     Returns:
       `run(state, data, steps) -> (state, StepMetrics)`. `data` is {'inputs': (N, ...), 'labels':
       (N, ...)}. If only some examples are for training, it also has 'rows', int32 (n,), their
-      numbers, and 'examples', an int32 scalar: only the first so many rows count.
+      numbers, and 'examples', an int32 scalar: only the first `examples` rows count.
     """
-    # The metrics' shapes are asked for before the loop starts. Inlined, the step is traced once for
-    # both, and the program is the same.
+    # The loop needs the shapes of the metrics before it starts. An inlined jit traces the step once
+    # for both, and leaves the program as it is.
     train_step = jax.jit(train_step, inline=True)
 
     def run(state, data, steps):

@@ -1,4 +1,4 @@
-"""Text from a language model, one token after the other."""
+"""Write text with a language model, one token after the other."""
 
 import jax
 import jax.numpy as jnp

@@ -8,11 +8,11 @@ from research.errors import UserError
 
 
 def from_config(config: ConfigDict, examples: int) -> dict:
-    """Collects the traced numbers, durations turned into steps.
+    """Return the traced numbers, with durations in steps.
 
     Args:
       config: the whole config.
-      examples: number of training examples, which an epoch is counted by.
+      examples: number of training examples, the length of an epoch.
 
     Returns:
       {'seed': uint32, 'model': {...}, 'loss': {...}, 'optimizer': {...}, 'schedule': {...}} with
@@ -54,10 +54,10 @@ def from_config(config: ConfigDict, examples: int) -> dict:
 
 
 def total_steps(config: ConfigDict, examples: int) -> int:
-    """The length of the training in steps.
+    """Return the length of the training in steps.
 
     Raises:
-      UserError: a share of itself, or less than one step.
+      UserError: the duration is a share of itself, or less than one step.
     """
     config = resolved(config, examples)
     duration = Duration.parse(config.duration, "duration")
@@ -70,7 +70,7 @@ def total_steps(config: ConfigDict, examples: int) -> int:
 
 
 def in_steps(config: ConfigDict, key: str, examples: int) -> float:
-    """The duration that stands at a key of the config, in steps, not rounded."""
+    """Return the duration at a key of the config in steps, not rounded."""
     return _steps(config, flatten(config)[key], key, examples)
 
 

@@ -59,14 +59,14 @@ def warnings(
     statistics: dict,
 ) -> list[str]:
     """Return a warning for each way in which inputs are likely to be lost or destroyed."""
-    found = _covering(config, train)
+    lines = _covering(config, train)
     if _checked(train):
-        found += _unscaled(config, train, statistics)
-        found += _vanishing(config, train, statistics)
-        found += _dwarfed(train, statistics)
-        found += _tiny(train)
-        found += _far(train, held_out, statistics)
-    return found
+        lines += _unscaled(config, train, statistics)
+        lines += _vanishing(config, train, statistics)
+        lines += _dwarfed(train, statistics)
+        lines += _tiny(train)
+        lines += _far(train, held_out, statistics)
+    return lines
 
 
 def _unscaled(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]:
@@ -87,11 +87,11 @@ def _unscaled(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]:
 def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
     """Warn of augmentation that leaves at most half of an image, or of its signal."""
     settings, shape = config.augmentation, train.shape
-    found = []
+    lines = []
     if "cutout" in settings.names:
         covered = np.prod([min(settings.cutout_size / side, 1) for side in shape[:2]])
         if covered >= 0.5:
-            found.append(
+            lines.append(
                 f"config.augmentation.cutout_size = {settings.cutout_size:g} covers up to "
                 f"{covered:.0%} of images of {shape[0]} x {shape[1]} (more usual: a quarter, "
                 f"{np.sqrt(shape[0] * shape[1] / 4):.2g})"
@@ -99,7 +99,7 @@ def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
     if "crop" in settings.names:
         kept = np.prod([1 - min(settings.crop_padding, side - 1) / side for side in shape[:2]])
         if kept <= 0.5:
-            found.append(
+            lines.append(
                 f"config.augmentation.crop_padding = {settings.crop_padding} moves up to "
                 f"{1 - kept:.0%} of images of {shape[0]} x {shape[1]} out of sight (more usual: "
                 f"an eighth of the side, {max(1, min(shape[:2]) // 8)})"
@@ -109,18 +109,18 @@ def _covering(config: ConfigDict, train: Arrays | Records) -> list[str]:
         if isinstance(train, Arrays) and train.dtype == np.uint8:  # noise is a share of 255
             noise *= 255 / max(int(train.inputs.max()) - int(train.inputs.min()), 1)
         if noise >= 0.5:
-            found.append(
+            lines.append(
                 f"config.augmentation.noise = {settings.noise:g} is a deviation of {noise:.0%} of "
                 "the range of the images: little is left to see (more usual: 5%)"
             )
     if "color_jitter" in settings.names:
         for name in ("brightness", "contrast", "saturation"):
             if settings[name] >= 1:
-                found.append(
+                lines.append(
                     f"config.augmentation.{name} = {settings[name]:g} multiplies by 0 or less at "
                     "times, which leaves nothing or turns it over (more usual: 0.2)"
                 )
-    return found
+    return lines
 
 
 def _vanishing(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]:
@@ -143,7 +143,8 @@ def _vanishing(config: ConfigDict, train: Arrays, statistics: dict) -> list[str]
     function = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
     if "epsilon" in inspect.signature(function).parameters:  # whitening adds epsilon
         span, reach = (
-            of / np.sqrt(np.square(of) + config.preprocessing.epsilon) for of in (span, reach)
+            value / np.sqrt(np.square(value) + config.preprocessing.epsilon)
+            for value in (span, reach)
         )
     lost = varies & (span < _VANISHING * reach)
     if not lost.any():
@@ -198,17 +199,17 @@ def _far(train: Arrays, held_out: dict, statistics: dict) -> list[str]:
     """Warn of values in other splits far beyond all values of the training split."""
     distance, scale = _distance(train, statistics)
     most = max((distance * scale).max(), 1.0)
-    found = []
+    lines = []
     for name, split in held_out.items():
         if _checked(split):
             distance, scale = _distance(split, statistics)
             far = distance * scale
             if far.max() > _FAR * most:
-                found.append(
+                lines.append(
                     f"{_worst(name, split, statistics, far)}, and {far.max():.3g} once "
                     f"preprocessed, where train has at most {most:.3g}"
                 )
-    return found
+    return lines
 
 
 def _checked(split: Arrays | Records) -> bool:

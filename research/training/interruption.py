@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: noted, so that the loop can save first."""
+"""Note signals that ask a run to stop, so that the loop can save first."""
 
 import contextlib
 import os

@@ -1,7 +1,7 @@
-"""Lanes: one function over many stacked states in one program; here by name, how they are run.
+"""Run lanes: one function over many stacked states in one program; the names choose how.
 
-All take what `jax.vmap` takes: a function, and for its arguments and results the axis that counts
-the lanes, 0, or None for what they share; each a prefix of the whole tree.
+All functions take what `jax.vmap` takes: a function and, for each argument and result, the axis
+that counts the lanes: 0, or None for what lanes share. Each may be a prefix of a tree.
 """
 
 from collections.abc import Callable
@@ -10,12 +10,12 @@ import jax
 
 
 def vmap(function: Callable, in_axes, out_axes) -> Callable:
-    """All lanes at once: each operation gets an axis more."""
+    """Run all lanes at once: each operation gets one more axis."""
     return jax.vmap(function, in_axes, out_axes)
 
 
 def map(function: Callable, in_axes, out_axes) -> Callable:
-    """One lane after the other inside the program: the operations of a run alone."""
+    """Run one lane after the other inside the program, by the operations of a single run."""
 
     def mapped(*arguments):
         leaves, structure = jax.tree.flatten(arguments)
@@ -37,13 +37,13 @@ def map(function: Callable, in_axes, out_axes) -> Callable:
 
 
 def auto(function: Callable, in_axes, out_axes) -> Callable:
-    """`map` on CPU, where `vmap` costs more and equals runs alone but nearly; else `vmap`."""
+    """Use `map` on CPU, where `vmap` is slower and only nearly equals single runs; else `vmap`."""
     how = map if jax.default_backend() == "cpu" else vmap
     return how(function, in_axes, out_axes)
 
 
 def _stacked(axes, tree) -> list[bool]:
-    """For each leaf of a tree, whether lanes lie along its first axis."""
+    """Return for each leaf of a tree whether its first axis counts lanes."""
 
     def shared(axis):
         return axis is None

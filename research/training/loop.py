@@ -1,29 +1,34 @@
-"""The training loop: dispatches steps, looks at their results one dispatch later, saves."""
+"""The training loop.
+
+It dispatches steps, reads their results while the next steps run, and saves checkpoints.
+"""
 
 import dataclasses
 import math
 import time
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
 
+from research import processes
 from research.tasks import Task
 from research.training import metrics
+from research.training.dispatch import Pace, dispatcher
 from research.training.early_stopping import Verdict
 from research.training.metrics import NEVER, StepMetrics, Sums
 from research.training.plan import Plan
+from research.training.program import Program
 from research.training.state import TrainState
-
-_DISPATCH_SECONDS = 0.5  # long enough to hide the dispatch, short enough for a live progress bar
 
 
 class Diverged(Exception):
-    """Something is no longer finite. Entry points exit with code 3.
+    """A loss, a gradient or a parameter is not finite. Entry points exit with code 3.
 
-    `what` is not finite after `step`, or from it on; after step `since` all was.
+    Attributes:
+      what: what is not finite, with its verb: 'the training loss is'.
+      step: the first step after which it was seen.
+      since: the last step after which all numbers were finite.
     """
 
     def __init__(self, what: str, step: int, since: int):
@@ -31,33 +36,49 @@ class Diverged(Exception):
         self.what, self.step, self.since = what, step, since
 
 
-@dataclasses.dataclass
-class Pace:
-    """How many steps to dispatch at once."""
+class Host:
+    """What surrounds the loop: screen, files and signals. This one does nothing; subclass it."""
 
-    fixed: int  # 0: as many as take half a second
-    steps: int = 1
+    stops_early = False  # True: `judge` decides after each evaluation, and the loop waits for it
 
-    def __post_init__(self):
-        self.steps = self.fixed or self.steps
+    def interrupted(self) -> bool:
+        """Return whether to stop after a checkpoint. The loop asks between dispatches."""
+        return False
 
-    def update(self, steps: int, seconds: float) -> None:
-        """Learns from a finished dispatch; grows at most fourfold at a time."""
-        if not self.fixed:
-            wanted = _DISPATCH_SECONDS * steps / max(seconds, 1e-6)
-            self.steps = max(1, min(int(wanted), 4 * self.steps))
+    def write(self, record: dict) -> None:
+        """Write a record of metrics: {'step', 'split', 'loss', other metrics by name}."""
+
+    def show(self, step: int, metrics: dict) -> None:
+        """Show the metrics of a finished dispatch."""
+
+    def judge(self) -> Verdict:
+        """Judge the records so far. The loop saves a state that is the best, or the last."""
+        return Verdict(new_best=False, enough=False)
+
+    def copy(self, state: TrainState) -> Any:
+        """Return copies of what is saved of a state. This need not wait for the device."""
+
+    def save(self, step: int, copies: Any, records: dict[str, dict], window: dict | None) -> None:
+        """Start to save a checkpoint of a state that is known to be finite.
+
+        Args:
+          step: the step of the state.
+          copies: the return value of `copy`.
+          records: the validation records of this step by split; {} if it was not evaluated.
+          window: the metrics of the steps that are not logged yet, as JSON values.
+        """
 
 
 @dataclasses.dataclass
 class _Dispatch:
-    """A dispatch whose results may still be on their way."""
+    """A dispatch whose results may not have arrived yet."""
 
-    step: int  # after it
+    step: int  # the last step of the dispatch
     steps: int
     metrics: StepMetrics
     finite: Any
-    evaluated: dict[str, Sums] | None  # by the name of the split
-    copies: Any = None  # of the state, where it is to be saved
+    evaluated: dict[str, Sums] | None  # by split
+    copies: Any = None  # of the state, if it is to be saved
 
 
 class _Window:
@@ -65,213 +86,198 @@ class _Window:
 
     Args:
       task: the task.
-      saved: the return value of `saved` of an earlier window, from a checkpoint.
+      saved: the return value of `to_json` of an earlier window, from a checkpoint.
     """
 
     def __init__(self, task: Task, saved: dict | None = None):
         self._task = task
-        self.metrics: StepMetrics | None = None
-        self._seconds = 0.0
-        if saved:
-            self.metrics = metrics.from_json(saved["metrics"])
-            self._seconds = saved["seconds"]
+        self.metrics = metrics.from_json(saved["metrics"]) if saved else None
+        self._seconds = saved["seconds"] if saved else 0.0
 
-    def saved(self) -> dict | None:
+    def to_json(self) -> dict | None:
         """Return JSON values; None if nothing has been added since the last log point."""
         if self.metrics is None:
             return None
         return {"metrics": metrics.to_json(self.metrics), "seconds": self._seconds}
 
-    def add(self, of_dispatch: StepMetrics, seconds: float) -> None:
-        """Take in the metrics of a dispatch that took so long."""
-        self.metrics = (
-            of_dispatch if self.metrics is None else metrics.join(self.metrics, of_dispatch, np)
-        )
+    def add(self, added: StepMetrics, seconds: float) -> None:
+        """Add the metrics and the duration of a dispatch."""
+        self.metrics = added if self.metrics is None else metrics.join(self.metrics, added, np)
         self._seconds += seconds
 
     def close(self, dispatch: _Dispatch) -> dict:
-        """Return the record of all up to this dispatch; begin the next window.
+        """Return the record of all steps up to this dispatch; begin the next window.
 
         Raises:
           Diverged: all steps were skipped.
         """
-        found = self.metrics
-        _, weights = (found.sums.members or found.sums.means)["loss"]
+        total = self.metrics
+        _, weights = (total.sums.members or total.sums.means)["loss"]
         if not np.all(weights):
             what = "gradients of all steps since the last log point are"
             raise Diverged(what, dispatch.step, dispatch.step - dispatch.steps)
         record = {"step": dispatch.step, "split": "train"}
-        record |= metrics.values(self._task, found.sums)
-        record["examples_per_second"] = int(found.examples) / self._seconds
-        record["learning_rate"] = float(found.learning_rate)
-        if found.skipped:
-            record["skipped_steps"] = int(found.skipped)
+        record |= metrics.values(self._task, total.sums)
+        record["examples_per_second"] = int(total.examples) / self._seconds
+        record["learning_rate"] = float(total.learning_rate)
+        if total.skipped:
+            record["skipped_steps"] = int(total.skipped)
         self.metrics, self._seconds = None, 0.0
         return record
-
-
-def _demand_finite(dispatch: _Dispatch, found: StepMetrics, finite: bool) -> None:
-    since = dispatch.step - dispatch.steps
-    if found.first_nonfinite_step != NEVER:
-        step = int(found.first_nonfinite_step)
-        raise Diverged(f"the training loss{_of_members(found.sums)} is", step, since)
-    if not finite:
-        raise Diverged("gradients or parameters are", dispatch.step, since)
-
-
-class _Inline(Executor):
-    """Calls at once, in the thread that asks; so what is raised is raised there."""
-
-    def submit(self, function, *arguments):
-        future = Future()
-        future.set_result(function(*arguments))
-        return future
-
-
-def _dispatcher() -> Executor:
-    """Where steps are dispatched from.
-
-    A thread of its own: on a GPU, XLA holds it until a loop of a number of steps that it was only
-    told is almost over (BUILD_NOTES.md, Speed on GPU). Not with other processes: programs that all
-    of them take part in must start in one order everywhere, and where one of them cannot start its
-    steps, it must not wait for the others in anything else.
-    """
-    return ThreadPoolExecutor(1, "dispatch") if jax.process_count() == 1 else _Inline()
 
 
 def fit(
     state: TrainState,
     plan: Plan,
     task: Task,
-    *,
-    advance: Callable[[TrainState, int], tuple[TrainState, StepMetrics]],
-    healthy: Callable[[TrainState], Any],
-    evaluate: Callable[[TrainState], dict[str, Sums]] | None,
-    copy: Callable[[TrainState], Any],
-    save: Callable[[int, Any, dict | None, dict | None], None],
-    write: Callable[[dict], None],
-    progress: Callable[[int, dict], None],
-    interrupted: Callable[[], bool],
+    program: Program,
+    host: Host,
     pace: Pace,
-    judge: Callable[[], Verdict] | None = None,
-    agree: Callable[[bool, int], tuple[bool, int]] = lambda stop, steps: (stop, steps),
     window: dict | None = None,
 ) -> TrainState:
-    """Trains from the state's step to the plan's end.
+    """Train from the state's step to the plan's end.
 
-    While the device works on one dispatch the results of the one before are fetched and saved, so
-    that it need not wait for Python but at an evaluation that may end the run, and where there are
-    other processes. What a kill costs is therefore all since the last checkpoint, and one dispatch.
+    While the device works on one dispatch, this process fetches and saves the results of the one
+    before. So the device waits for Python only at an evaluation that may end the run, or if there
+    are other processes. A kill costs the steps since the last checkpoint, and one dispatch.
 
     Args:
-      state: where to start; its buffers are donated.
+      state: the first state; its buffers are donated.
       plan: when to log, evaluate, save and stop.
-      task: turns sums of metrics into what is reported.
-      advance: runs some steps in one dispatch, as `executors.resident` does. Like
-        `healthy` and `evaluate` it is called in another thread, but one of them at a time.
-      healthy: whether a state is finite; asked after every dispatch.
-      evaluate: sums over the validation split, {'validation': ..., and others}; None where there
-        is none.
-      copy: keeps what of a state is saved; it need not wait for the device.
-      save: is told (step, copies, validation records of that step, by split, window), once the
-        state is known to be finite; starts to save a checkpoint.
-      write: takes a finished record of metrics: {'step', 'split', 'loss', others by name}.
-      progress: is told (step, metrics) after every dispatch.
-      interrupted: asked between dispatches; True ends the loop after a checkpoint.
+      task: computes the reported metrics from sums.
+      program: the compiled functions.
+      host: writes, saves, and may end the loop.
       pace: how many steps to dispatch at once.
-      judge: asked at the start and after each evaluation; may end the loop. A state that is the
-        best so far, or the last, is saved. None: nothing ends it early, nothing waits for it.
-      agree: makes (stop, steps) of this process those of all: they must dispatch alike.
-      window: what was to be saved with the state: the metrics of steps that are not logged yet.
+      window: the metrics of unlogged steps that were saved with the state.
 
     Returns:
       The last state.
 
     Raises:
-      Diverged: a loss, a gradient or a parameter was not finite, or all steps between two log
-        points were skipped for that; nothing was saved since.
+      Diverged: a loss, a gradient or a parameter is not finite, or all steps between two log points
+        were skipped for that reason; nothing was saved since.
     """
-    step = int(state.step)
-    window = _Window(task, window)
-    last = time.perf_counter()
+    return _Loop(state, plan, task, program, host, pace, window).run()
 
-    def finish(dispatch: _Dispatch) -> dict | None:
-        """Waits for a dispatch and tells of it; returns the validation records, if any."""
-        nonlocal last
-        found, finite = jax.device_get((dispatch.metrics, dispatch.finite))
-        now = time.perf_counter()
-        seconds, last = now - last, now
-        pace.update(dispatch.steps, seconds)
-        _demand_finite(dispatch, found, finite)
-        window.add(found, seconds)
-        shown = metrics.values(task, found.sums)
-        shown["examples_per_second"] = int(found.examples) / seconds
-        if plan.logs_at(dispatch.step):
-            write(window.close(dispatch))
-        records = None
-        if dispatch.evaluated is not None:
-            sums_of = jax.device_get(dispatch.evaluated)
-            last = time.perf_counter()
-            records = {
-                split: {"step": dispatch.step, "split": split, **metrics.values(task, sums)}
-                for split, sums in sums_of.items()
-            }
-            for split, record in records.items():
-                write(record)
-                shown |= {f"{split}_{name}": value for name, value in record.items()}
-            for split, record in records.items():
-                if not math.isfinite(record["loss"]):
-                    what = f"the {split} loss{_of_members(sums_of[split])} is"
-                    raise Diverged(what, dispatch.step, dispatch.step)
-        progress(dispatch.step, shown)
-        return records
 
-    def settle(dispatch: _Dispatch) -> bool:
-        """Waits for a dispatch, and saves what it led to; returns whether that ends the loop."""
-        nonlocal saved
-        records = finish(dispatch)  # first: a state that diverged must not be saved
-        new_best, enough = judge() if judge and records else (False, False)
-        if enough and window.metrics is not None:
-            write(window.close(dispatch))
+class _Loop:
+    """The state of one training loop; the arguments are those of `fit`."""
+
+    def __init__(
+        self,
+        state: TrainState,
+        plan: Plan,
+        task: Task,
+        program: Program,
+        host: Host,
+        pace: Pace,
+        window: dict | None,
+    ):
+        self._state, self._step = state, int(state.step)
+        self._plan, self._task, self._program = plan, task, program
+        self._host, self._pace, self._window = host, pace, _Window(task, window)
+        self._saved = self._step  # the step of the last checkpoint
+        self._last = time.perf_counter()  # when the last results arrived
+
+    def run(self) -> TrainState:
+        """Train, and return the last state."""
+        host, pending = self._host, None
+        enough = host.stops_early and host.judge().enough
+        with dispatcher() as executor:
+            while not enough and (steps := self._next_steps()):
+                running = executor.submit(self._dispatch, self._state, self._step + steps, steps)
+                if pending:
+                    self._settle(pending)
+                self._state, pending = running.result()
+                self._step = pending.step
+                if self._plan.saves_at(self._step):
+                    pending.copies = host.copy(self._state)  # may wait for the device
+                if host.stops_early and pending.evaluated:  # decides if there is a next dispatch
+                    enough = self._settle(pending)
+                    pending = None
+                    self._last = time.perf_counter()
+        if pending:
+            self._settle(pending)
+        if self._step < self._plan.total_steps and self._saved != self._step:
+            host.save(self._step, host.copy(self._state), {}, self._window.to_json())
+        return self._state
+
+    def _next_steps(self) -> int:
+        """Return how many steps to dispatch; 0 at the end of the plan or after an interrupt."""
+        if self._step >= self._plan.total_steps:
+            return 0
+        stop, steps = processes.agree(self._host.interrupted(), self._pace.steps)
+        return 0 if stop else min(self._plan.next_stop(self._step) - self._step, steps)
+
+    def _dispatch(self, state: TrainState, step: int, steps: int) -> tuple[TrainState, _Dispatch]:
+        """Dispatch some steps up to `step`, then the checks and the evaluation of their state."""
+        state, step_metrics = self._program.advance(state, steps)
+        evaluate = self._program.evaluate if self._plan.evaluates_at(step) else None
+        evaluated = evaluate(state) if evaluate else None
+        return state, _Dispatch(step, steps, step_metrics, self._program.healthy(state), evaluated)
+
+    def _settle(self, dispatch: _Dispatch) -> bool:
+        """Report a dispatch and save its state if it is due; return whether training ends here."""
+        records = self._report(dispatch)  # first: a state that diverged must not be saved
+        new_best, enough = False, False
+        if self._host.stops_early and records:
+            new_best, enough = self._host.judge()
+        if enough and self._window.metrics is not None:
+            self._host.write(self._window.close(dispatch))
         copies = dispatch.copies
         if copies is None and (new_best or enough):
-            copies = copy(state)  # still that of the dispatch
+            copies = self._host.copy(self._state)  # no later dispatch has replaced it
         if copies is not None:
-            save(dispatch.step, copies, records, window.saved())
-            saved = dispatch.step
+            self._host.save(dispatch.step, copies, records, self._window.to_json())
+            self._saved = dispatch.step
         return enough
 
-    def dispatched(state: TrainState, step: int, steps: int) -> tuple[TrainState, _Dispatch]:
-        """Some steps up to this one, and what is asked of the state they lead to."""
-        state, of_steps = advance(state, steps)
-        evaluated = evaluate(state) if evaluate and plan.evaluates_at(step) else None
-        return state, _Dispatch(step, steps, of_steps, healthy(state), evaluated)
+    def _report(self, dispatch: _Dispatch) -> dict[str, dict]:
+        """Wait for a dispatch, then write and show its metrics.
 
-    previous = None
-    saved = step
-    enough = judge is not None and judge().enough
-    with _dispatcher() as dispatcher:
-        while step < plan.total_steps and not enough:
-            stop, steps = agree(interrupted(), pace.steps)
-            if stop:
-                break
-            steps = min(plan.next_stop(step) - step, steps)
-            step += steps
-            running = dispatcher.submit(dispatched, state, step, steps)
-            if previous:
-                settle(previous)
-            state, previous = running.result()
-            if plan.saves_at(step):
-                previous.copies = copy(state)  # may wait for it
-            if judge and previous.evaluated:  # it decides whether there is a next one
-                enough = settle(previous)
-                previous = None
-                last = time.perf_counter()
-    if previous:
-        settle(previous)
-    if step < plan.total_steps and saved != step:
-        save(step, copy(state), None, window.saved())
-    return state
+        Returns:
+          The validation records by split; {} if the state was not evaluated.
+        """
+        step_metrics, finite = jax.device_get((dispatch.metrics, dispatch.finite))
+        now = time.perf_counter()
+        seconds, self._last = now - self._last, now
+        self._pace.update(dispatch.steps, seconds)
+        _demand_finite(dispatch, step_metrics, finite)
+        self._window.add(step_metrics, seconds)
+        shown = metrics.values(self._task, step_metrics.sums)
+        shown["examples_per_second"] = int(step_metrics.examples) / seconds
+        if self._plan.logs_at(dispatch.step):
+            self._host.write(self._window.close(dispatch))
+        records = {}
+        if dispatch.evaluated is not None:
+            records = self._report_evaluation(dispatch.step, jax.device_get(dispatch.evaluated))
+        for split, record in records.items():
+            shown |= {f"{split}_{name}": value for name, value in record.items()}
+        self._host.show(dispatch.step, shown)
+        return records
+
+    def _report_evaluation(self, step: int, evaluated: dict[str, Sums]) -> dict[str, dict]:
+        """Write the records of an evaluation and return them by split; refuse infinite losses."""
+        self._last = time.perf_counter()
+        records = {
+            split: {"step": step, "split": split, **metrics.values(self._task, sums)}
+            for split, sums in evaluated.items()
+        }
+        for record in records.values():
+            self._host.write(record)
+        for split, record in records.items():
+            if not math.isfinite(record["loss"]):
+                raise Diverged(f"the {split} loss{_of_members(evaluated[split])} is", step, step)
+        return records
+
+
+def _demand_finite(dispatch: _Dispatch, step_metrics: StepMetrics, finite: bool) -> None:
+    since = dispatch.step - dispatch.steps
+    if step_metrics.first_nonfinite_step != NEVER:
+        step = int(step_metrics.first_nonfinite_step)
+        raise Diverged(f"the training loss{_of_members(step_metrics.sums)} is", step, since)
+    if not finite:
+        raise Diverged("gradients or parameters are", dispatch.step, since)
 
 
 def _of_members(sums: Sums) -> str:

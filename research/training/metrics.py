@@ -1,4 +1,4 @@
-"""What steps and evaluations report: sums with weights, which add up exactly."""
+"""Hold the metrics of steps and evaluations as sums with weights, which add up exactly."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from research import batch_axis
 from research.tasks import Task
 
-# In the metrics of a dispatch: no step had a loss that is not finite.
+# The value of `first_nonfinite_step` if all losses are finite.
 NEVER = 2**31 - 1
 
 
@@ -78,8 +78,8 @@ def of_batch(task: Task, outputs, targets, mask, statistics, numbers=None) -> di
     if weights is None:
         weights = jnp.ones(losses.shape, jnp.int32)
     total, weight = (jnp.where(mask, x, 0).sum(dtype=x.dtype) for x in (losses, weights))
-    found = {"loss": (total, weight), **task.metrics(outputs, targets, mask, statistics)}
-    return batch_axis.total(found)
+    sums = {"loss": (total, weight), **task.metrics(outputs, targets, mask, statistics)}
+    return batch_axis.total(sums)
 
 
 def sown(collection: dict) -> dict:
@@ -89,11 +89,11 @@ def sown(collection: dict) -> dict:
     where a module sows several times, over these.
     """
     leaves = flax.traverse_util.flatten_dict(collection)
-    found = {
+    sums = {
         "/".join(path): (sum(map(jnp.asarray, values)), jnp.int32(len(values)))
         for path, values in leaves.items()
     }
-    return batch_axis.total(found)
+    return batch_axis.total(sums)
 
 
 def zeros(like):
@@ -112,7 +112,7 @@ def add(a: Sums, b: Sums) -> Sums:
 def join(a: StepMetrics, b: StepMetrics, xp=jnp) -> StepMetrics:
     """Return the metrics of two parts of a run, the earlier one first.
 
-    With NumPy as `xp`, on the host.
+    With NumPy as `xp` the result is on the host.
     """
     return StepMetrics(
         sums=add(a.sums, b.sums),
@@ -171,25 +171,25 @@ def _array(value) -> np.ndarray:
 def values(task: Task, sums: Sums) -> dict[str, Any]:
     """Return the reported metrics by name: floats, or nested lists; NaN for no examples.
 
-    Of several members also 'members': {name: [value of each]}, for metrics that are one number.
+    For several members, also return 'members': {name: [value of each]} for scalar metrics.
     """
-    found = _finished(task, sums.means)
+    reported = _finished(task, sums.means)
     if sums.members:
         count = len(sums.members["loss"][0])
         each = [
             _finished(task, jax.tree.map(lambda leaf, m=member: leaf[m], sums.members))
             for member in range(count)
         ]
-        found["members"] = {
+        reported["members"] = {
             name: [member[name] for member in each]
             for name, value in each[0].items()
             if isinstance(value, float)
         }
-    return found
+    return reported
 
 
 def _finished(task: Task, means: dict) -> dict[str, Any]:
-    found = {}
+    reported = {}
     for name, (total, weight) in means.items():
-        found |= task.finish(name, np.asarray(total), np.asarray(weight))
-    return found
+        reported |= task.finish(name, np.asarray(total), np.asarray(weight))
+    return reported

@@ -1,4 +1,4 @@
-"""Gradient accumulation: a batch that is too large for the memory, part after part."""
+"""Accumulate the gradient of a batch, part after part, if the batch is too large for the memory."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def over_batch(
             lambda params, collections: gradient(params, collections, batch, key),
             lambda params, collections: objective(params, collections, batch, key)[0],
         )
-    # Every parts-th example, so that devices which share the batch share each part.
+    # Take every n-th example, so that devices which share the batch share each part.
     cut = jax.tree.map(lambda x: jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1), batch)
     keys = jax.random.split(key, parts)
 

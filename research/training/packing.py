@@ -1,7 +1,7 @@
-"""Packing: a pytree as one vector for each dtype, since each array that is passed costs time.
+"""Pack a pytree into one vector for each dtype, because each array that is passed costs time.
 
-A train state has some 80 leaves, most of them single numbers; to hand them to a compiled program
-and to fetch them takes longer than many steps of a small network.
+A train state has some 80 leaves, most of them scalars. Passing them to a compiled program and
+fetching them takes longer than many steps of a small network.
 """
 
 import math
@@ -13,34 +13,38 @@ import numpy as np
 
 
 class Packing:
-    """How trees of one structure are packed, on the host and inside programs alike."""
+    """Pack trees of one structure, on the host and inside programs.
+
+    Args:
+      tree: a tree of arrays or shapes.
+    """
 
     def __init__(self, tree):
-        """Of arrays or shapes."""
+        """Read the structure, shapes and dtypes of a tree."""
         leaves, self._structure = jax.tree.flatten(tree)
         self._shapes = [leaf.shape for leaf in leaves]
         self._names = [str(leaf.dtype) for leaf in leaves]
 
     @property
     def sizes(self) -> dict[str, int]:
-        """The length of each vector, by dtype."""
-        found = dict.fromkeys(self._names, 0)
+        """Return the length of each vector by dtype."""
+        sizes = dict.fromkeys(self._names, 0)
         for name, shape in zip(self._names, self._shapes, strict=True):
-            found[name] += math.prod(shape)
-        return found
+            sizes[name] += math.prod(shape)
+        return sizes
 
     def pack(self, tree) -> dict[str, Any]:
-        """{dtype: vector}, of numpy where the leaves are."""
+        """Return {dtype: vector}; NumPy if no leaf is a jax array."""
         leaves = self._structure.flatten_up_to(tree)
         numpy = not any(isinstance(leaf, jax.Array) for leaf in leaves)
         parts: dict[str, list] = {name: [] for name in self._names}
         for leaf, name in zip(leaves, self._names, strict=True):
             parts[name].append(np.ravel(leaf) if numpy else jnp.ravel(leaf))
         together = np.concatenate if numpy else jnp.concatenate
-        return {name: together(of) for name, of in parts.items()}
+        return {name: together(vectors) for name, vectors in parts.items()}
 
     def unpack(self, vectors: dict[str, Any]):
-        """The tree."""
+        """Return the tree of packed vectors."""
         leaves, places = [], dict.fromkeys(vectors, 0)
         for name, shape in zip(self._names, self._shapes, strict=True):
             start = places[name]

@@ -1,4 +1,4 @@
-"""Penalties on weights: terms of the training loss."""
+"""Compute penalties on weights: terms of the training loss."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""All randomness of a run: keys that are pure functions of (seed, stream, step)."""
+"""Make the keys of a run: pure functions of (seed, stream, step)."""
 
 import jax
 
@@ -7,7 +7,7 @@ INITIALIZATION, DROPOUT, AUGMENTATION = range(3)
 
 
 def stream_key(seed, stream: int, step=0) -> jax.Array:
-    """The key of one stream at one step: nothing to carry, store or restore.
+    """Return the key of one stream at one step, so that no generator state is stored.
 
     Args:
       seed: uint32 scalar, may be traced.

@@ -1,4 +1,4 @@
-"""Running statistics of batch norm, computed anew for the weights as they are."""
+"""Compute the running statistics of batch norm again, for the current weights."""
 
 from collections.abc import Callable
 
@@ -23,17 +23,17 @@ _NOISE = ("dropout_rate", "input_dropout_rate", "dropconnect_rate", "stochastic_
 
 
 def make_recalibrate(config: ConfigDict, task: Task) -> Callable:
-    """The pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...).
+    """Return the pure function `recalibrate(state, inputs) -> state` over raw batches (K, B, ...).
 
-    Layers that were frozen in the last step keep their running statistics, and go by them.
+    Layers that were frozen in the last step keep and use their running statistics.
     """
     by_itself = _by_itself(config, task, keep_frozen=True)
 
     def recalibrate(state: TrainState, inputs: jax.Array) -> TrainState:
         if not state.batch_stats:
             return state
-        found = jax.lax.map(lambda batch: by_itself(state, batch)[1], inputs)
-        pooled = _pooled(found, np.ones(len(inputs), np.float32))
+        statistics = jax.lax.map(lambda batch: by_itself(state, batch)[1], inputs)
+        pooled = _pooled(statistics, np.ones(len(inputs), np.float32))
         return state.replace(batch_stats=_replaced(state.batch_stats, pooled))
 
     return recalibrate
@@ -46,18 +46,18 @@ def recalibrate(
     split: Arrays | Records,
     keep_frozen: bool = False,
 ) -> TrainState:
-    """Replaces the running statistics by those over a whole split, without noise.
+    """Replace the running statistics by those over a whole split, without noise.
 
-    Each batch of `compute.evaluation_batch_size` goes through the network normalised by its own
-    statistics, as in training; they are pooled over the batches, which count by their sizes. A last
-    batch of one example, which has no variance, is joined to the one before.
+    Each batch of `compute.evaluation_batch_size` is normalised by its own statistics, as in
+    training. These are pooled over batches, weighted by batch size. A last batch of one example,
+    which has no variance, is joined to the one before.
 
     Args:
-      config: of the run.
+      config: config of the run.
       task: the task.
-      state: whose statistics are replaced.
-      split: what they are taken over.
-      keep_frozen: leaves those of layers that were frozen in the last step.
+      state: the state whose statistics are replaced.
+      split: the examples.
+      keep_frozen: keep the statistics of layers that were frozen in the last step.
     """
     if not state.batch_stats:
         return state
@@ -66,15 +66,17 @@ def recalibrate(
     def of_batch(state, inputs):
         return state.replace(batch_stats=by_itself(state, inputs)[1])
 
-    statistics = jax.jit(lambda *of: ensembles.for_each(config, of_batch)(*of).batch_stats)
+    statistics = jax.jit(
+        lambda *arguments: ensembles.for_each(config, of_batch)(*arguments).batch_stats
+    )
     size = min(config.compute.evaluation_batch_size, len(split))
-    found, sizes = [], []
+    batches, sizes = [], []
     starts = range(0, max(1, len(split) - 1), size)
     for start, stop in zip(starts, [*starts[1:], len(split)], strict=True):
         inputs = split.load(np.arange(start, stop)).inputs
-        found.append(jax.device_get(statistics(state, jnp.asarray(inputs))))
+        batches.append(jax.device_get(statistics(state, jnp.asarray(inputs))))
         sizes.append(len(inputs))
-    stacked = jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *found)
+    stacked = jax.tree.map(lambda *parts: np.stack(parts).astype(np.float64), *batches)
     pooled = _pooled(stacked, np.array(sizes, np.float64))
     pooled = jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), pooled)
     return state.replace(batch_stats=_replaced(state.batch_stats, pooled))
@@ -83,9 +85,9 @@ def recalibrate(
 def train_and_eval_loss(
     config: ConfigDict, task: Task, state: TrainState, batch: Arrays
 ) -> tuple[float, float]:
-    """The mean loss of a batch normalised by its own statistics, and by the running ones.
+    """Return the mean loss of a batch normalised by its own statistics, and by the running ones.
 
-    Without noise, smoothing and penalties, so that nothing but the statistics differs.
+    Both are without noise, smoothing and penalties, so that only the statistics differ.
     """
     statistics = state.preprocessing
     targets = task.targets(jnp.asarray(batch.labels), statistics.get("targets", {}))
@@ -104,10 +106,10 @@ def train_and_eval_loss(
 
 
 def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Callable:
-    """(state, raw inputs) -> logits and statistics of a batch normalised by itself, no noise.
+    """Return a function (state, raw inputs) -> logits and statistics of a batch, without noise.
 
-    The statistics are those of our `BatchNorm` only. What other modules keep is theirs: it may be
-    anything, and may not depend on the batch alone.
+    The batch is normalised by its own statistics. Only those of our `BatchNorm` are returned: the
+    statistics of other modules may be of any form, and may not depend on the batch alone.
     """
     quiet = {name: jnp.zeros((), jnp.float32) for name in (*_NOISE, "batch_norm_decay")}
     config = config.copy_and_resolve_references()
@@ -134,8 +136,8 @@ def _by_itself(config: ConfigDict, task: Task, keep_frozen: bool = False) -> Cal
                 rngs={"dropout": jax.random.key(0)},  # drops nothing
                 mutable=list(state.collections),
             )
-        found = flatten_dict(updates.get("batch_stats", {}))
-        return logits, unflatten_dict({p: v for p, v in found.items() if p[:-1] in ours})
+        statistics = flatten_dict(updates.get("batch_stats", {}))
+        return logits, unflatten_dict({p: v for p, v in statistics.items() if p[:-1] in ours})
 
     return by_itself
 
@@ -146,17 +148,17 @@ def _replaced(statistics: dict, pooled: dict) -> dict:
 
 
 def _pooled(statistics: dict, sizes: np.ndarray) -> dict:
-    """Means and variances (K, ...) of K batches as those of all their examples together."""
-    found, shares = flatten_dict(statistics), sizes / sizes.sum()
+    """Pool the means and variances (K, ...) of K batches: those of all their examples together."""
+    flat, shares = flatten_dict(statistics), sizes / sizes.sum()
 
     def total(values):
         return (values * shares.reshape(-1, *[1] * (values.ndim - 1))).sum(0)
 
-    means = {path[:-1]: total(value) for path, value in found.items() if path[-1] == "mean"}
+    means = {path[:-1]: total(value) for path, value in flat.items() if path[-1] == "mean"}
     pooled = {
         path: means[path[:-1]]
         if path[-1] == "mean"
-        else total(value + (found[(*path[:-1], "mean")] - means[path[:-1]]) ** 2)
-        for path, value in found.items()
+        else total(value + (flat[(*path[:-1], "mean")] - means[path[:-1]]) ** 2)
+        for path, value in flat.items()
     }
     return unflatten_dict(pooled)

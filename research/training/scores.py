@@ -21,15 +21,15 @@ def scored_in_parts(
       parts: pairs of outputs (networks, n, ...) and labels (n, ...).
       statistics: of the targets, from `Task.statistics`.
     """
-    found = [
+    scored = [
         (
             [task.score(alone[None], labels, statistics) for alone in outputs],
             task.score(outputs, labels, statistics),
         )
         for outputs, labels in parts
     ]
-    each = [_joined(parts) for parts in zip(*(alone for alone, _ in found), strict=True)]
-    return each, _joined([together for _, together in found])
+    each = [_joined(parts) for parts in zip(*(alone for alone, _ in scored), strict=True)]
+    return each, _joined([together for _, together in scored])
 
 
 def _joined(parts: Sequence[Mapping]) -> dict:

@@ -2,8 +2,7 @@
 
 import dataclasses
 import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -12,12 +11,10 @@ from ml_collections import ConfigDict
 
 from research import tasks
 from research.config import automatic_keys, check_config, flatten, resolved
-from research.data import description, identity, offsets, preprocessing, sources, splits, stream
+from research.data import description, identity, offsets, sources, splits
 from research.data.checks import grey_hint
 from research.data.dataset import Arrays, Dataset, Records
-from research.data.feed import preprocess
 from research.errors import UserError
-from research.names import bind, resolve
 from research.tasks import Task
 from research.training import (
     batch_statistics,
@@ -25,16 +22,15 @@ from research.training import (
     durations,
     early_stopping,
     ensembles,
+    fitted,
     hyperparameters,
     input_checks,
 )
-from research.training.layout import Layout
 from research.training.plan import Plan
+from research.training.sharding import Sharding
 from research.training.state import TrainState, init_state
 
-_LABELS = {"classes": np.int32, "labels": np.uint8, "numbers": np.float32, "tokens": np.int32}
 _PROBE = 512  # number of examples that initial weights are fitted to
-_CHUNK = 2**22  # numbers in a chunk for fitting preprocessing: 32 MB in float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,9 +54,9 @@ class Setup:
         return tasks.build(self.config, self.class_names)
 
     @property
-    def layout(self) -> Layout:
-        """Return the layout of the arrays on devices."""
-        return Layout.from_config(self.config)
+    def sharding(self) -> Sharding:
+        """Return the sharding of the arrays on devices."""
+        return Sharding.from_config(self.config)
 
     def init(self) -> TrainState:
         """Return the state before the first step; works under `jax.eval_shape`."""
@@ -75,7 +71,7 @@ class Setup:
         examples = self.probe()
         shapes = jax.jit(init).trace(numbers, self.statistics, examples).out_info
         checks.check_memory(shapes)
-        placed = jax.jit(init, out_shardings=self.layout.of_state(shapes))
+        placed = jax.jit(init, out_shardings=self.sharding.of_state(shapes))
         return placed(numbers, self.statistics, examples)
 
     def probe(self) -> np.ndarray:
@@ -84,7 +80,8 @@ class Setup:
 
     def spread(self, count: int) -> np.ndarray:
         """Return raw inputs of at most `count` training examples, evenly spaced over the split."""
-        return _spread(self.train, count)
+        indices = np.linspace(0, len(self.train) - 1, min(len(self.train), count), dtype=int)
+        return self.train.load(indices).inputs
 
     def description(self) -> list[str]:
         """Return the lines about the data that every start prints."""
@@ -156,10 +153,11 @@ def from_config(
         check(_fingerprinted(dataset, *parts)())
     statistics = None
     if workdir is not None:
-        from research.training.fitted import fitted_before
+        from research.training.checkpoints import Checkpoints
 
-        statistics = fitted_before(workdir, config)
-        if statistics is not None and not _takes(statistics, dataset.train):
+        with Checkpoints(workdir, read_only=True) as checkpoints:
+            statistics = fitted.fitted_before(checkpoints, config)
+        if statistics is not None and not fitted.takes(statistics, dataset.train):
             statistics = None
     dataset = sources.in_float32(dataset, statistics)
     return from_split(config, dataset, *parts, statistics)
@@ -189,9 +187,9 @@ def sized(config: ConfigDict, examples: int) -> tuple[ConfigDict, str]:
     if not keys:
         return config, ""
     config = resolved(config, examples, checks.needs_all_examples(config))
-    told = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
+    settings = " and ".join(f"config.{key} = {flatten(config)[key]!r}" for key in keys)
     follow = "follows" if len(keys) == 1 else "follow"
-    return config, f"{told} {follow} from the {examples} training examples"
+    return config, f"{settings} {follow} from the {examples} training examples"
 
 
 def cut(config: ConfigDict, dataset: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
@@ -220,7 +218,7 @@ def loaded(config: ConfigDict, dataset: Dataset | None = None) -> Dataset:
     check_config(config)
     checks.check_names(config)
     checks.check_pairs(config)
-    Layout.from_config(config).static(config)
+    Sharding.from_config(config).static(config)
     dataset = dataset or sources.load(config.data, kind=tasks.kind(config))
     names = config.augmentation.names + ("cutmix",) * (config.augmentation.mixing == "cutmix")
     if names and len(dataset.train.shape) != 3:
@@ -255,12 +253,12 @@ def from_split(
     patience = hyperparameters.in_steps(config, "early_stopping.patience", len(train))
     early_stopping.check(config, patience, len(validation))
     checks.check_ensemble(config, train)
-    if statistics is None or not _takes(statistics, train):
-        statistics = _fitted(config, train, dataset.offset)
+    if statistics is None or not fitted.takes(statistics, train):
+        statistics = fitted.fit(config, train, dataset.offset)
     if "targets" not in statistics:
         targets = tasks.build(config, dataset.class_names).statistics(train.labels)
         statistics = statistics | ({"targets": targets} if targets else {})
-    if config.augmentation.mixing == "cutmix" and len(_given(statistics, train)) != 3:
+    if config.augmentation.mixing == "cutmix" and len(fitted.shape_of(statistics, train)) != 3:
         raise UserError(
             "config.augmentation.mixing = 'cutmix' works on images, config.preprocessing.name = "
             f"{config.preprocessing.name!r} makes vectors of them (allowed here: none, mixup)"
@@ -282,49 +280,6 @@ def from_split(
     return run
 
 
-def untrained(
-    config: ConfigDict,
-    split: Arrays | Records | None,
-    class_names: Sequence[str],
-    known: dict,
-    statistics: dict,
-) -> Setup:
-    """Return the `Setup` of a trained network, without its training data.
-
-    Its training split is a stand-in, with the number and the shape of the examples.
-
-    Args:
-      config: config of the run.
-      split: examples of another data set to test on; None: there are none.
-      class_names: class names of the run.
-      known: the fingerprint of the run's data; {} if there is none.
-      statistics: preprocessing statistics from the run's checkpoint.
-
-    Raises:
-      UserError: the shape of the examples differs from that of the run's examples.
-    """
-    if split is None and "train" not in known:
-        raise UserError(
-            "the checkpoint is of an earlier version, which did not store the shape of its inputs "
-            "(research.evaluate --path=DATA reads it from data)"
-        )
-    shape = tuple(known["train"]["shape"]) if "train" in known else split.shape
-    if split is not None and shape != split.shape:
-        raise UserError(
-            f"the examples have shape {split.shape} (allowed, as the run was trained on: {shape})"
-        )
-    count = known["cut"]["train"] if "cut" in known else max(len(split), config.batch_size)
-    dtype = known["train"]["dtype"] if split is None else split.dtype
-    of_example = {"labels": (len(class_names),), "numbers": (len(class_names),), "tokens": shape}
-    kind = tasks.kind(config)
-    labels = np.zeros((), _LABELS[kind])
-    stand_in = Arrays(  # takes no memory
-        np.broadcast_to(np.zeros((), dtype), (count, *shape)),
-        np.broadcast_to(labels, (count, *of_example.get(kind, ()))),
-    )
-    return Setup(config, stand_in, stand_in, split or stand_in, tuple(class_names), statistics)
-
-
 def _fingerprinted(
     dataset: Dataset, training: np.ndarray, validation: np.ndarray | None
 ) -> Callable[[], dict]:
@@ -338,58 +293,3 @@ def _fingerprinted(
         return {**known(), "cut": {**cut, "rows": identity.checksum(training)}}
 
     return fingerprint
-
-
-def _fitted(config: ConfigDict, train: Arrays | Records, offset: np.ndarray | None) -> dict:
-    """Return the statistics of preprocessing over the whole training split, in one pass.
-
-    Also store the offset, if any, and for images that are not uint8 the range of each channel
-    ('low' and 'high', (C,)), which augmentation needs.
-    """
-    if tasks.kind(config) == "tokens":
-        return {}
-    scheme = resolve("config.preprocessing.name", config.preprocessing.name, preprocessing)
-    size = max(1, _CHUNK // math.prod(train.shape))
-    ranged, extremes = train.dtype != np.uint8 and len(train.shape) == 3, []
-
-    def inputs():
-        for chunk in stream.chunks(train, size):
-            if ranged:
-                low, high = chunk.extremes
-                extremes.append((low.min((0, 1)), high.max((0, 1))))
-            yield chunk.inputs
-
-    chunks = inputs()
-    fit = bind(scheme, config.preprocessing, {})
-    statistics = fit(chunks, 0.0 if offset is None else offset)
-    if offset is not None:
-        statistics["offset"] = offsets.parts(offset)
-    if ranged:
-        for _ in chunks:  # chunks that the scheme did not read
-            pass
-        lows, highs = zip(*extremes, strict=True)
-        statistics |= {"low": np.min(lows, axis=0), "high": np.max(highs, axis=0)}
-    return statistics
-
-
-def _given(statistics: dict, train: Arrays | Records) -> tuple[int, ...]:
-    """Return the shape of a preprocessed example."""
-    one = jax.ShapeDtypeStruct((1, *train.shape), train.dtype)
-    return jax.eval_shape(preprocess, statistics, one).shape[1:]
-
-
-def _takes(statistics: dict, train: Arrays | Records) -> bool:
-    """Return whether statistics of an earlier fit are for inputs of this shape."""
-    if "shift" not in statistics:
-        return train.dtype.kind == "i"
-    try:
-        _given(statistics, train)
-        return np.broadcast_shapes(np.shape(statistics.get("shift", 0)), train.shape) == train.shape
-    except (TypeError, ValueError):  # shapes do not match
-        return False
-
-
-def _spread(train: Arrays | Records, count: int) -> np.ndarray:
-    """Return inputs of at most `count` examples, evenly spaced over the split."""
-    indices = np.linspace(0, len(train) - 1, min(len(train), count), dtype=int)
-    return train.load(indices).inputs

@@ -1,4 +1,4 @@
-"""The train state: all that a step reads and changes, as one pytree."""
+"""Define the train state: all that a step reads and changes, as one pytree."""
 
 import functools
 from typing import Any
@@ -22,19 +22,17 @@ _NOT_CARRIED = ("params", "batch_stats", "metrics", "intermediates")
 
 @flax.struct.dataclass
 class TrainState:
-    """What a checkpoint holds and a step maps to its successor."""
+    """Hold what a checkpoint stores, and what a step maps to its successor."""
 
     step: jax.Array  # int32 scalar: updates made so far; also the cursor of all randomness
     params: Any
     batch_stats: Any  # running statistics of batch norm; {} if there are none
     opt_state: Any
-    averages: Any  # of params and batch_stats: see training/averages.py; {} where none is kept
+    averages: Any  # of params and batch_stats: see training/averages.py; {} if none is kept
     preprocessing: Any  # fitted on the training split: data/preprocessing.py
     hyperparameters: Any  # traced scalars: see training/hyperparameters.py
-    other_collections: Any = flax.struct.field(
-        default_factory=dict
-    )  # mutable collections of the model
-    # other than `batch_stats`, by name
+    # Mutable collections of the model other than `batch_stats`, by name.
+    other_collections: Any = flax.struct.field(default_factory=dict)
 
     @property
     def collections(self) -> dict:
@@ -57,8 +55,8 @@ def init_state(
     Args:
       config: static choices.
       hyperparameters: traced numbers; the seed decides the initial weights.
-      statistics: what preprocessing was fitted to.
-      inputs: raw training examples (B, ...): for their shape, and for weights fitted to data.
+      statistics: the statistics of preprocessing.
+      inputs: raw training examples (B, ...), for their shape and for weights fitted to data.
       outputs: number of outputs of the model.
 
     Raises:

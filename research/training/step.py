@@ -1,4 +1,4 @@
-"""The one train step and the one evaluation step; executors decide how they are run."""
+"""Define the one train step and the one evaluation step; executors decide how they run."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ from research.training.penalty import penalty
 from research.training.randomness import AUGMENTATION, DROPOUT, stream_key
 from research.training.state import TrainState
 
-_MIXING = 2**16  # its number among the augmentations: after all of them
+_MIXING = 2**16  # the number of its random stream, after those of the augmentations
 
 
 def make_train_step(config: ConfigDict, task: Task) -> Callable:
@@ -71,7 +71,7 @@ def make_train_step(config: ConfigDict, task: Task) -> Callable:
             )
             means = metrics.of_batch(task, outputs, targets, None, state.preprocessing, numbers)
             total, weight = means["loss"]
-            # Of examples that all have the weight 0, such as padding, the mean is 0.
+            # If all examples have weight 0, such as padding, the mean is 0.
             mean = total / jnp.where(weight > 0, weight, 1)
             value = mean + penalty(config, numbers, params)
             means["loss"] = (value * weight, weight)
@@ -188,9 +188,9 @@ def _augment(config: ConfigDict, state: TrainState, batch) -> jax.Array:
 
 
 def _value_range(images, statistics):
-    """Return the least and the largest value of the inputs, of each channel where it was measured.
+    """Return the least and the largest value of the inputs, by channel if it was measured.
 
-    None for images of a checkpoint from before that: they are taken for 0 to 1, and not cut off.
+    It is None for images of older checkpoints: augmentation assumes 0 to 1, and cuts nothing off.
     """
     if images.dtype == jnp.uint8:
         return 0.0, 255.0

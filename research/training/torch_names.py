@@ -1,4 +1,4 @@
-"""ResNets of torchvision and timm, from a .safetensors file, under the names of our ResNets."""
+"""Read ResNets of torchvision and timm from a .safetensors file, under our ResNets' names."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ _LEAVES = {
 
 
 def read(path: Path) -> dict[str, np.ndarray]:
-    """All arrays of the file, renamed, in our layouts.
+    """Return all arrays of the file, renamed, in the layouts of our layers.
 
     Returns:
       {'Conv_0/kernel': float32 (7, 7, 3, 64), 'BatchNorm_0/mean': (64,), ..., 'head/bias': (C,)}.
@@ -53,7 +53,7 @@ def _converted(name: str, array: np.ndarray, blocks: dict[str, int]) -> tuple[st
     if match := re.fullmatch(r"(layer\d\.\d{1,3}\.)?(conv|bn)(\d)", module):
         kind, number = match[2], int(match[3]) - 1
     elif match := re.fullmatch(r"layer\d\.\d{1,3}\.downsample\.([01])", module):
-        # After the main path.
+        # The shortcut comes after the main path.
         kind, number = ("conv", "bn")[int(match[1])], blocks.get(block and block[1])
     if kind is None or number is None or leaf not in _LEAVES[kind]:
         raise UserError(f"{name!r} is no parameter of a ResNet of torchvision or timm")

@@ -1,6 +1,6 @@
-"""Transfer: weights of an earlier run, or of PyTorch's ResNets, as the start of a new one.
+"""Start a run from the weights of an earlier run, or of PyTorch's ResNets.
 
-A parameter is named by its path, such as 'stage1_block1/Conv_0/kernel'; running statistics of batch
+A parameter is named by its path, such as 'stage1_block1/Conv_0/kernel'. Running statistics of batch
 norm, such as '.../BatchNorm_0/mean', count as parameters here.
 """
 
@@ -22,22 +22,22 @@ from research.training.recalibration import recalibrate
 from research.training.setup import Setup
 from research.training.state import TrainState
 
-# Of the statistics of preprocessing, those that a run keeps of its own data: how the inputs lie in
-# memory, and what is known of the targets.
+# The statistics of preprocessing that always describe a run's own data: how its inputs are stored,
+# and its targets.
 _OWN = ("offset", "low", "high", "targets")
 
 
 def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, list[str]]]:
-    """Takes over what `config.transfer` says from its checkpoint.
+    """Return the state with the weights of the checkpoint that `config.transfer` names.
 
     Returns:
-      The state, and what happened to each parameter: {'loaded': ours that were, 'fresh': ours that
-      were skipped, 'unused': theirs that we have no place for, 'frozen': ours that stay}, and
-      'fitted elsewhere': the preprocessing, where it is kept and was fitted to other data.
+      The state, and a report of parameters by path: 'loaded', 'fresh' (skipped by the config),
+      'unused' (in the checkpoint only), 'frozen', and 'fitted elsewhere': the preprocessing, if it
+      is kept and was fitted to other data.
 
     Raises:
-      UserError: no such checkpoint, patterns that match nothing, parameters that the checkpoint
-        does not have or has in other shapes: all of them in one line; a head of other classes.
+      UserError: no such checkpoint; patterns that match nothing; parameters that the checkpoint
+        does not have, or has in other shapes, all in one line; a head of other classes.
     """
     config, settings = run.config, run.config.transfer
     theirs, preprocessing, data = _read(settings)
@@ -68,8 +68,8 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
         preprocessing = _taken_over(preprocessing, state.preprocessing, run.train.shape)
         state = state.replace(preprocessing=preprocessing)
         known = {"train": data["train"]} if "train" in data else {}
-        if told := identity.differences(known, run.fingerprint()):
-            report["fitted elsewhere"] = [f"preprocessing ({told[0]})"]
+        if differences := identity.differences(known, run.fingerprint()):
+            report["fitted elsewhere"] = [f"preprocessing ({differences[0]})"]
     with stated_by(models.build(config, numbers, run.task.outputs)):
         opt_state = optimizers.build(config, numbers, step=0).init(trees["params"])
     state = state.replace(**trees, opt_state=opt_state)
@@ -79,16 +79,19 @@ def start_from(run: Setup, state: TrainState) -> tuple[TrainState, dict[str, lis
 
 
 def told(report: dict[str, list[str]]) -> str:
-    """The report as lines for the screen: `loaded 4: Dense_0/kernel, ...`."""
+    """Return the report as lines for the screen: `loaded 4: Dense_0/kernel, ...`."""
     return "\n".join(
         f"  {what} {len(paths)}: {', '.join(paths) or '-'}" for what, paths in report.items()
     )
 
 
 def _read(settings) -> tuple[dict[str, np.ndarray], dict | None, dict]:
-    """All arrays by path; where they are known, the preprocessing and the fingerprint of the data
-    that they were trained with.
-    """  # noqa: D205
+    """Read a checkpoint to start from.
+
+    Returns:
+      All arrays by path, the preprocessing (None if unknown), and the fingerprint of the data they
+      were trained with ({} if unknown).
+    """
     path = Path(settings.checkpoint).expanduser()
     if path.suffix == ".safetensors":
         from research.training import torch_names
@@ -107,7 +110,7 @@ def _read(settings) -> tuple[dict[str, np.ndarray], dict | None, dict]:
 
 
 def _by_path(params, batch_stats) -> dict[str, np.ndarray]:
-    """In the order that a tree of both has."""
+    """Return all arrays by path, in the order of a tree of both."""
     return leaves_by_path(batch_stats) | leaves_by_path(params)
 
 
@@ -140,7 +143,7 @@ def _check(settings, ours, theirs, wanted) -> None:
 
 
 def _check_head(settings, run: Setup, data: dict, wanted) -> None:
-    """A head that is kept gives the classes that it was trained for, in their order."""
+    """Refuse to keep a head that was trained for other classes, or for another order of them."""
     names = tuple(data.get("class_names", run.class_names))
     kept = list(filter(in_head, wanted))
     if kept and names != run.class_names:
@@ -159,15 +162,15 @@ def _taken_over(theirs: dict, ours: dict, shape: tuple[int, ...]) -> dict:
     """
     kept = {name: ours[name] for name in _OWN if name in ours}
     scheme = {name: array for name, array in theirs.items() if name not in _OWN}
-    found = [offsets.of(tree, shape) for tree in (theirs, ours)]
-    apart = np.subtract(*(0.0 if offset is None else offset for offset in found))
+    both = [offsets.of(tree, shape) for tree in (theirs, ours)]
+    apart = np.subtract(*(0.0 if offset is None else offset for offset in both))
     if apart.any():
         scheme["shift"] = (scheme["shift"] + apart).astype(np.float32)
 
     def shapes(tree):
-        found = {name: np.shape(tree[name]) for name in tree if name not in _OWN}
-        # With an offset one shift for all features is as many numbers.
-        return {**found, "shift": np.shape(tree["shift"] + 0 * apart)}
+        kept = {name: np.shape(tree[name]) for name in tree if name not in _OWN}
+        # With an offset, a shift that was one number differs between features.
+        return {**kept, "shift": np.shape(tree["shift"] + 0 * apart)}
 
     if shapes(scheme) != shapes(ours):
         raise UserError(

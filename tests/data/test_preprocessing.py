@@ -15,7 +15,7 @@ from research.data.dataset import Arrays, Records
 from research.data.feed import inverted, preprocess
 from research.errors import UserError
 from research.names import bind, public_functions
-from research.training import evaluation, setup
+from research.training import final_test, setup
 
 NUMBERS = {"components": 0, "epsilon": 1e-4, "patch_size": 3}
 SCHEMES = {
@@ -417,7 +417,7 @@ def test_first_filters_are_shown_as_they_act_on_pixels():
     kernel = np.asarray(state.params["Dense_0"]["kernel"], np.float64)
     for name in ("per_channel", "pca", "zca", "patch_whitening"):
         statistics = SCHEMES[name]([run.train.inputs])
-        filters = evaluation._first_filters(state.replace(preprocessing=statistics), (8, 8, 1))
+        filters = final_test._first_filters(state.replace(preprocessing=statistics), (8, 8, 1))
         assert filters.shape == (5, 8, 8, 1)
         expected = flat(preprocess(statistics, inputs)) @ kernel
         centred = (inputs - statistics["shift"]) * statistics["scale"]

@@ -8,7 +8,7 @@ import pytest
 
 from research.config import default_config
 from research.data.dataset import Arrays
-from research.training import advance, cause, culprit, setup
+from research.training import advance, cause, nonfinite, setup
 from research.training.loop import Diverged
 
 TRAINING, VALIDATION = (Diverged(f"the {of} loss is", 5, 4) for of in ("training", "validation"))
@@ -37,7 +37,7 @@ def named(run, state, error=TRAINING, *, grown=1.0, losses=(0.69,), first=0.69, 
     """What is named for weights that have grown so much, and losses up to the step in question."""
     start = cause.Start(cause.size_of(state), first)
     before = state.replace(params=jax.tree.map(lambda leaf: grown * leaf, state.params))
-    found = culprit.Found(5, layer, before, tuple(enumerate(losses)))
+    found = nonfinite.Place(5, layer, before, tuple(enumerate(losses)))
     line = cause.likely_cause(run, error, found, start, 0.1)
     assert "\n" not in line
     return line
@@ -96,7 +96,7 @@ def test_large_inputs_are_named_not_the_rate(run, state):
 
 
 def test_one_wild_example_is_counted(run, state):
-    rows = culprit.rows_of_step(run, state)
+    rows = nonfinite.rows_of_step(run, state)
     line = named(with_inputs(run, train={rows[3]: np.inf}), state, grown=50.0)
     assert line.startswith("1 of 16 inputs of that step are not finite after config.preproc")
     line = named(with_inputs(run, train={rows[3]: 1e30}), state)
@@ -141,7 +141,7 @@ def test_a_learning_rate_that_is_too_high_is_found_out_by_a_real_run():
     state, metrics = program(run.init(), 15)
     assert not np.isfinite(metrics.loss)
     error = Diverged("the training loss is", int(metrics.first_nonfinite_step), 0)
-    found = culprit.find(run, error, run.init(), program, lambda: False)
+    found = nonfinite.find(run, error, run.init(), program, lambda: False)
     assert found.step == error.step and len(found.losses) == found.step - 1
     start = cause.Start(cause.size_of(run.init()), found.losses[0][1])
     assert "config.optimizer.learning_rate = 1e+09 is too high" in cause.likely_cause(
@@ -152,4 +152,4 @@ def test_a_learning_rate_that_is_too_high_is_found_out_by_a_real_run():
 def test_an_update_is_told_from_a_gradient():
     run = small(**{"optimizer.name": "sgd", "optimizer.learning_rate": 3e38,
                    "schedule.name": "constant", "model.initializer_scale": 30.0})  # fmt: skip
-    assert culprit._of_step(run, run.init()).endswith(culprit.UPDATE)
+    assert nonfinite._of_step(run, run.init()).endswith(nonfinite.UPDATE)

@@ -17,11 +17,10 @@ from safetensors.numpy import load_file
 from research.data import identity
 from research.errors import UserError
 from research.optimizers.masks import leaves_by_path
-from research.training import checkpoint_files, setup
+from research.training import checkpoint_files, fitted, setup
 from research.training.checkpoints import Checkpoints
 from research.training.copies import copied
 from research.training.digest import parameters_sha256, sealed, tree_sha256
-from research.training.fitted import fitted_before
 
 
 @pytest.fixture(scope="module")
@@ -200,7 +199,7 @@ def test_what_cannot_be_deleted_is_saved_all_the_same(tmp_path, run, monkeypatch
                 patched.undo()
             metrics = {"validation_accuracy": 0.9 if step == 3 else 0.1}
             checkpoints.save(step, run.config, copied(at(state, step)), {}, ACCURACY, metrics)
-            checkpoints._wait()
+            checkpoints.wait()
         assert checkpoints.steps() == [3, 4, 5] and checkpoints.find("best") == 3
 
 
@@ -222,7 +221,7 @@ def test_a_rollback_goes_on_before_a_damaged_one(tmp_path, run):
     with Checkpoints(tmp_path) as checkpoints:
         for step in (1, 2):
             checkpoints.save(step, run.config, copied(at(state, step)), {}, ACCURACY)
-        checkpoints._wait()
+        checkpoints.wait()
         damage(tmp_path / "checkpoints" / "2", "metadata")
         assert checkpoints.return_to(0) == 1 and checkpoints.steps() == [1]
 
@@ -338,6 +337,11 @@ def test_the_parameters_digest_leaves_out_the_optimizer(run):
     state = run.init()
     assert parameters_sha256(state) == parameters_sha256(at(state, 0).replace(opt_state=()))
     assert parameters_sha256(state) != parameters_sha256(at(state, 1))
+
+
+def fitted_before(workdir, config):
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        return fitted.fitted_before(checkpoints, config)
 
 
 def test_preprocessing_is_not_fitted_again_for_the_same_data(tmp_path, run):

@@ -181,11 +181,11 @@ def test_a_full_disk_leaves_the_checkpoints_before_and_is_tried_again(tiny):
     state, told = run.init(), []
     with Checkpoints(tiny, failed=told.append) as checkpoints:
         checkpoints.save(1, config, copied(at(state, 1)), {}, ACCURACY)
-        checkpoints._wait()
+        checkpoints.wait()
         fill(tiny)
         checkpoints.save(2, config, copied(at(state, 2)), {}, ACCURACY)
         checkpoints.save(3, config, copied(at(state, 3)), {}, ACCURACY)
-        checkpoints._wait()
+        checkpoints.wait()
         assert checkpoints.steps() == [1] and checkpoints.return_to(0) == 1
         assert [line.partition(" ")[0].rpartition("/")[2] for line in told] == ["2", "3"]
         assert all(line.endswith("No space left on device") for line in told)
@@ -198,7 +198,7 @@ def test_a_full_disk_leaves_the_checkpoints_before_and_is_tried_again(tiny):
         fill(tiny)
         checkpoints.save(5, config, copied(at(state, 5)), {}, ACCURACY)
         with pytest.raises(UserError, match="5 could not be saved: No space left on device"):
-            checkpoints._wait()
+            checkpoints.wait()
     with Checkpoints(tiny) as checkpoints:  # clears away what is half written
         assert checkpoints.steps() == [1, 4]
     assert not [path for path in (tiny / "checkpoints").iterdir() if "tmp" in path.name]

@@ -11,8 +11,10 @@ from runs import MAIN, lines, read, start_and_stop
 from research.config import default_config
 from research.data.feed import to_device
 from research.data.shuffle import batch_indices
-from research.training import advance, culprit, divergence, executors, loop, setup
+from research.training import advance, divergence, executors, loop, nonfinite, setup
+from research.training.dispatch import Pace
 from research.training.metrics import NEVER, StepMetrics, Sums
+from research.training.program import Program
 from research.training.step import make_train_step
 
 POISON = 40  # the example whose gradient is not finite
@@ -43,16 +45,27 @@ def trained(run, steps: int, state=None):
     return jax.jit(program)(run.init() if state is None else state, data, np.int32(steps))
 
 
-def fit(run, **changes):
-    """The loop without files; returns the last state and all records."""
-    state, records = run.init(), []
-    arguments = dict(
-        advance=advance.over_arrays(run, state), healthy=jax.jit(divergence.healthy),
-        evaluate=None, copy=lambda state: state, save=lambda *_: None,
-        write=records.append, progress=lambda *_: None,
-        interrupted=lambda: False, pace=loop.Pace(7),
-    )  # fmt: skip
-    return loop.fit(state, run.plan(), run.task, **{**arguments, **changes}), records
+class Recorder(loop.Host):
+    """Keeps records and the steps that are saved, without files."""
+
+    def __init__(self):
+        self.records, self.saved = [], []
+
+    def write(self, record):
+        self.records.append(record)
+
+    def copy(self, state):
+        return state
+
+    def save(self, step, *_):
+        self.saved.append(step)
+
+
+def fit(run, host=None):
+    """Return the last state of the loop, and all records."""
+    state, host = run.init(), host or Recorder()
+    program = Program(advance.over_arrays(run, state), jax.jit(divergence.healthy))
+    return loop.fit(state, run.plan(), run.task, program, host, Pace(7)), host.records
 
 
 def step_of_poison(run) -> int:
@@ -83,10 +96,10 @@ def test_parameters_that_overflow_in_the_very_last_step_are_seen():
     """The loss of that step is taken before the update: it is finite."""
     run = small(**{"optimizer.name": "sgd", "optimizer.learning_rate": 1e38, "duration": "1 steps",
                    "schedule.name": "constant", "model.initializer_scale": 100.0})  # fmt: skip
-    saved = []
+    host = Recorder()
     with pytest.raises(loop.Diverged, match="gradients or parameters are not finite at step 1"):
-        fit(run, save=lambda *_: saved.append(1))
-    assert not saved
+        fit(run, host)
+    assert not host.saved
 
 
 def test_the_step_and_the_layer_are_found_by_training_again():
@@ -94,11 +107,11 @@ def test_the_step_and_the_layer_are_found_by_training_again():
     with pytest.raises(loop.Diverged) as error:
         fit(run)
     program = advance.over_arrays(run, run.init())
-    step, layer, *_ = culprit.find(run, error.value, run.init(), program, lambda: False)
+    step, layer, *_ = nonfinite.find(run, error.value, run.init(), program, lambda: False)
     assert step == step_of_poison(run) <= error.value.step
     assert layer == "Dense_0: its output"
     later = loop.Diverged("all is", 60, 50)
-    assert culprit.find(run, later, run.init(), program, lambda: True)[:2] == (60, "")
+    assert nonfinite.find(run, later, run.init(), program, lambda: True)[:2] == (60, "")
 
 
 def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
@@ -117,8 +130,8 @@ def test_a_gradient_that_is_not_finite_is_traced_to_its_layer():
         return state.replace(params=params, step=state.step + 1), metrics
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(culprit, "make_train_step", lambda *_: step)
-        assert culprit._of_step(run, state) == "Dense_1/kernel: its gradient"
+        patch.setattr(nonfinite, "make_train_step", lambda *_: step)
+        assert nonfinite._of_step(run, state) == "Dense_1/kernel: its gradient"
 
 
 def test_a_skipped_step_leaves_all_but_its_number_as_it_was():
@@ -235,7 +248,7 @@ def test_a_line_search_that_starts_at_infinity_is_healthy(members):
 
 def test_what_an_augmentation_reads_is_there_in_the_search():
     run = small(**{"data.name": "digits", "augmentation.names": ("alternating_flip",)})
-    assert culprit._of_step(run, run.init()) == ""
+    assert nonfinite._of_step(run, run.init()) == ""
 
 
 @pytest.mark.parametrize("lanes", ["map", "vmap"])

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from research import processes
 from research.config import default_config
 from research.data.feed import padded_batches
 from research.errors import UserError
 from research.training import advance, early_stopping, evaluation, loop, setup
-from research.training.loop import Pace
+from research.training.dispatch import Pace
 from research.training.metrics import NEVER, StepMetrics, Sums
 from research.training.plan import Plan
+from research.training.program import Program
 
 
 def test_the_pace_settles_at_half_a_second():
@@ -114,30 +116,20 @@ def fit_moons(plan: Plan, advance_with) -> list:
         at[step].set()
         return advance_with(program, state, steps)
 
-    def copied(state):
-        events.append(("copy", int(state.step)))
-        return int(state.step)
+    class Host(loop.Host):
+        def copy(self, state):
+            events.append(("copy", int(state.step)))
+            return int(state.step)
 
-    def save(step, copies, records, window):
-        if step in at and not at[step].wait(timeout=20):
-            raise TimeoutError
-        events.append(("save", step, copies, bool(records)))
+        def save(self, step, copies, records, window):
+            if step in at and not at[step].wait(timeout=20):
+                raise TimeoutError
+            events.append(("save", step, copies, bool(records)))
 
+    evaluate = evaluation.validation_evaluator(run, state)
+    compiled = Program(dispatched, lambda state: True, evaluate)
     try:
-        loop.fit(
-            state,
-            plan,
-            run.task,
-            advance=dispatched,
-            healthy=lambda state: True,
-            evaluate=evaluation.validation_evaluator(run, state),
-            copy=copied,
-            save=save,
-            write=lambda record: None,
-            progress=lambda *_: None,
-            interrupted=lambda: False,
-            pace=Pace(5),
-        )
+        loop.fit(state, plan, run.task, compiled, Host(), Pace(5))
     except Exception as error:
         events.append(error)
     return events
@@ -160,13 +152,14 @@ def test_the_device_has_its_next_steps_before_a_checkpoint_is_saved():
     ]
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("count", [1, 2])
 def test_a_thread_of_its_own_is_held_by_the_backend_unless_there_are_other_processes(
-    processes, monkeypatch, moons
+    count, monkeypatch, moons
 ):
     """What came before is saved while that thread is held."""
     main, events, saved = threading.current_thread(), [], threading.Event()
-    monkeypatch.setattr(jax, "process_count", lambda: processes)
+    monkeypatch.setattr(jax, "process_count", lambda: count)
+    monkeypatch.setattr(processes, "agree", lambda *decision: decision)
     metrics = metrics_of()
 
     def advance(state, steps):
@@ -176,21 +169,16 @@ def test_a_thread_of_its_own_is_held_by_the_backend_unless_there_are_other_proce
         events.append((state.step, alone))
         return types.SimpleNamespace(step=state.step + steps), metrics
 
-    loop.fit(
-        types.SimpleNamespace(step=0),
-        Plan(10, 100, 100, 5),
-        moons.task,
-        advance=advance,
-        healthy=lambda state: True,
-        evaluate=None,
-        copy=lambda state: state.step,
-        save=lambda *_: saved.set(),
-        write=lambda record: None,
-        progress=lambda *_: None,
-        interrupted=lambda: False,
-        pace=Pace(5),
-    )
-    assert events == [(0, processes == 1), (5, processes == 1)]
+    class Host(loop.Host):
+        def copy(self, state):
+            return state.step
+
+        def save(self, *_):
+            saved.set()
+
+    first, plan = types.SimpleNamespace(step=0), Plan(10, 100, 100, 5)
+    loop.fit(first, plan, moons.task, Program(advance, lambda state: True), Host(), Pace(5))
+    assert events == [(0, count == 1), (5, count == 1)]
 
 
 def metrics_of(first_nonfinite_step=NEVER) -> StepMetrics:
@@ -245,24 +233,22 @@ def test_a_run_that_is_stopped_early_tells_of_its_last_steps():
     state, records = run.init(), []
     verdicts = iter([(False, False), (True, True)])
 
-    def judge():
-        return early_stopping.Verdict(*next(verdicts))
+    class Host(loop.Host):
+        stops_early = True
 
-    loop.fit(
-        state,
-        run.plan(),
-        run.task,
-        advance=advance.over_arrays(run, state),
-        healthy=lambda state: True,
-        evaluate=evaluation.validation_evaluator(run, state),
-        copy=lambda state: state,
-        save=lambda *_: None,
-        write=records.append,
-        progress=lambda *_: None,
-        interrupted=lambda: False,
-        pace=loop.Pace(5),
-        judge=judge,
-    )
+        def judge(self):
+            return early_stopping.Verdict(*next(verdicts))
+
+        def copy(self, state):
+            return state
+
+        def write(self, record):
+            records.append(record)
+
+    steps = advance.over_arrays(run, state)
+    evaluate = evaluation.validation_evaluator(run, state)
+    compiled = Program(steps, lambda state: True, evaluate)
+    loop.fit(state, run.plan(), run.task, compiled, Host(), Pace(5))
     assert [(record["step"], record["split"]) for record in records] == [
         (5, "validation"),
         (5, "train"),

@@ -15,7 +15,7 @@ from conftest import ROOT
 
 from research.errors import UserError
 from research.training import setup
-from research.training.layout import Layout
+from research.training.sharding import Sharding
 
 WORKER = Path(worker.__file__)
 
@@ -113,13 +113,13 @@ def test_checkpoints_go_from_1_to_8_devices_to_2_processes_to_1(folder, tmp_path
         assert list((folder / how / "checkpoints").iterdir())
 
 
-class _Devices(Layout):
+class _Devices(Sharding):
     parts = 8
 
 
 def test_batches_that_devices_cannot_share_are_refused_with_the_nearest():
-    layout = _Devices(Layout.from_config(worker.config_of({})).mesh, ())
-    layout.check_batch(worker.config_of({}), 1000)
+    sharding = _Devices(Sharding.from_config(worker.config_of({})).mesh, ())
+    sharding.check_batch(worker.config_of({}), 1000)
     for size, parts, examples, words in (
         (100, 1, 1000, r"batch_size = 100 .* 8 devices .*multiples of 8, such as 96 and 104\)"),
         (100, 1, 100, r"multiples of 8, such as 96\)"),
@@ -129,16 +129,16 @@ def test_batches_that_devices_cannot_share_are_refused_with_the_nearest():
     ):
         changes = {"batch_size": size, "compute.microbatches": parts}
         with pytest.raises(UserError, match=words):
-            layout.check_batch(worker.config_of(changes, "shard_map"), examples)
+            sharding.check_batch(worker.config_of(changes, "shard_map"), examples)
 
 
 def test_ghosts_that_a_device_cannot_hold_are_refused_with_what_it_holds():
-    layout = _Devices(Layout.from_config(worker.config_of({})).mesh, ())
+    sharding = _Devices(Sharding.from_config(worker.config_of({})).mesh, ())
     changes = {"model.ghost_batch_size": 32, "compute.microbatches": 2}
-    layout.check_batch(worker.config_of(changes), 1000)
+    sharding.check_batch(worker.config_of(changes), 1000)
     words = r"ghost_batch_size = 32 does not divide the 4 .*: 64 in 2 microbatches, on 8 devices"
     with pytest.raises(UserError, match=words):
-        layout.check_batch(worker.config_of(changes, "pmap"), 1000)
+        sharding.check_batch(worker.config_of(changes, "pmap"), 1000)
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_mistakes(changes, words):
 
 
 def test_the_data_of_one_device_stay_bytes():
-    layout = Layout.from_config(worker.config_of({}))
+    sharding = Sharding.from_config(worker.config_of({}))
     images = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
-    placed = layout.put({"inputs": images})["inputs"]
+    placed = sharding.put({"inputs": images})["inputs"]
     assert placed.dtype == jnp.uint8 and isinstance(placed, jax.Array)
     np.testing.assert_array_equal(placed, images)

@@ -250,7 +250,7 @@ PARALLEL = {
     "parallel.mode": Key(
         "jit",
         "How a step is spread over all devices of all processes.",
-        choices_in="research.training.modes",
+        choices_in="research.training.parallel",
         resumable=True,
     ),
     "parallel.model_devices": Key(

@@ -22,7 +22,7 @@ from research.training.step import make_predict, make_train_step
 UPDATE = "its update"
 
 
-class Found(NamedTuple):
+class Place(NamedTuple):
     """The place of the first non-finite numbers."""
 
     step: int
@@ -37,7 +37,7 @@ def find(
     state: TrainState,
     advance: Callable,
     interrupted: Callable[[], bool],
-) -> Found:
+) -> Place:
     """Find the first step with non-finite numbers, and the layer that produced them.
 
     Repeat the steps of the last dispatch one by one.
@@ -55,7 +55,7 @@ def find(
     step, check, losses = int(state.step), jax.jit(healthy), []
     while step < error.since:  # in parts, so that a signal can interrupt
         if interrupted():
-            return Found(error.step, "", state, tuple(losses))
+            return Place(error.step, "", state, tuple(losses))
         steps = min(error.since - step, max(error.step - error.since, 1))
         state, metrics = advance(state, steps)
         step += steps
@@ -65,9 +65,9 @@ def find(
         state, metrics = advance(state, 1)
         step += 1
         if metrics.skipped or not np.isfinite(metrics.loss) or not check(state):
-            found = ((prefix, _of_step(run, state)) for prefix, state in _each(run, before))
-            layer = next((prefix + layer for prefix, layer in found if layer), "")
-            return Found(step, layer, before, tuple(losses))
+            places = ((prefix, _of_step(run, state)) for prefix, state in _each(run, before))
+            layer = next((prefix + layer for prefix, layer in places if layer), "")
+            return Place(step, layer, before, tuple(losses))
         losses.append((step, mean_loss(metrics)))
     predict = make_predict(run.config, run.task)
     layers = (
@@ -75,7 +75,7 @@ def find(
         for _, state in _each(run, state)
         for inputs in validation_inputs(run)
     )
-    return Found(step, next(filter(None, layers), ""), state, tuple(losses))
+    return Place(step, next(filter(None, layers), ""), state, tuple(losses))
 
 
 def _each(run: Setup, state: TrainState) -> Iterator[tuple[str, TrainState]]:
@@ -111,11 +111,11 @@ def _of_step(run: Setup, state: TrainState) -> str:
     if bad:
         return f"{bad[0]}: before the step"
     indices = rows_of_step(run, state)
-    found = run.train.load(indices)
-    batch = {"inputs": found.inputs, "labels": found.labels}
+    examples = run.train.load(indices)
+    batch = {"inputs": examples.inputs, "labels": examples.labels}
     epochs = batch_epochs(state.step, run.config.batch_size, len(run.train))
     batch |= {"indices": indices, "epochs": epochs}
-    config = run.layout.static(run.config).copy_and_resolve_references()
+    config = run.sharding.static(run.config).copy_and_resolve_references()
     config.on_divergence = "stop"
     for key in ("clip_value", "clip_norm", "clip_adaptive"):  # a norm would spread NaN to all
         config.optimizer[key] = 0.0

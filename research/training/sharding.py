@@ -1,7 +1,7 @@
-"""Where a run's arrays lie: a mesh of all devices of all processes, and shardings on it.
+"""Shard a run's arrays over a mesh of all devices of all processes.
 
-The mesh has two axes. Along `data` the batch is cut, and the state is copied; along `model` wide
-parameters are cut, by their output features.
+The mesh has two axes. Along `data` the batch is cut and the state is copied. Along `model` wide
+parameters are cut by their output features.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ MODEL = "model"
 
 
 @dataclasses.dataclass(frozen=True)
-class Layout:
-    """The devices, and what of a run lies on which."""
+class Sharding:
+    """A mesh of devices, and the shardings of a run's arrays on it."""
 
     mesh: Mesh
-    patterns: tuple[str, ...]  # of the parameters that are cut along `model`
+    patterns: tuple[str, ...]  # match the parameters that are cut along `model`
 
     @classmethod
-    def from_config(cls, config: ConfigDict) -> "Layout":
-        """All devices there are.
+    def from_config(cls, config: ConfigDict) -> "Sharding":
+        """Return the mesh of all devices.
 
         Raises:
-          UserError: `parallel.model_devices` does not divide them, or needs another mode.
+          UserError: `parallel.model_devices` does not divide the devices, or needs another mode.
         """
         devices, model = jax.devices(), config.parallel.model_devices
         if len(devices) % model:
@@ -46,29 +46,29 @@ class Layout:
                 f"config.parallel.model_devices = {model} needs config.parallel.mode = 'jit', not "
                 f"{config.parallel.mode!r} (allowed there: 1)"
             )
-        # Not jax.make_mesh: it may reorder devices, and a process's rows would lie apart.
+        # Not jax.make_mesh: it may reorder devices, so that a process's rows are not neighbours.
         mesh = Mesh(np.array(devices).reshape(-1, model), (DATA, MODEL))
         return cls(mesh, tuple(config.parallel.shard_parameters))
 
     @property
     def parts(self) -> int:
-        """The number of parts that a batch is cut into."""
+        """Return the number of parts that a batch is cut into."""
         return self.mesh.shape[DATA]
 
     @property
     def copied(self) -> NamedSharding:
-        """Of arrays that are whole on every device."""
+        """Return the sharding of arrays that are whole on every device."""
         return NamedSharding(self.mesh, PartitionSpec())
 
     def rows(self, axis: int = 0) -> NamedSharding:
-        """Of arrays whose examples lie along an axis."""
+        """Return the sharding of arrays whose examples lie along an axis."""
         return NamedSharding(self.mesh, PartitionSpec(*[None] * axis, DATA))
 
     def of_state(self, state):
-        """The sharding of each leaf of a train state, arrays or shapes.
+        """Return the sharding of each leaf of a train state, arrays or shapes.
 
-        Parameters whose path one of the patterns matches are cut by their last axis, where the
-        devices along `model` divide it; so is what the optimiser keeps for them.
+        Parameters whose path matches one of the patterns are cut by their last axis, if the devices
+        along `model` divide it. The optimiser's state for these parameters is cut alike.
 
         Raises:
           UserError: a pattern that matches nothing.
@@ -88,11 +88,11 @@ class Layout:
         return jax.tree_util.tree_map_with_path(sharding, state)
 
     def share(self, rows):
-        """Tells the compiler, under `jit`, that the devices share the rows of an array."""
+        """Tell the compiler, under `jit`, that the devices share the rows of an array."""
         return rows if self.parts == 1 else jax.lax.with_sharding_constraint(rows, self.rows())
 
     def put(self, tree, sharding: NamedSharding | None = None):
-        """Places arrays of the host that every process has alike; default: whole everywhere."""
+        """Put arrays that every process has on the devices; by default whole on each."""
 
         def place(array):
             array = np.asarray(array)
@@ -103,7 +103,7 @@ class Layout:
         return jax.tree.map(place, tree)
 
     def place(self, state):
-        """Places a train state; leaves that lie there already stay as they are."""
+        """Put a train state on the devices; leaves that lie there already stay as they are."""
 
         def move(leaf, sharding):
             there = isinstance(leaf, jax.Array) and leaf.sharding.is_equivalent_to(
@@ -114,12 +114,12 @@ class Layout:
         return jax.tree.map(move, state, self.of_state(state))
 
     def local_rows(self, batch_size: int) -> np.ndarray:
-        """Which rows of a batch this process holds, ascending."""
+        """Return the rows of a batch that this process holds, ascending."""
         parts = self.rows().addressable_devices_indices_map((batch_size,)).values()
         return np.unique(np.concatenate([np.arange(batch_size)[rows] for (rows,) in parts]))
 
     def put_rows(self, batch: dict, batch_size: int) -> dict:
-        """Places a batch of which this process has its `local_rows` alone."""
+        """Put a batch on the devices, of which this process has only its `local_rows`."""
         held = self.local_rows(batch_size)
 
         def place(array):
@@ -133,14 +133,14 @@ class Layout:
         return jax.tree.map(place, batch)
 
     def check_batch(self, config: ConfigDict, examples: int) -> None:
-        """Refuses batches, or microbatches, that cannot be cut into equal parts.
+        """Refuse batches, or microbatches, that cannot be cut into equal parts.
 
         Args:
-          config: of the run.
-          examples: for training; no larger batch is proposed.
+          config: config of the run.
+          examples: number of training examples; no larger batch is proposed.
 
         Raises:
-          UserError: it names the nearest sizes that can.
+          UserError: the line names the nearest sizes that can be cut.
         """
         size, microbatches = config.batch_size, config.compute.microbatches
         unit = self.parts * microbatches
@@ -170,7 +170,7 @@ class Layout:
             )
 
     def static(self, config: ConfigDict) -> ConfigDict:
-        """The config that the step is made from: `local_batch_norm` becomes parts of a size."""
+        """Return the config of the step: `local_batch_norm` becomes a ghost batch size."""
         if not config.parallel.local_batch_norm:
             return config
         if config.model.ghost_batch_size:

@@ -1,9 +1,9 @@
-"""Watches the other processes of a run: where one ends alone, or freezes, it is named, and all end.
+"""Watch the other processes of a run: if one ends alone or freezes, name it, and end all.
 
-Without that, collectives would wait for it for good, or fail with a word about sockets. Each
-process counts in the key-value store that process 0 keeps for all; one whose count stands still
-while this one counts on is gone. Counts and not clocks: a job that is stopped as a whole, and goes
-on later, has lost nobody.
+Without this, collectives would wait for it forever, or fail with a message about sockets. Each
+process counts in the key-value store of process 0. A process is gone if its count stands still
+while this process counts on. Counts need no clock: a job that is stopped and continued as a whole
+loses no process.
 """
 
 import contextlib
@@ -14,45 +14,45 @@ import sys
 import threading
 import time
 
-_BEATS = 10  # in the time that a silent process has
-_GONE = 6  # beats after which it counts as gone; both threads may be a beat late
-_LINGER = 2  # beats that process 0 outlives its decision by: where the store goes, jax aborts
-_FOLDER = "onestep/peers/"  # in the store: alive/PROCESS a count, left/PROCESS how it left
+_BEATS = 10  # in the time after which a silent process is gone
+_GONE = 6  # beats without a count; both threads may be a beat late
+_LINGER = 2  # beats that process 0 lives on: without its store, jax aborts the others
+_FOLDER = "onestep/peers/"  # keys of the store: alive/PROCESS a count, left/PROCESS how it left
 _GAVE_UP = "gave up on the others"
-_watches: list["_Watch"] = []  # one at most
+_watches: list["_Watch"] = []  # at most one
 
 
 def watch(process: int, processes: int, seconds: float) -> None:
-    """Starts to watch, from `jax.distributed.initialize` to the end of this process.
+    """Start to watch, from `jax.distributed.initialize` to the end of this process.
 
-    Within so many seconds a process that is not heard of, or has ended alone, is named on stderr,
-    and this one exits with code 1. So does one that ends by an exception, without waiting for the
-    others, who notice when it is gone. (When process 0 dies, jax itself ends the others at once.)
+    If a process is silent for `seconds`, or ends alone, this one names it on stderr and exits with
+    code 1. A process that ends by an exception does not wait; the others notice that it is gone.
+    (If process 0 dies, jax itself ends the others at once.)
     """
-    # jax has no public way to the store; Orbax goes this one too.
+    # jax has no public access to the store; Orbax uses this one too.
     from jax._src import distributed
 
     _watches.append(_Watch(distributed.global_state.client, process, processes, seconds))
 
 
 def leave(code: int) -> None:
-    """Before this process ends with an exit code: waits for the others to end too.
+    """Wait for the others to end too, before this process ends with an exit code.
 
-    Not for minutes, as jax would: where they do not, they read of it here, and all end. Signals are
-    not heard any more.
+    jax would wait for minutes. Here, processes that do not end read that this one has left, and all
+    end. Signals are ignored from here on.
     """
-    for one in _watches:
-        one.leave(code)
+    for running in _watches:
+        running.leave(code)
 
 
 class _Watch:
-    """The two threads of one process: one counts and listens, the other one judges."""
+    """The two threads of one process: one counts and reads, the other one decides."""
 
     def __init__(self, store, process: int, processes: int, seconds: float):
         self._store, self._process, self._processes = store, process, processes
         self._seconds, self._beat = seconds, seconds / _BEATS
         self._silent = dict.fromkeys(set(range(processes)) - {process}, 0)  # by peer, in beats
-        self._heard: dict[str, str] = {}  # all that stands in the store
+        self._heard: dict[str, str] = {}  # the last contents of the store
         self._unanswered = 0  # beats since the store answered last
         self._leaving = threading.Event()
         self._counting = threading.Thread(target=self._count, daemon=True)
@@ -66,20 +66,20 @@ class _Watch:
         sys.stdout.flush()
         sys.stderr.flush()
         patience = _GONE + 2 * _LINGER
-        self._end_within(patience + _LINGER, code or 1)  # in jax's farewell, too
+        self._end_within(patience + _LINGER, code or 1)  # also if jax's own shutdown hangs
         self._leaving.set()
         self._counting.join()
         self._say(f"ended with exit code {code}")
         if not self._all_end_well(patience):
             self._exit(code or 1)
-        # jax's own farewell, which waits for all, is short now.
+        # jax's own shutdown waits for all processes, which is short now.
 
     def _say(self, how: str) -> None:
         with contextlib.suppress(Exception):  # process 0 and the store are gone
             self._store.key_value_set(f"{_FOLDER}left/{self._process}", how)
 
     def _all_end_well(self, patience: float) -> bool:
-        """Waits so many beats for what the others say."""
+        """Wait so many beats for the others' last words; return whether none gave up."""
         deadline = time.monotonic() + patience * self._beat
         with contextlib.suppress(Exception):  # too late, or process 0 and the store are gone
             said = []
@@ -93,7 +93,7 @@ class _Watch:
     def _count(self) -> None:
         ours = f"{_FOLDER}alive/{self._process}"
         for number in itertools.count():
-            with contextlib.suppress(Exception):  # late once, or process 0 is gone: `_judge` tells
+            with contextlib.suppress(Exception):  # late, or process 0 is gone: `_judge` decides
                 self._store.key_value_set(ours, str(number), allow_overwrite=True)
                 now = dict(self._store.key_value_dir_get(_FOLDER))
                 self._unanswered = 0
@@ -128,7 +128,7 @@ class _Watch:
         )
 
     def _exit(self, code: int) -> None:
-        if not self._process:  # of the others' ends nobody tells: time has to do
+        if not self._process:  # process 0 cannot ask whether the others have read it: wait
             time.sleep(_LINGER * self._beat)
         os._exit(code)
 
@@ -139,7 +139,7 @@ class _Watch:
 
     def _end(self, kind, error, trace) -> None:
         if any(word in str(error) for word in ("Gloo", "NCCL", "UNAVAILABLE", "coordination")):
-            time.sleep(2 * self._seconds)  # most likely a peer: `_judge` names it meanwhile
+            time.sleep(2 * self._seconds)  # `_judge` names the process that has ended
         sys.__excepthook__(kind, error, trace)
         sys.stderr.flush()
         os._exit(1)

@@ -1,11 +1,11 @@
-"""How a program runs on many devices: (layout, function, arguments, shared, donated) -> program.
+"""Run a program on many devices: (sharding, function, arguments, shared, donated) -> program.
 
-- `function(state, ...) -> (state, metrics)`: any number of the one step.
-- `arguments`: an example of each argument, placed by the layout; the first is a train state.
+- `function(state, ...) -> (state, metrics)`: runs any number of steps.
+- `arguments`: an example of each argument, placed by the sharding; the first is a train state.
 - `shared`: the numbers of the arguments that hold rows of a batch.
-- `donated`: the numbers of the arguments whose memory the results may take.
+- `donated`: the numbers of the arguments whose memory the results may use.
 
-The program takes such arguments and returns what the function does, the state placed as before.
+The program takes such arguments and returns the function's results, the state placed as before.
 """
 
 import jax
@@ -16,38 +16,38 @@ from research import batch_axis, platform
 from research.batch_axis import DATA
 
 
-def jit(layout, function, arguments, shared, donated):
-    """One program for the whole batch; the compiler cuts it up by the shardings of its arrays.
+def jit(sharding, function, arguments, shared, donated):
+    """Compile one program for the whole batch; the compiler partitions it by the arrays' shardings.
 
-    The only mode that cuts parameters too (`parallel.model_devices`).
+    This is the only mode that also shards parameters (`parallel.model_devices`).
     """
     state, *others = arguments
-    states = layout.of_state(state)
-    inputs = [layout.rows() if n in shared else layout.copied for n in range(1, len(arguments))]
+    states = sharding.of_state(state)
+    inputs = [sharding.rows() if n in shared else sharding.copied for n in range(1, len(arguments))]
     program = jax.jit(
         function,
         in_shardings=(states, *inputs),
-        out_shardings=(states, layout.copied),
+        out_shardings=(states, sharding.copied),
         donate_argnums=donated,
     )
     return program.lower(state, *others).compile(platform.loop_options())
 
 
-def shard_map(layout, function, arguments, shared, donated):
-    """One program for a device's part of the batch, run on each; sums are asked for by name."""
+def shard_map(sharding, function, arguments, shared, donated):
+    """Compile one program for a device's part of the batch, which names the axis of its sums."""
     specs = _specs(arguments, shared)
     mapped = jax.shard_map(
         _gathering(function, shared),
-        mesh=layout.mesh,
+        mesh=sharding.mesh,
         in_specs=specs,
         out_specs=PartitionSpec(),
-        check_vma=False,  # its automatic sums would come on top of `batch_axis`'s
+        check_vma=False,  # `batch_axis` sums over devices; automatic sums would do it twice
     )
     return jax.jit(mapped, donate_argnums=donated).lower(*arguments).compile()
 
 
-def pmap(layout, function, arguments, shared, donated):
-    """As `shard_map`, by jax's older interface: for code and habits that come from it."""
+def pmap(sharding, function, arguments, shared, donated):
+    """Use jax's older interface, `pmap`, for the same program as `shard_map`."""
     gathering = _gathering(function, shared)
     mapped = jax.pmap(
         lambda _, *arguments: gathering(*arguments),
@@ -56,7 +56,7 @@ def pmap(layout, function, arguments, shared, donated):
         out_axes=None,
         donate_argnums=tuple(n + 1 for n in donated),
     )
-    devices = np.arange(jax.local_device_count())  # one argument must be mapped
+    devices = np.arange(jax.local_device_count())  # pmap needs an argument that is mapped
 
     def program(*arguments):
         arguments = [
@@ -65,11 +65,11 @@ def pmap(layout, function, arguments, shared, donated):
         ]
         return jax.tree.map(whole, mapped(devices, *arguments))
 
-    def whole(array):  # of all processes: pmap returns what is on this one's devices
+    def whole(array):  # pmap returns only what is on this process's devices
         copies = [shard.data for shard in array.addressable_shards]
-        return jax.make_array_from_single_device_arrays(array.shape, layout.copied, copies)
+        return jax.make_array_from_single_device_arrays(array.shape, sharding.copied, copies)
 
-    program(*jax.tree.map(_copy, arguments))  # compiles: with all processes, only a call does
+    program(*jax.tree.map(_copy, arguments))  # several processes compile only in a call
     return program
 
 
@@ -79,7 +79,10 @@ def _specs(arguments, shared) -> tuple:
 
 
 def _gathering(function, shared):
-    """The function, given the whole batch: each device would augment no less than that."""
+    """Return the function, which then gathers the whole batch from all devices.
+
+    Each device needs all examples for augmentation.
+    """
 
     def gathered(*arguments):
         return function(
@@ -93,7 +96,7 @@ def _gathering(function, shared):
 
 
 def _by_device(array):
-    """(B / processes, ...) of a global array -> (devices here, B / devices, ...)."""
+    """Cut the local rows of a global array by device: (devices here, B / devices, ...)."""
     rows = [np.asarray(shard.data) for shard in array.addressable_shards]
     return np.stack(rows)
 
