@@ -49,10 +49,13 @@ def export(networks: Sequence[tuple[Setup, TrainState]], folder: Path) -> None:
         cannot be written.
     """
     run, state = networks[0]
-    if any("offset" in each.statistics for each, _ in networks):
+    statistics = [
+        part for run, _ in networks for part in (run.statistics, run.statistics.get("targets", {}))
+    ]
+    if any("offset" in part for part in statistics):
         raise UserError(
-            "the run's inputs are so far from 0 that their offset is subtracted in float64, which "
-            "an exported program cannot do (allowed: inputs whose values fit float32)"
+            "the run's inputs or targets are so far from 0 that float64 has to hold them, which an "
+            "exported program has not (allowed: numbers that float32 tells apart)"
         )
     shape, dtype = run.train.shape, run.train.dtype
     dtype = dtype if dtype in (np.uint8, np.int32) else np.dtype(np.float32)

@@ -153,7 +153,8 @@ class Trained:
             labels = np.zeros((len(inputs), *stand_in.shape[1:]), stand_in.dtype)
         else:
             labels = self._as_trained(np.asarray(labels))
-        arrays = Arrays(inputs, np.asarray(labels, stand_in.dtype))
+        dtype = np.float64 if self.task.kind == "numbers" else stand_in.dtype
+        arrays = Arrays(inputs, np.asarray(labels, dtype))
         check_arrays(arrays, self.task.outputs, "inputs", self.task.kind)
         dataset = Dataset("inputs", None, arrays, run.class_names, kind=self.task.kind)
         return sources.in_float32(dataset, run.statistics).test

@@ -161,6 +161,7 @@ class Dataset:
       ignored: how much was not read, such as '3 files'; '' if everything was read.
       offset: the array subtracted from all inputs, float64, with the shape of one example or of
         its last axis (data/offsets.py). None if nothing was subtracted.
+      target_offset: the array subtracted from all targets of a regression, float64 (K,).
       kind: of the labels: 'classes', 'labels', 'numbers' or 'tokens'.
       encoding: how columns of a table become inputs, as plain JSON (data/csv_table.py); None for
         data that are no table.
@@ -175,6 +176,7 @@ class Dataset:
     ignored: str = ""
     fingerprint: Callable[[], dict] | None = None
     offset: np.ndarray | None = None
+    target_offset: np.ndarray | None = None
     kind: str = "classes"
     encoding: dict | None = None
 

@@ -104,7 +104,7 @@ def _rows_of_labels(labels: np.ndarray, what: str) -> np.ndarray:
 
 
 def _targets(labels: np.ndarray, what: str) -> np.ndarray:
-    """Return finite numbers as float32 (N, K)."""
+    """Return finite numbers as float64 (N, K)."""
     if labels.ndim not in (1, 2) or labels.dtype.kind not in "uif" or 0 in labels.shape[1:]:
         raise UserError(
             f"{what} are {labels.dtype} of shape {labels.shape} (allowed for config.task.name = "
@@ -118,7 +118,7 @@ def _targets(labels: np.ndarray, what: str) -> np.ndarray:
             f"{what}: target {column} of example {row} is {labels[row, column]} (allowed: numbers "
             f"of at most {_LARGEST:.2g}; {int(bad.any(1).sum())} such examples)"
         )
-    return labels.astype(np.float32)
+    return labels.astype(np.float64)
 
 
 def plain(labels: np.ndarray, what: str) -> tuple[np.ndarray, str]:

@@ -155,7 +155,10 @@ def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
 
     Returns:
       The data set, with its offset, and a message about the offset and about each loss of digits.
+      Targets of a regression are converted likewise.
     """
+    if dataset.kind == "numbers":
+        dataset = _targets_in_float32(dataset, statistics)
     splits = dataset.splits()
     first = next(iter(splits.values()))  # train, unless data are loaded whole
     if not isinstance(first, Arrays) or all(of.dtype == np.uint8 for of in splits.values()):
@@ -173,6 +176,24 @@ def in_float32(dataset: Dataset, statistics: dict | None = None) -> Dataset:
     return dataclasses.replace(
         dataset, **converted, offset=offset, messages=(*dataset.messages, *messages)
     )
+
+
+def _targets_in_float32(dataset: Dataset, statistics: dict | None) -> Dataset:
+    """Convert targets to float32, as differences to an offset if float32 would lose digits."""
+    splits = dataset.splits()
+    labels = next(iter(splits.values())).labels
+    offset = offsets.of((statistics or {}).get("targets"), labels.shape[1:])
+    if statistics is None:
+        offset = offsets.chosen(labels, labels.min(0), labels.max(0))
+    converted = {
+        name: dataclasses.replace(split, labels=offsets.subtracted(split.labels, offset))
+        for name, split in splits.items()
+    }
+    messages = dataset.messages
+    if offset is not None:
+        far = ", ".join(f"{value:.10g}" for value in offset[np.flatnonzero(offset)])
+        messages = (*messages, f"targets are kept as differences to {far}, which float32 holds")
+    return dataclasses.replace(dataset, **converted, target_offset=offset, messages=messages)
 
 
 def is_prepared(name: str) -> bool:

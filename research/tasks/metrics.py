@@ -49,7 +49,7 @@ def balanced_accuracy(outputs, targets, mask):
 
 @metric(higher_is_better=True, finish=_part_of_confusion("macro_f1"))
 def macro_f1(outputs, targets, mask):
-    """Return the mean F1 of classes that occur or are predicted; for several labels, of all labels."""
+    """Return the mean F1 of classes that occur or are predicted, or of all labels."""
     return _confusion(outputs, targets, mask)
 
 
@@ -96,7 +96,9 @@ def _of_r2(sums, examples):
 
 @metric(higher_is_better=True, finish=_of_r2)
 def r2(outputs, targets, mask):
-    """Return 1 - sum (z - t)^2 / sum (t - mean t)^2, the mean over targets; NaN for constant targets.
+    """Return 1 - sum (z - t)^2 / sum (t - mean t)^2, the mean over targets.
+
+    It is NaN for constant targets.
 
     It does not depend on the unit. Give it standardised values: sums of squares of large numbers
     that differ little lose their digits in float32.

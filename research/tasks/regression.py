@@ -63,12 +63,13 @@ class Regression(Task):
     def score(self, outputs, labels, statistics):
         """Return 'labels' and 'predicted', float64 (n, K), and the 'loss' (n,)."""
         predicted = np.asarray(outputs, np.float64).mean(0)
+        labels, offset = np.asarray(labels, np.float64), _offset(statistics)
         outputs, targets = (
-            np.asarray(self.targets(np.float32(values), statistics))
+            np.asarray(self.targets(np.float32(values - offset), statistics))
             for values in (predicted, labels)
         )
         return {
-            "labels": np.asarray(labels, np.float64),
+            "labels": labels,
             "predicted": predicted,
             "loss": np.asarray(self._loss(outputs, targets, None), np.float64),
         }
@@ -105,6 +106,11 @@ class Regression(Task):
             "regression_targets": scores["labels"][rows],
             "regression_predictions": scores["predicted"][rows],
         }
+
+
+def _offset(statistics) -> np.ndarray:
+    """Return what was subtracted from the targets, float64, or 0 (data/offsets.py)."""
+    return np.asarray(statistics.get("offset", [0.0])).sum(0, dtype=np.float64)
 
 
 build = Regression

@@ -139,11 +139,22 @@ def predicted(
     for part in stream.chunks(split, size or part_size(config, split, task, networks)):
         inputs, of_states = _batches(config, part)["inputs"], []
         for state in states:
+            offset = _target_offset(state)
             outputs = np.asarray(run(state, inputs))  # (K, members, B, ...)
             members, rest = outputs.shape[1], outputs.shape[3:]
             outputs = outputs.swapaxes(0, 1).reshape(members, -1, *rest)
-            of_states.append(outputs[:, : len(part)])
-        yield np.concatenate(of_states), part.labels
+            of_states.append(_shifted(outputs[:, : len(part)], offset))
+        yield np.concatenate(of_states), _shifted(part.labels, offset)
+
+
+def _shifted(values: np.ndarray, offset: np.ndarray | float) -> np.ndarray:
+    return values + offset if np.any(offset) else values
+
+
+def _target_offset(state) -> np.ndarray | float:
+    """Return what was subtracted from the targets, float64 (K,); 0 if nothing was."""
+    offset = state.preprocessing.get("targets", {}).get("offset")
+    return 0.0 if offset is None else np.asarray(offset).sum(0, dtype=np.float64)
 
 
 def part_size(config, split: Arrays | Records, task: Task, networks: int) -> int:

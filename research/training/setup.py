@@ -257,6 +257,8 @@ def from_split(
         statistics = fitted.fit(config, train, dataset.offset)
     if "targets" not in statistics:
         targets = tasks.build(config, dataset.class_names).statistics(train.labels)
+        if dataset.target_offset is not None:
+            targets |= {"offset": offsets.parts(dataset.target_offset)}
         statistics = statistics | ({"targets": targets} if targets else {})
     if config.augmentation.mixing == "cutmix" and len(fitted.shape_of(statistics, train)) != 3:
         raise UserError(

@@ -22,7 +22,7 @@ TOKENS = RANDOM.integers(0, 9, (40, 6))
 LABELS = {
     "classes": np.arange(40, dtype=np.int32) % 4,
     "labels": ROWS.astype(np.uint8),
-    "numbers": TARGETS.astype(np.float32),
+    "numbers": TARGETS.astype(np.float64),
     "tokens": TOKENS.astype(np.int32),
 }
 

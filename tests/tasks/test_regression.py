@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sklearn
 from tasks.parts import close, evaluator, task_of
 
+import research
 from research.config import default_config
 from research.data.sources import Arrays, Dataset
 from research.errors import UserError
@@ -187,3 +188,26 @@ def test_label_smoothing_is_refused():
 def test_members_are_averaged():
     outputs = jnp.asarray(np.random.default_rng(0).normal(size=(3, 5, 3)))
     np.testing.assert_allclose(TASK.average(outputs), outputs.mean(0), rtol=1e-6)
+
+
+def test_targets_far_from_0_lose_no_digits(tmp_path):
+    """Such as Unix seconds: near 1.7e9 float32 holds only multiples of 128."""
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(600, 4)).astype(np.float32)
+    targets = 10 * inputs[:, 0] + 0.1 * random.normal(size=600)
+    config = research.default_config()
+    config.task.name, config.duration = "regression", "300 steps"
+    near, far = (
+        research.fit(config, data=(inputs, targets + shift), workdir=tmp_path / str(shift))
+        for shift in (0.0, 1.7e9)
+    )
+    for name in ("rmse", "mae", "r2", "loss"):
+        assert far.summary[f"test_{name}"] == pytest.approx(near.summary[f"test_{name}"], rel=0.02)
+    loaded = research.load(far.workdir)
+    for trained in (far, loaded):
+        found = trained.predict(inputs[:50]) - 1.7e9
+        np.testing.assert_allclose(found, near.predict(inputs[:50]), atol=0.2)
+    figures = loaded.evaluate(inputs, targets + 1.7e9)
+    assert figures["r2"] == pytest.approx(near.evaluate(inputs, targets)["r2"], abs=1e-3)
+    with pytest.raises(research.UserError, match="targets are so far from 0"):
+        far.export(tmp_path / "export")
