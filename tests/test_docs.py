@@ -1,6 +1,7 @@
 """The documents: links lead somewhere, and Python examples run."""
 
 import re
+import subprocess
 
 import pytest
 from conftest import ROOT
@@ -34,3 +35,15 @@ def test_python_examples_run(name, tmp_path, monkeypatch):
     )
     assert blocks
     exec(compile("\n".join(blocks), name, "exec"), {"__name__": "example"})
+
+
+def test_the_additions_that_contributors_read_still_apply():
+    diffs = re.findall(
+        r"^```diff\n(.*?)^```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL | re.MULTILINE
+    )
+    assert len(diffs) >= 5
+    for diff in diffs:
+        done = subprocess.run(
+            ["git", "apply", "--check", "-"], input=diff, cwd=ROOT, text=True, capture_output=True
+        )
+        assert done.returncode == 0, f"{done.stderr}\n{diff}"
