@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from conftest import ROOT
 
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "examples/README.md"])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])
 _LINK = re.compile(r"\]\(([^)\s#]*)(#[^)\s]*)?\)")
 
 
