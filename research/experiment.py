@@ -29,6 +29,7 @@ from research import platform, processes, run_folder, tasks
 from research.config import trust
 from research.data import sources
 from research.data.dataset import Dataset
+from research.errors import UserError
 from research.formats import shown, words
 from research.names import name_of
 from research.reporting import page
@@ -59,7 +60,8 @@ class Result(Trained):
     """A run after training.
 
     Attributes:
-      networks: the tested network; () if the run diverged.
+      networks: the tested network; () if the run diverged, or is finished and its checkpoints are
+        gone.
       workdir: the run folder.
       summary: the contents of `summary.json`; {} if the run was interrupted.
       exit_code: 0 done, 3 diverged, 130 interrupted.
@@ -144,7 +146,7 @@ class Experiment:
             for key, value in summary.items():
                 if not isinstance(value, (dict, list)):  # these are for programs
                     self._voice.tell(f"  {key}: {value}")
-            return Result(load(self.workdir).networks, self.workdir, summary)
+            return Result(self._networks(), self.workdir, summary)
         run = self._prepared()
         first, plan = run.init(), run.plan()
         with contextlib.ExitStack() as folder:
@@ -195,6 +197,14 @@ class Experiment:
                 lambda: setup.fingerprint(self._config, self._dataset),
                 self._voice.tell,
             )
+
+    def _networks(self) -> tuple[Network, ...]:
+        """Return the networks of a finished run; () if its checkpoints are gone."""
+        try:
+            return load(self.workdir).networks
+        except UserError as error:
+            self._voice.warn(f"warning: the trained networks cannot be loaded: {error}")
+            return ()
 
     def _prepared(self) -> Setup:
         """Load the data, fit preprocessing, check all, and tell what is known."""

@@ -69,7 +69,7 @@ def from_json(text: str, origin: str, trusted: bool = False) -> ConfigDict:
         if "search" in values:
             raise UserError(f"{origin} is of a search (python -m research.search goes on with it)")
         config = default_config()
-        _update(config, values, origin)
+        _update(config, _in_words_of_today(values), origin)
     except (ValueError, RecursionError) as error:
         raise UserError(f"{origin}: not a configuration in JSON ({error})") from None
     if not trusted:
@@ -80,6 +80,15 @@ def from_json(text: str, origin: str, trusted: bool = False) -> ConfigDict:
 def tuples(value):
     """Return a value of JSON with tuples for its lists, all the way down."""
     return tuple(map(tuples, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _in_words_of_today(values: dict) -> dict:
+    """Return values of a version before tasks, which named the objective of its only task."""
+    stopping = values.get("early_stopping")
+    if "task" in values or not isinstance(stopping, dict) or stopping.get("metric") != "accuracy":
+        return values
+    rest = {name: value for name, value in stopping.items() if name != "metric"}
+    return {**values, "early_stopping": rest}
 
 
 def _update(config: ConfigDict, values: dict, origin: str, section: str = "") -> None:
