@@ -98,9 +98,9 @@ class Trained:
         Raises:
           UserError: inputs or labels that do not fit.
         """
-        outputs, split = self._outputs(inputs, labels)
+        outputs, labels = self._outputs(inputs, labels)
         run = self.networks[0].run
-        found = self.task.score(outputs, split.labels, run.statistics.get("targets", {}))
+        found = self.task.score(outputs, labels, run.statistics.get("targets", {}))
         return self.task.figures(found) | self.task.beside(found)
 
     def write(
@@ -133,14 +133,18 @@ class Trained:
         networks = [(network.run, network.state) for network in self.networks]
         exported.export(networks, Path(folder))
 
-    def _outputs(self, inputs, labels) -> tuple[np.ndarray, Arrays]:
-        """Return the outputs of all networks, (networks, N, ...), and the examples."""
-        splits = [self._split(network.run, inputs, labels) for network in self.networks]
-        outputs = [
-            evaluation.predict_each(network.run.config, self.task, network.state, split)[0]
-            for network, split in zip(self.networks, splits, strict=True)
+    def _outputs(self, inputs, labels) -> tuple[np.ndarray, np.ndarray]:
+        """Return the outputs of all networks, (networks, N, ...), and the labels."""
+        each = [
+            evaluation.predict_each(
+                network.run.config,
+                self.task,
+                network.state,
+                self._split(network.run, inputs, labels),
+            )
+            for network in self.networks
         ]
-        return np.concatenate(outputs), splits[0]
+        return np.concatenate([outputs for outputs, _ in each]), each[0][1]
 
     def _split(self, run: Setup, inputs, labels) -> Arrays:
         inputs, stand_in = np.asarray(inputs), run.train.labels

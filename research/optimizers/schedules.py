@@ -15,7 +15,7 @@ _LEAST = 1e-6  # for schedules that divide by `final` or take its logarithm
 
 
 def constant(progress, step):
-    """Return 1."""
+    """Return 1 throughout."""
     return jnp.ones_like(progress)
 
 

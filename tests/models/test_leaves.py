@@ -19,7 +19,7 @@ from research.optimizers.constraints import max_norm
 from research.optimizers.decay import decayed
 from research.optimizers.masks import leaves_by_path
 from research.optimizers.multipliers import frozen_statistics
-from research.training import hyperparameters, loss, setup
+from research.training import hyperparameters, penalty, setup
 from research.training.recalibration import recalibrate
 
 RANDOM = np.random.default_rng(0)
@@ -168,7 +168,7 @@ def test_what_is_no_kernel_is_neither_decayed_nor_shortened_nor_penalised():
     jax.tree.map(np.testing.assert_array_equal, max_norm(params, 1.0), params)
     config = default_config()
     config.loss.l2 = 1.0
-    assert loss.penalty(config, hyperparameters.from_config(config, 1000), params) == 0
+    assert penalty.penalty(config, hyperparameters.from_config(config, 1000), params) == 0
 
 
 def test_an_optimizer_knows_what_the_model_states():
