@@ -33,8 +33,8 @@ from research.errors import UserError
 from research.formats import shown, words
 from research.names import name_of
 from research.reporting import page
+from research.reporting.messages import Messages
 from research.reporting.records import read_metrics
-from research.reporting.voice import Voice
 from research.session import Session
 from research.tasks import Task
 from research.trained import Network, Trained, load
@@ -124,7 +124,7 @@ class Experiment:
             platform.join_processes()
             processes.demand_alike("--configs", config.to_json_best_effort())
             processes.demand_alike("--workdirs", str(self.workdir) if workdir else "")
-        self._voice = Voice(self.workdir, speaking=processes.first())
+        self._messages = Messages(self.workdir, speaking=processes.first())
         self._dataset = data
         if data is not None:
             self._dataset = sources.given(config.data, data, tasks.kind(config))
@@ -132,7 +132,7 @@ class Experiment:
     def tell(self, lines: Iterable[str]) -> None:
         """Print lines, in the first of several processes."""
         for line in lines:
-            self._voice.tell(line)
+            self._messages.tell(line)
 
     def fit(self) -> Result:
         """Train to the end of the config's duration, or on from the last checkpoint.
@@ -142,10 +142,10 @@ class Experiment:
         """
         summary = self._finished()
         if summary:
-            self._voice.tell(f"{self.workdir} is finished")
+            self._messages.tell(f"{self.workdir} is finished")
             for key, value in summary.items():
                 if not isinstance(value, (dict, list)):  # these are for programs
-                    self._voice.tell(f"  {key}: {value}")
+                    self._messages.tell(f"  {key}: {value}")
             return Result(self._networks(), self.workdir, summary)
         run = self._prepared()
         first, plan = run.init(), run.plan()
@@ -161,7 +161,7 @@ class Experiment:
             )
             with interruption.noted(signal.SIGINT, signal.SIGTERM) as stopped:
                 session = Session(
-                    run, plan, self.workdir, checkpoints, self._voice, stopped, self._started
+                    run, plan, self.workdir, checkpoints, self._messages, stopped, self._started
                 )
                 state = session.train(first)
                 checkpoints.wait()
@@ -172,8 +172,8 @@ class Experiment:
             if stopped_early:
                 self._tell_early(run, session, step, plan.total_steps)
             elif step < plan.total_steps:
-                self._voice.record("interrupted", step)
-                self._voice.warn(f"interrupted at step {step}; the same command resumes")
+                self._messages.record("interrupted", step)
+                self._messages.warn(f"interrupted at step {step}; the same command resumes")
                 return Result((Network(run, state),), self.workdir, {}, INTERRUPTED)
             with interruption.at_once(stopped):  # also of a signal that came with the last steps
                 state, tested = self._tested(run, session, plan, checkpoints, state)
@@ -195,7 +195,7 @@ class Experiment:
                 self.workdir,
                 self._config,
                 lambda: setup.fingerprint(self._config, self._dataset),
-                self._voice.tell,
+                self._messages.tell,
             )
 
     def _networks(self) -> tuple[Network, ...]:
@@ -203,7 +203,7 @@ class Experiment:
         try:
             return load(self.workdir).networks
         except UserError as error:
-            self._voice.warn(f"warning: the trained networks cannot be loaded: {error}")
+            self._messages.warn(f"warning: the trained networks cannot be loaded: {error}")
             return ()
 
     def _prepared(self) -> Setup:
@@ -213,9 +213,9 @@ class Experiment:
             run = setup.from_config(self._config, self.workdir, self._dataset, check)
             processes.demand_alike("data", json.dumps(run.fingerprint()))
             for line in run.description():
-                self._voice.tell(line)
+                self._messages.tell(line)
             for line in run.warnings():
-                self._voice.warn(f"warning: {line}")
+                self._messages.warn(f"warning: {line}")
             run.sharding.check_batch(run.config, len(run.train))
             batch_statistics.check(run)
         return run
@@ -231,25 +231,25 @@ class Experiment:
         """Return the tested state and its figures: of the best step after early stopping."""
         state = last
         restore = functools.partial(checkpoints.restore_each, lambda *_: last)
-        snapshots = list(restore(plan.snapshots[:-1], self._voice.warn))
+        snapshots = list(restore(plan.snapshots[:-1], self._messages.warn))
         if session.stops_early:
-            state = next(restore(checkpoints.best_first(), self._voice.warn), last)
+            state = next(restore(checkpoints.best_first(), self._messages.warn), last)
         return state, final_test.test_and_picture(run, state, self.workdir, snapshots)
 
     def _diverged(self, run: Setup, session: Session) -> Result:
         processes.alone(lambda: run_folder.end_diverged(self.workdir, session.divergence))
-        self._voice.tell(f"{self.workdir}/report.html")
+        self._messages.tell(f"{self.workdir}/report.html")
         return Result((), self.workdir, session.divergence, DIVERGED)
 
     def _tell_early(self, run: Setup, session: Session, step: int, total: int) -> None:
-        self._voice.record("stopped early", step)
+        self._messages.record("stopped early", step)
         line = early_stopping.message(run.config, session.objective, session.records, step, total)
-        self._voice.tell(line)
+        self._messages.tell(line)
 
     def _tell_result(self, run: Setup, summary: Mapping) -> None:
         config = run.config
         if averages.kept(config) and "averaged_test_loss" not in summary:
-            self._voice.tell(
+            self._messages.tell(
                 f"no weights were averaged by step {summary['tested_step']}: config.averaging.name "
                 f"= {config.averaging.name!r}, config.averaging.start = {config.averaging.start!r},"
                 f" config.averaging.every = {config.averaging.every!r}"
@@ -257,15 +257,15 @@ class Experiment:
         split, guessing = early_stopping.deciding_split(config), run.task.guessing_loss
         fall = convergence.still_falling(read_metrics(self.workdir), split, guessing)
         if fall and not summary["stopped_early"]:
-            self._voice.tell(convergence.told(*fall))
+            self._messages.tell(convergence.told(*fall))
         share = summary.get("test_majority_share")
         if share is not None and summary["test_accuracy"] <= share:
-            self._voice.warn(
+            self._messages.warn(
                 f"warning: test accuracy {summary['test_accuracy']:.2%} does not beat always "
                 f"answering the most frequent class, {share:.2%}"
             )
         figures = result_line(run.task.objective, summary)
-        self._voice.tell(f"{figures}: {self.workdir}/report.html")
+        self._messages.tell(f"{figures}: {self.workdir}/report.html")
 
 
 def fit(

@@ -34,8 +34,8 @@ def main(argv: list[str]) -> int:
     from research import platform, run_folder
     from research.json_files import write_json
     from research.reporting import search_page
+    from research.reporting.messages import Messages
     from research.reporting.progress import SearchProgress
-    from research.reporting.voice import Voice
     from research.training import interruption
     from research.tuning import methods, results
     from research.tuning.ledger import Ledger
@@ -54,18 +54,18 @@ def main(argv: list[str]) -> int:
         )
     name = Path(flags.FLAGS["config"].config_filename).stem
     workdir = Path(_WORKDIR.value or f"runs/{name}")
-    voice = Voice(workdir)
+    messages = Messages(workdir)
     for key, value in config_flags.get_override_values(flags.FLAGS["config"]).items():
-        voice.tell(f"config.{key} = {value!r}")
+        messages.tell(f"config.{key} = {value!r}")
     for line in usage.warnings(flatten(ConfigDict({"search": config.search}))):
-        voice.warn(f"warning: {line}")
-    _tell_space(voice, config, space, methods.points_text(config.search, space))
+        messages.warn(f"warning: {line}")
+    _tell_space(messages, config, space, methods.points_text(config.search, space))
 
     # A stop at any moment is safe: what is not in the ledger is trained again.
     with interruption.at_once(), run_folder.locked(workdir), ExitStack() as engine:
-        config = _resolved(workdir, config, voice)
+        config = _resolved(workdir, config, messages)
         trials = methods.budget(config.search, space)
-        populations = _Populations(config, space, trials, voice, engine)
+        populations = _Populations(config, space, trials, messages, engine)
         _check_folder(workdir)
         if (workdir / "ledger.jsonl").exists():
             data = populations.fingerprint_here()
@@ -73,7 +73,7 @@ def main(argv: list[str]) -> int:
             data = populations.check()
         with Ledger(workdir / "ledger.jsonl") as ledger, SearchProgress() as progress:
             if ledger.replaying:
-                voice.tell(f"going on with {workdir}")
+                messages.tell(f"going on with {workdir}")
             ledger.begin(config, data)
             ledger.commit()
             populations.data = ledger.data
@@ -92,16 +92,16 @@ def main(argv: list[str]) -> int:
         if results.all_diverged(study.trials):
             write_json(workdir / "summary.json", results.summary(study.trials))
             search_page.write_report([workdir], workdir / "report.html")
-            voice.warn(
+            messages.warn(
                 f"diverged: all {len(study.trials)} trials; to try instead: "
                 f"{results.ranges_to_try(space, config)}"
             )
             return 3
-        _finish(workdir, voice, config, space, study)
+        _finish(workdir, messages, config, space, study)
     return 0
 
 
-def _resolved(workdir: Path, config, voice):
+def _resolved(workdir: Path, config, messages):
     """Return the config with numbers for automatic values: those that the search began with.
 
     A new search loads the data to decide and print them.
@@ -117,15 +117,15 @@ def _resolved(workdir: Path, config, voice):
         return config
     config, line = folds.sized(config)
     if line:
-        voice.tell(line)
+        messages.tell(line)
     return config
 
 
 class _Populations:
     """The maker of the population of each static group; it prints their costs."""
 
-    def __init__(self, config, space, trials: int, voice, engine: ExitStack):
-        self._config, self._space, self._voice, self._engine = config, space, voice, engine
+    def __init__(self, config, space, trials: int, messages, engine: ExitStack):
+        self._config, self._space, self._messages, self._engine = config, space, messages, engine
         self._trials = trials
         self._make = None  # of the engine, once needed: a finished search starts no workers
         self._warned: list[str] = []
@@ -142,7 +142,7 @@ class _Populations:
         try:
             return folds.fingerprint(config, search.folds, search.repeats, search.stratified)
         except UserError as error:
-            self._voice.tell(f"its data were not compared with those it began with: {error}")
+            self._messages.tell(f"its data were not compared with those it began with: {error}")
             return {}
 
     def check(self) -> dict:
@@ -168,12 +168,12 @@ class _Populations:
 
         population = self._population(values)
         identity.demand_same(
-            self.data, population.fingerprint(), f"--workdir = {str(self._voice.workdir)!r}"
+            self.data, population.fingerprint(), f"--workdir = {str(self._messages.workdir)!r}"
         )
         self.opened += 1
         for line in population.warnings:
             if line not in self._warned:
-                self._voice.warn(f"warning: {line}")
+                self._messages.warn(f"warning: {line}")
                 self._warned.append(line)
         population.slots = facts["slots"] if facts else self._slots(population)
         self._tell_estimate(population)
@@ -198,7 +198,7 @@ class _Populations:
     def _tell_estimate(self, population) -> None:
         """Print the estimated cost before anything is compiled."""
         estimate = population.estimate()
-        self._voice.tell(
+        self._messages.tell(
             f"program {self.opened}: by its shapes about {estimate.memory / 2**20:,.0f} MB, and "
             f"about {self._all_trials(population, estimate.seconds)}; compiling"
         )
@@ -207,7 +207,7 @@ class _Populations:
         """Print the measured cost after compilation."""
         several = population.chunk > 1
         how = f"{population.chunk} together" if several else "one after the other"
-        self._voice.tell(
+        self._messages.tell(
             f"program {self.opened}: {population.slots} trials at a time in "
             f"{population.slots * population.lanes_of_slot} lanes, {how}; "
             f"{population.memory() / 2**20:,.0f} MB; compiled in {_time(compile_seconds)}; "
@@ -231,7 +231,7 @@ class _Populations:
         if self._make is None:
             engine = bind(resolve("config.search.engine", search.engine, engines), search, {})
             self._make = self._engine.enter_context(
-                engine(self._voice.workdir, self._voice.tell, self._voice.warn)
+                engine(self._messages.workdir, self._messages.tell, self._messages.warn)
             )
         population = self._make(
             self._space.program(self._config, values),
@@ -245,18 +245,18 @@ class _Populations:
         )
         if self._last is None:  # all have the same data
             for line in population.description():
-                self._voice.tell(line)
+                self._messages.tell(line)
         self._last = static, population
         return population
 
 
-def _tell_space(voice, config, space, points: str) -> None:
+def _tell_space(messages, config, space, points: str) -> None:
     search, programs = config.search, space.programs()
     for line in space.description():
-        voice.tell(line)
+        messages.tell(line)
     if points:
-        voice.tell(points)
-    voice.tell(
+        messages.tell(points)
+    messages.tell(
         f"{search.trials} trials by {search.method}, scheduler {search.scheduler}; "
         f"{programs} program{'s' * (programs > 1)} to compile"
     )
@@ -295,7 +295,7 @@ def _show(progress, study, config) -> None:
     )
 
 
-def _finish(workdir: Path, voice, config, space, study) -> None:
+def _finish(workdir: Path, messages, config, space, study) -> None:
     """Write `best.py`, `report.html` and `summary.json`, and print the results."""
     from research.json_files import write_json, write_text
     from research.reporting import search_page
@@ -313,9 +313,9 @@ def _finish(workdir: Path, voice, config, space, study) -> None:
         return study.facts(trial)["parameters"]
 
     for line in results.lines(config, space, study.trials, parameters):
-        voice.tell(line)
-    voice.tell(f"all about it: {workdir / 'report.html'}")
-    voice.tell(f"train the best one: {command}")
+        messages.tell(line)
+    messages.tell(f"all about it: {workdir / 'report.html'}")
+    messages.tell(f"train the best one: {command}")
 
 
 def _time(seconds: float) -> str:

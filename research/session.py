@@ -7,9 +7,9 @@ from pathlib import Path
 from research import processes
 from research.data import identity
 from research.errors import UserError
+from research.reporting.messages import Messages
 from research.reporting.progress import Progress, Silent
 from research.reporting.records import MetricWriter, median_throughput, named_writers, read_metrics
-from research.reporting.voice import Voice
 from research.training import (
     advance,
     copies,
@@ -36,7 +36,7 @@ class Session(loop.Host):
       plan: when to log, evaluate, save and stop.
       workdir: the run folder.
       checkpoints: the checkpoints in it.
-      voice: prints lines and records events.
+      messages: prints lines and records events.
       stopped: the signals received so far; one is enough to stop.
       started: when the process started, by `time.perf_counter`.
 
@@ -54,12 +54,12 @@ class Session(loop.Host):
         plan: Plan,
         workdir: Path,
         checkpoints: Checkpoints,
-        voice: Voice,
+        messages: Messages,
         stopped: Sequence[int],
         started: float,
     ):
         self._run, self._plan, self._workdir = run, plan, workdir
-        self._checkpoints, self._voice, self._stopped = checkpoints, voice, stopped
+        self._checkpoints, self._messages, self._stopped = checkpoints, messages, stopped
         self._started = started
         self._patience = hyperparameters.in_steps(
             run.config, "early_stopping.patience", len(run.train)
@@ -129,7 +129,7 @@ class Session(loop.Host):
         """
         if self._run.config.checkpoint.on_error == "stop":
             raise UserError(line)
-        self._voice.warn(f"{line}; training goes on")
+        self._messages.warn(f"{line}; training goes on")
 
     def interrupted(self) -> bool:
         """Return whether a signal has arrived."""
@@ -185,11 +185,11 @@ class Session(loop.Host):
         state, metadata, transferred = self._at(first)
         step = int(state.step)
         if metadata:
-            self._voice.tell(f"resuming {self._workdir} at step {step}")
-        self._voice.record("resume" if metadata else "start", step)
+            self._messages.tell(f"resuming {self._workdir} at step {step}")
+        self._messages.record("resume" if metadata else "start", step)
         if transferred:
-            self._voice.tell(transfer.told(transferred))
-            self._voice.record("transfer", step, **transferred)
+            self._messages.tell(transfer.told(transferred))
+            self._messages.record("transfer", step, **transferred)
         self._rollbacks = metadata.get("rollbacks", 0)
         self._window = metadata.get("window")
         self._started -= metadata.get("wall_seconds", 0.0)
@@ -200,7 +200,7 @@ class Session(loop.Host):
         silent = Silent()
         writer = progress = silent
         if processes.first():
-            writer = MetricWriter(self._workdir, step, config, self._writers, self._voice.warn)
+            writer = MetricWriter(self._workdir, step, config, self._writers, self._messages.warn)
             progress = Progress(total, self.steps_per_epoch, step, self.objective.metric)
         with writer as self._writer, progress as self._progress:
             self.records = [r for r in read_metrics(self._workdir) if r["step"] <= step]
@@ -218,7 +218,7 @@ class Session(loop.Host):
           The state, the metadata of its checkpoint, and the report of a transfer at the start.
         """
         if step != 0:
-            restored = self._checkpoints.restore(lambda *_: state, step, self._voice.warn)
+            restored = self._checkpoints.restore(lambda *_: state, step, self._messages.warn)
             if restored:
                 return *restored, {}
         if self._run.config.transfer.checkpoint:
@@ -249,8 +249,8 @@ class Session(loop.Host):
         state = self._ready(state)
         step, rate = int(state.step), self._learning_rate
         details = {"to": step, "rollbacks": self._rollbacks, "learning_rate": rate}
-        self._voice.record("rollback", error.step, **details)
-        self._voice.warn(
+        self._messages.record("rollback", error.step, **details)
+        self._messages.warn(
             f"{error}; back to step {step} with config.optimizer.learning_rate = {rate:g} "
             f"(rollback {self._rollbacks} of {self._run.config.max_rollbacks})"
         )
@@ -265,9 +265,9 @@ class Session(loop.Host):
         place = nonfinite.find(run, error, last, program.advance, self.interrupted)
         start = cause.Start.of(self._ready(self._at(run.init(), 0)[0]), program.advance)
         why = cause.likely_cause(run, error, place, start, self._learning_rate)
-        self._voice.record("diverged", place.step, layer=place.layer, cause=why)
+        self._messages.record("diverged", place.step, layer=place.layer, cause=why)
         where = f", first in {place.layer}" if place.layer else ""
-        self._voice.warn(
+        self._messages.warn(
             f"diverged: {error.what} not finite at step {place.step}{where}{self._policy()}; "
             f"likely cause: {why}"
         )
