@@ -15,10 +15,10 @@ import pkgutil
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from research import dotted
 from research.errors import UserError, closest, listed, unknown_name
 
 _OURS = __name__.partition(".")[0]
@@ -237,72 +237,16 @@ def _checked(key: str, name: str, thing: Any, module: ModuleType) -> Any:
     wanted = "a function" + ", or a module with `build`" * of_models
     what = f"of type {type(thing).__name__}"
     if isinstance(thing, ModuleType):
-        what = f"a module of {listed(_public(thing))}"
+        what = f"a module of {listed(dotted.public(thing))}"
     raise UserError(f"{key} = {name!r} is {what} (allowed: {wanted})")
-
-
-def _public(holder: Any) -> list[str]:
-    return [name for name in dir(holder) if not name.startswith("_")]
 
 
 def _own(key: str, name: str) -> Any:
     if not name.startswith("object:"):
-        return _imported(key, name)
+        return dotted.imported(key, name)
     if name not in _objects:
         raise UserError(
             f"{key} = {name!r} was passed in from Python, and is not known in this process "
             "(allowed: pass it again, or a dotted name that can be imported)"
         )
     return _objects[name]
-
-
-def _imported(key: str, name: str) -> Any:
-    """Return the object of a dotted name; parts of a name stay within their package."""
-    path, _, attributes = name.partition(":")
-    parts = [*path.split("."), *filter(None, attributes.split("."))]
-    if not all(part.isidentifier() for part in parts):
-        raise UserError(
-            f"{key} = {name!r} is no dotted name (allowed: 'package.module:function' or "
-            "'package.module.function')"
-        )
-    _make_importable(Path.cwd())
-    package = parts[0]
-    if package not in sys.modules and importlib.util.find_spec(package) is None:
-        names = [info.name for info in pkgutil.iter_modules()]
-        raise _nothing_there(key, name, f"there is no module {package!r}", package, names, False)
-    thing = importlib.import_module(package)
-    for index, part in enumerate(parts[1:], start=1):
-        thing = _member(key, name, thing, part, may_be_module=index < len(path.split(".")))
-        if isinstance(thing, ModuleType) and thing.__name__.partition(".")[0] != package:
-            raise UserError(
-                f"{key} = {name!r}: {'.'.join(parts[: index + 1])} is the module {thing.__name__} "
-                "of another package (allowed: its own name)"
-            )
-    return thing
-
-
-def _member(key: str, name: str, holder: Any, part: str, may_be_module: bool) -> Any:
-    """Return an attribute of an object, or a module of a package."""
-    if hasattr(holder, part):
-        return getattr(holder, part)
-    where = getattr(holder, "__name__", repr(holder))
-    inside = getattr(holder, "__path__", None)
-    if may_be_module and inside and importlib.util.find_spec(f"{where}.{part}"):
-        return importlib.import_module(f"{where}.{part}")
-    modules = [info.name for info in pkgutil.iter_modules(inside)] if inside else []
-    names = sorted({*_public(holder), *modules})
-    raise _nothing_there(key, name, f"{where} has no {part!r}", part, names, True)
-
-
-def _nothing_there(key, name, problem, part: str, names: list[str], tell: bool) -> UserError:
-    close = closest(part, names)
-    hint = f"; did you mean {close!r}?" if close else ""
-    allowed = listed(names) if tell else "modules of the Python path and of the current folder"
-    return UserError(f"{key} = {name!r}: {problem}{hint} (allowed: {allowed})")
-
-
-def _make_importable(folder: Path) -> None:
-    """Make modules of a folder importable, as `python -m` does, behind all others."""
-    if str(folder) not in sys.path and "" not in sys.path:
-        sys.path.append(str(folder))
-        importlib.invalidate_caches()

@@ -150,10 +150,9 @@ class Checkpoints:
           metrics: {'validation_<metric>': value}, if the step was evaluated.
           planned: whether a rollback may return to it: every run of this config saves this step.
         """
-        metrics = metrics or {}
         self.wait()
-        self._saving = step
-        self._retention.note(self._saving, planned, objective, metrics)
+        self._saving, metrics = step, metrics or {}
+        self._retention.note(step, planned, objective, metrics)
         if processes.first():
             known = {
                 "config": config.to_dict(),
