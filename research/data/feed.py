@@ -77,6 +77,8 @@ def padded_batches(
 ) -> dict[str, np.ndarray]:
     """Cut a split into equal batches for evaluation; pad the last one with masked examples.
 
+    They repeat the first examples: what modules sow is a mean over whole batches.
+
     Args:
       inputs: (N, ...), N at least 1.
       labels: (N, ...), of any kind.
@@ -94,12 +96,14 @@ def padded_batches(
     size = -(-size // multiple) * multiple
     padding = count * size - examples
 
+    repeated = np.arange(padding) % examples
+
     def cut(array):
-        padded = np.concatenate([array, np.zeros((padding, *array.shape[1:]), array.dtype)])
+        padded = np.concatenate([array, array[repeated]])
         return padded.reshape(count, size, *array.shape[1:])
 
     return {
         "inputs": cut(inputs),
         "labels": cut(compact(labels)),
-        "mask": cut(np.ones(examples, bool)),
+        "mask": (np.arange(count * size) < examples).reshape(count, size),
     }

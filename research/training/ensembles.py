@@ -102,7 +102,10 @@ def make_eval_step(config: ConfigDict, task: Task) -> Callable:
             return metrics.of_batch(task, outputs, targets, batch["mask"], statistics)
 
         together = jax.tree.map(lambda leaf: leaf.sum(0, dtype=leaf.dtype), sown)
-        return Sums(of(task.average(outputs)) | together, jax.vmap(of)(outputs) | sown)
+        return Sums(
+            metrics.with_sown(of(task.average(outputs)), together),
+            metrics.with_sown(jax.vmap(of)(outputs), sown),
+        )
 
     return eval_step
 

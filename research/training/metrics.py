@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from research import batch_axis
+from research.errors import UserError
 from research.tasks import Task
 
 # The value of `first_nonfinite_step` if all losses are finite.
@@ -94,6 +95,20 @@ def sown(collection: dict) -> dict:
         for path, values in leaves.items()
     }
     return batch_axis.total(sums)
+
+
+def with_sown(means: dict, of_modules: dict) -> dict:
+    """Return the metrics of a task and those that modules sow.
+
+    Raises:
+      UserError: both have a metric of one name.
+    """
+    if both := sorted(means.keys() & of_modules.keys()):
+        raise UserError(
+            f"a module sows {both[0]!r} into 'metrics', which the task reports (allowed: another "
+            "name)"
+        )
+    return {**means, **of_modules}
 
 
 def zeros(like):

@@ -75,7 +75,7 @@ def make_train_step(config: ConfigDict, task: Task) -> Callable:
             mean = total / jnp.where(weight > 0, weight, 1)
             value = mean + penalty(config, numbers, params)
             means["loss"] = (value * weight, weight)
-            means |= metrics.sown(updates.pop("metrics", {}))
+            means = metrics.with_sown(means, metrics.sown(updates.pop("metrics", {})))
             return value, (Sums(means), {**collections, **updates})
 
         key = stream_key(numbers["seed"], DROPOUT, state.step)
@@ -163,7 +163,7 @@ def make_eval_step(config: ConfigDict, task: Task) -> Callable:
         outputs, sown = forward(state, batch["inputs"])
         targets = task.targets(batch["labels"], state.preprocessing.get("targets", {}))
         means = metrics.of_batch(task, outputs, targets, batch["mask"], state.preprocessing)
-        return Sums(means | sown)
+        return Sums(metrics.with_sown(means, sown))
 
     return eval_step
 
