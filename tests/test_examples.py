@@ -47,6 +47,7 @@ def folder(tmp_path_factory):
 def test_the_config_of_dotted_names_trains_and_reports_their_metrics(folder):
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["test_accuracy"] > 0.97
+    assert 0 <= summary["test_brier"] < 0.1 and 0 <= summary["test_open_gates"] <= 1
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     for record in lines:
         assert 0 <= record["brier"] < 2 and 0 <= record["open_gates"] <= 1

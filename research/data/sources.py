@@ -75,7 +75,7 @@ def given(data: ConfigDict, found: Dataset | Mapping | tuple, kind: str) -> Data
     Raises:
       UserError: bad labels or inputs.
     """
-    return checked(_as_dataset(data, found, kind, "data"))
+    return checked(_as_dataset(data, found, kind, "arrays"))
 
 
 def checked(dataset: Dataset, whole: bool = False) -> Dataset:

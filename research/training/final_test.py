@@ -37,7 +37,8 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
       snapshots: earlier states, whose predictions are averaged with those of the last one.
 
     Returns:
-      'test_<figure>' for `Task.figures` and `Task.beside`; 'parameter_count' and
+      'test_<figure>' for `Task.figures` and `Task.beside`, and with `config.metrics` for all
+      metrics of `metrics.jsonl`, of the last state; 'parameter_count' and
       'parameters_sha256'. An ensemble also has 'members', 'members_mean' and 'members_spread'
       (`scores.compared`). If the last state holds an average of several weights,
       'averaged_test_<figure>'.
@@ -65,6 +66,10 @@ def test_and_picture(run: Setup, state, workdir: Path, snapshots=()) -> dict:
     else:
         test = scores.compared(task, each, together, names)
     test |= scores.of_test(task.beside(together))
+    if run.config.metrics:  # those that only the device computes, such as a user's own
+        on_device = evaluation.evaluate(run.config, task, state, run.test)
+        of_test = {k: v for k, v in on_device.items() if k not in ("examples", "members")}
+        test = scores.of_test(of_test) | test
     if averages.kept(run.config) and averages.of_several(state):
         _, average = tested(run, [evaluation.whole_average(run, state)])
         figures = scores.of_test(task.figures(average))
