@@ -205,7 +205,7 @@ def test_recalibration_recomputes_what_our_batch_norm_owns_and_keeps_the_rest(mo
     config.transfer.freeze = (("BatchNorm_0/.*", "100 percent"),)
     run = setup.from_config(config)
     state = run.init()
-    state = recalibrate(run.config, run.classes, state, run.train)
+    state = recalibrate(run.config, run.task, state, run.train)
     kept = state.batch_stats
     assert kept["seen"] == 0 and kept["seen"].dtype == jnp.int32
     np.testing.assert_array_equal(kept["mean"], 5.0)
