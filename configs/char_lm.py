@@ -16,7 +16,7 @@ def get_config():
     config.data.name = "text"
     config.data.context = 128
     config.batch_size = 16
-    config.duration = "7 epochs"
+    config.duration = "5 epochs"
 
     config.model.name = "transformer"
     config.model.blocks = 3

@@ -190,7 +190,7 @@ EVERY = configuration.flatten(default_config())
         ({"model.norm_groups": 4}, "model.normalization = 'batch_norm' (used by: group_norm)"),
         ({"averaging.decay": 0.5}, "averaging.name = 'none' (used by: ema)"),
         (
-            {"model.name": "own_parts:Net", "model.activation": "elu"},
+            {"model.name": "users_parts:Net", "model.activation": "elu"},
             "(used by: cnn, mlp, resnet, transformer)",
         ),
         ({"optimizer.name": "optax.sgd", "optimizer.momentum": 0.5}, "(used by: momentum"),
@@ -213,8 +213,8 @@ def test_a_key_without_effect_is_named_with_the_choices_that_use_it(changes, lin
         {"model.initial_bias": 0.1},
         {"model.name": "cnn", "model.pooling": "avg_pool", "model.pooling_window": 3},
         {"augmentation.names": ("flip", "noise"), "augmentation.noise": 0.1},
-        {"model.activation": "own_parts:swish", "model.leaky_slope": 0.3},
-        {"model.name": "own_parts:build", "model.hidden": (3,)},  # it takes our layers: who knows
+        {"model.activation": "users_parts:swish", "model.leaky_slope": 0.3},
+        {"model.name": "users_parts:build", "model.hidden": (3,)},  # it takes our layers: who knows
     ],
 )
 def test_a_key_with_an_effect_is_not(changes):

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import own_parts
 import pytest
+import users_parts
 from conftest import ROOT
 from flax import linen as nn
 
@@ -44,8 +44,8 @@ def trained(config):
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("own_parts:swish", own_parts.swish),
-        ("own_parts.swish", own_parts.swish),
+        ("users_parts:swish", users_parts.swish),
+        ("users_parts.swish", users_parts.swish),
         ("jax.nn.gelu", nn.gelu),
         ("jax.nn:gelu", nn.gelu),
         ("relu", activations.relu),
@@ -58,16 +58,16 @@ def test_what_a_name_stands_for(name, expected):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("own_part:swish", ["no module 'own_part'", "did you mean 'own_parts'?"]),
-        ("own_parts:swsh", ["own_parts has no 'swsh'", "did you mean 'swish'?", "signed"]),
-        ("own_parts.swsh", ["did you mean 'swish'?"]),
+        ("users_part:swish", ["no module 'users_part'", "did you mean 'users_parts'?"]),
+        ("users_parts:swsh", ["users_parts has no 'swsh'", "did you mean 'swish'?", "signed"]),
+        ("users_parts.swsh", ["did you mean 'swish'?"]),
         ("optax.contirb.prodigy", ["optax has no 'contirb'", "did you mean 'contrib'?"]),
-        ("own_parts:", ["is a module of", "allowed: a function"]),
-        ("own_parts:NUMBER", ["is of type int", "allowed: a function"]),
-        ("own_parts..swish", ["is no dotted name"]),
+        ("users_parts:", ["is a module of", "allowed: a function"]),
+        ("users_parts:NUMBER", ["is of type int", "allowed: a function"]),
+        ("users_parts..swish", ["is no dotted name"]),
         (":swish", ["is no dotted name"]),
-        ("../own_parts.swish", ["is no dotted name"]),
-        ("own_parts.jnp.tanh", ["own_parts.jnp is the module jax.numpy of another package"]),
+        ("../users_parts.swish", ["is no dotted name"]),
+        ("users_parts.jnp.tanh", ["users_parts.jnp is the module jax.numpy of another package"]),
     ],
 )
 def test_a_dotted_name_that_stands_for_nothing_is_one_line(name, words):
@@ -87,11 +87,11 @@ def test_an_error_inside_the_users_module_is_left_as_it_is():
 def test_numbers_come_from_the_section_and_options_from_the_user():
     section = {"leaky_slope": 0.5, "options": {"beta": 2.0, "width": 3}}
     x = jnp.float32(1.5)
-    got = bind(own_parts.swish, section, {"leaky_slope": 0.25})(x)
+    got = bind(users_parts.swish, section, {"leaky_slope": 0.25})(x)
     assert float(got) == pytest.approx(1.5 / (1 + np.exp(-3.0)) + 0.375)
-    assert bind(own_parts.swish, {"leaky_slope": 0.5}, {}).keywords == {"leaky_slope": 0.5}
+    assert bind(users_parts.swish, {"leaky_slope": 0.5}, {}).keywords == {"leaky_slope": 0.5}
     with pytest.raises(UserError, match="swish needs leaky_slope"):
-        bind(own_parts.swish, {"options": {}}, {})
+        bind(users_parts.swish, {"options": {}}, {})
     # Functions of ours take no options.
     assert bind(activations.leaky_relu, section | {"options": {"leaky_slope": 9}}, {}).keywords == {
         "leaky_slope": 0.5
@@ -99,18 +99,18 @@ def test_numbers_come_from_the_section_and_options_from_the_user():
 
 
 def test_a_flax_module_of_the_users_own():
-    changes = {"model.name": "own_parts:Net", "model.options": {"width": 5, "depth": 2}}
+    changes = {"model.name": "users_parts:Net", "model.options": {"width": 5, "depth": 2}}
     state = trained(small(**changes))
     shapes = {name: leaf["kernel"].shape for name, leaf in state.params.items()}
     assert shapes == {"Dense_0": (2, 5), "Dense_1": (5, 5), "head": (5, 3)}
     with pytest.raises(UserError, match="Net needs width"):
-        trained(small(**{"model.name": "own_parts:Net"}))
+        trained(small(**{"model.name": "users_parts:Net"}))
 
 
 def test_a_model_of_our_layers_and_an_activation_of_the_users_own():
     changes = {
-        "model.name": "own_parts:build",
-        "model.activation": "own_parts:swish",
+        "model.name": "users_parts:build",
+        "model.activation": "users_parts:swish",
         "model.options": {"width": 6, "beta": 2.0},
     }
     state = trained(small(**changes))
@@ -122,8 +122,8 @@ def test_a_model_of_our_layers_and_an_activation_of_the_users_own():
 @pytest.mark.parametrize(
     ("section", "name", "option", "words"),
     [
-        ("model", "own_parts:Net", "widht", ["did you mean 'width'?", "(allowed: depth, width)"]),
-        ("model", "own_parts:Net", "outputs", ["(allowed: depth, width)"]),
+        ("model", "users_parts:Net", "widht", ["did you mean 'width'?", "(allowed: depth, width)"]),
+        ("model", "users_parts:Net", "outputs", ["(allowed: depth, width)"]),
         ("optimizer", "adam", "beta1", ["(allowed: none)"]),
         ("optimizer", "optax.adamw", "weight_decy", ["did you mean 'weight_decay'?", "b1"]),
         ("optimizer", "optax.sgd", "learning_rate", ["momentum"]),
@@ -188,7 +188,7 @@ def test_weight_decay_comes_on_top_of_a_factory():
     np.testing.assert_allclose(updates["bias"], 0.0)
 
 
-@pytest.mark.parametrize("schedule", ["plateau", "own_parts:half"])
+@pytest.mark.parametrize("schedule", ["plateau", "users_parts:half"])
 def test_factories_train_with_every_schedule(schedule):
     config = small(**{"optimizer.name": "optax.contrib.prodigy", "schedule.name": schedule})
     state = trained(config)
@@ -197,7 +197,7 @@ def test_factories_train_with_every_schedule(schedule):
 
 
 def test_a_rule_without_a_rate_takes_the_numbers_of_the_section():
-    config = small(**{"optimizer.name": "own_parts:signed", "schedule.name": "constant"})
+    config = small(**{"optimizer.name": "users_parts:signed", "schedule.name": "constant"})
     config.optimizer.learning_rate, config.optimizer.momentum = 0.1, 0.5
     got = updates_of(config, [{"kernel": jnp.full((1, 1), 4.0)}] * 2, {"kernel": jnp.ones((1, 1))})
     np.testing.assert_allclose([u["kernel"].item() for u in got], [-0.2, -0.1 * 6**0.5], rtol=1e-6)

@@ -2,11 +2,13 @@
 
 import csv
 import io
+import subprocess
 
 import numpy as np
 import pytest
+from conftest import ROOT, command_line
 from PIL import Image
-from runs import here, one_line
+from runs import one_line
 from sklearn import datasets
 
 import research
@@ -17,6 +19,11 @@ def fitted(folder, **changes):
     config.duration, config.batch_size = "60 steps", 64
     config.update_from_flattened_dict(changes)
     return research.fit(config, workdir=folder)
+
+
+def predict(*arguments):
+    command = command_line("predict", *map(str, arguments))
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=300)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +46,7 @@ def test_image_files_and_folders_get_labels_and_probabilities(digits, images, tm
     folder.mkdir()
     for number, image in enumerate(pixels):
         Image.fromarray(image).save((folder if number > 1 else tmp_path) / f"{number}.png")
-    done = here("predict", digits.workdir, tmp_path / "0.png", tmp_path / "1.png", folder)
+    done = predict(digits.workdir, tmp_path / "0.png", tmp_path / "1.png", folder)
     rows = table(done.stdout)
     shares = digits.predict(pixels[..., None])
     assert [row["input"].rpartition("/")[2] for row in rows] == [f"{n}.png" for n in range(4)]
@@ -54,9 +61,7 @@ def test_arrays_go_to_a_file_and_runs_are_averaged(digits, images, tmp_path):
     np.savez(tmp_path / "new.npz", x_test=pixels, y_test=np.zeros(4))
     other = fitted(tmp_path / "other", seed=1)
     output = tmp_path / "out.npz"
-    done = here(
-        "predict", digits.workdir, other.workdir, tmp_path / "new.npz", f"--output={output}"
-    )
+    done = predict(digits.workdir, other.workdir, tmp_path / "new.npz", f"--output={output}")
     assert done.returncode == 0 and done.stdout.strip() == str(output)
     with np.load(output) as arrays:
         mean = (digits.predict(pixels) + other.predict(pixels)) / 2
@@ -86,11 +91,11 @@ def test_a_table_is_read_by_the_columns_of_the_training_data(tmp_path):
            "duration": "600 steps", "optimizer.learning_rate": 0.01},
     )  # fmt: skip
     new = written("new.csv", ["kind", "height"], rows[:6])  # another order, without the target
-    found = table(here("predict", run.workdir, new).stdout)
+    found = table(predict(run.workdir, new).stdout)
     for row, wanted in zip(found, rows, strict=False):
         assert float(row["weight"]) == pytest.approx(wanted["weight"], abs=0.8)
     without = written("without.csv", ["kind"], rows[:6])
-    assert "height" in one_line(here("predict", run.workdir, without))
+    assert "height" in one_line(predict(run.workdir, without))
 
 
 def test_a_language_model_goes_on_with_a_text(tmp_path):
@@ -103,10 +108,10 @@ def test_a_language_model_goes_on_with_a_text(tmp_path):
            "model.blocks": 1, "model.normalization": "layer_norm", "batch_size": 16,
            "duration": "150 steps", "optimizer.learning_rate": 0.01},
     )  # fmt: skip
-    done = here("predict", run.workdir, "bc", "--characters=20", "--temperature=0")
+    done = predict(run.workdir, "bc", "--characters=20", "--temperature=0")
     assert done.stdout == "bcdeabcdeabcdeabcdeabc\n"
     assert run.summary["test_bits_per_character"] < 0.5
-    assert "prompt is empty" in one_line(here("predict", run.workdir, ""))
+    assert "prompt is empty" in one_line(predict(run.workdir, ""))
 
 
 @pytest.mark.parametrize(
@@ -118,5 +123,5 @@ def test_a_language_model_goes_on_with_a_text(tmp_path):
     ],
 )
 def test_a_mistake_is_told_in_one_line(digits, inputs, words):
-    line = one_line(here("predict", digits.workdir, *inputs))
+    line = one_line(predict(digits.workdir, *inputs))
     assert all(word in line for word in words)

@@ -11,7 +11,7 @@ from research.config import default_config
 from research.data import augmentation, mixing, shuffle
 from research.data.dataset import Records
 from research.names import bind, numbers_of, public_functions
-from research.training import hyperparameters, setup
+from research.training import fitted, hyperparameters, setup
 from research.training.step import _augment, _value_range
 
 NUMBERS = default_config().augmentation
@@ -216,7 +216,7 @@ def test_the_range_of_images_on_disk_comes_with_the_fit():
         config = default_config()
         config.preprocessing.name = scheme
         read.clear()
-        found = setup._fitted(config, records, None)
+        found = fitted.fit(config, records, None)
         assert sorted(read) == list(range(40))
         assert (found["low"], found["high"]) == (pictures.min(), pictures.max())
 

@@ -140,7 +140,7 @@ def test_targets_of_each_kind(tmp_path):
     assert csv_encoding.feature_names(numbers.encoding) == ["x", "a"]
     everything = np.concatenate([of.labels for of in (numbers.train, numbers.test)])
     rows = np.concatenate([of.numbers for of in (numbers.train, numbers.test)]) - 2
-    np.testing.assert_array_equal(everything[:, 0], SIZES[rows].astype(np.float32))
+    np.testing.assert_array_equal(everything[:, 0], SIZES[rows].astype(np.float64))
     two = load(path, "numbers", target="x,a", ignore="d")
     assert two.train.labels.shape == (48, 2) and two.class_names == ("x", "a")
     flags = load(path, "labels")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from research.config import default_config
 from research.data import description, feed, identity, sources, splits
 from research.data.checks import TASKS, check_arrays
-from research.data.dataset import Arrays, Dataset
+from research.data.dataset import Arrays, Dataset, compact
 from research.data.relabelling import relabelled
 from research.errors import UserError
 from research.training import setup
@@ -57,8 +57,8 @@ def test_numbers_are_targets(tmp_path):
     ):
         split = {"x_train": INPUTS, "y_train": targets, "x_test": INPUTS, "y_test": targets}
         dataset = load(tmp_path, "numbers", **split)
-        assert dataset.class_names == names and dataset.train.labels.dtype == np.float32
-        expected = targets.reshape(40, -1).astype(np.float32)
+        assert dataset.class_names == names and dataset.train.labels.dtype == np.float64
+        expected = targets.reshape(40, -1).astype(np.float64)
         np.testing.assert_array_equal(dataset.train.labels, expected)
     split["target_names"] = np.array(["price"])
     assert load(tmp_path, "numbers", **split).class_names == ("price",)
@@ -213,7 +213,7 @@ def test_tokens_are_cut_in_their_order(count, percent, k):
 @pytest.mark.parametrize("kind", LABELS)
 @pytest.mark.parametrize("batch_size", [7, 40, 64])
 def test_padded_batches_and_device_arrays_keep_the_labels(kind, batch_size):
-    labels = LABELS[kind]
+    labels = compact(LABELS[kind])
     batches = feed.padded_batches(INPUTS, labels, batch_size, multiple=2)
     assert batches["labels"].dtype == labels.dtype
     np.testing.assert_array_equal(batches["labels"][batches["mask"]], labels)
@@ -306,13 +306,14 @@ def test_tokens_of_a_run_and_unknown_ones():
 @pytest.mark.parametrize("kind", ["labels", "numbers", "tokens"])
 def test_runs_and_folds_are_cut_by_their_kind(kind):
     config = default_config()
-    config.preprocessing.name = "identity" if kind == "tokens" else "per_channel"
+    config.task.name = TASKS[kind]
     dataset = dataset_of(kind)
     training, validation = setup.cut(config, dataset)
     assert len(validation) == 4
     assert (validation.tolist() == [36, 37, 38, 39]) == (kind == "tokens")
     run = setup.from_split(config, sources.in_float32(dataset), training, validation)
-    np.testing.assert_array_equal(run.validation.labels, LABELS[kind][validation])
+    labels = LABELS[kind][validation]
+    np.testing.assert_array_equal(run.validation.labels, compact(labels))
     assert run.description()[0] == description.line(
         "mine", {"train": run.train, "validation": run.validation, "test": run.test},
         run.class_names, kind=kind,

@@ -76,7 +76,7 @@ def test_python_ships_a_text():
 
 def test_validation_lies_before_the_test_split():
     config = default_config()
-    config.data.name, config.preprocessing.name = "text", "identity"
+    config.data.name, config.task.name = "text", "next_token"
     dataset = load()
     run = setup.from_config(config, dataset=dataset)
     parts = [written(of, run.class_names) for of in (run.train, run.validation, run.test)]

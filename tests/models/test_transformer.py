@@ -3,7 +3,6 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from scipy.special import erf
 
@@ -127,9 +126,9 @@ def test_the_loss_starts_at_that_of_a_guess(inputs, blocks):
     module, variables, _ = build(inputs, blocks=blocks, width=64, heads=4)
     outputs = module.apply(variables, inputs, train=False)
     assert outputs.shape == ((3, 11) if inputs is IMAGES else (3, 6, 11))
-    labels = jnp.zeros(outputs.shape[:-1], int)
-    losses = optax.softmax_cross_entropy_with_integer_labels(outputs, labels)
-    assert float(losses.mean()) == pytest.approx(np.log(11), abs=0.1)
+    # The mean over all labels that an example may have: one label alone depends on the draw.
+    losses = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(-1)
+    assert float(losses.mean()) == pytest.approx(np.log(11), abs=0.03)
 
 
 @pytest.mark.parametrize(
