@@ -1,5 +1,5 @@
 """A small vision transformer (Dosovitskiy et al., 2021, https://arxiv.org/abs/2010.11929) on MNIST:
-49 patches of 4 x 4 pixels, 4 pre-norm blocks of width 64, AdamW.
+49 patches of 4 x 4 pixels, 4 pre-norm blocks of width 64; Muon (Jordan et al., 2024).
 
 python -m research.main --config=configs/mnist_vit.py --config.data.data_dir=DIR
 """
@@ -10,7 +10,7 @@ from research.config import default_config
 def get_config():
     config = default_config()
     config.data.name = "mnist"
-    config.duration = "6 epochs"
+    config.duration = "2 epochs"
     config.model.name = "transformer"
     config.model.blocks = 4
     config.model.width = 64
@@ -20,8 +20,9 @@ def get_config():
     config.model.activation = "gelu"
     config.model.normalization = "layer_norm"
     config.model.initializer = "xavier_normal"
-    config.optimizer.learning_rate = 2e-3
-    config.optimizer.weight_decay = 0.05
+    config.optimizer.name = "muon"
+    config.optimizer.learning_rate = 0.02
+    config.optimizer.weight_decay = 0.01
     config.optimizer.clip_norm = 1.0
     config.schedule.warmup = "5 percent"
     return config
