@@ -27,7 +27,14 @@ def test_links_lead_somewhere(page):
             assert anchor[1:] in anchors(file), f"{page.name}: {target}{anchor}"
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/python.md", "docs/own_parts.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "README.md",
+        pytest.param("docs/python.md", marks=pytest.mark.slow),
+        pytest.param("docs/own_parts.md", marks=pytest.mark.slow),
+    ],
+)
 def test_python_examples_run(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(
