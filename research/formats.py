@@ -1,4 +1,4 @@
-"""How numbers are shown: which metrics are shares, in percent, and which need a log axis."""
+"""Format metrics: decide which are shares, shown in percent, and which need a log axis."""
 
 import re
 from collections.abc import Iterable

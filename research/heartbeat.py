@@ -139,7 +139,7 @@ class _Watch:
 
     def _end(self, kind, error, trace) -> None:
         if any(word in str(error) for word in ("Gloo", "NCCL", "UNAVAILABLE", "coordination")):
-            time.sleep(2 * self._seconds)  # `_judge` names the process that has ended
+            time.sleep(2 * self._seconds)  # meanwhile `_judge` names the process and ends this one
         sys.__excepthook__(kind, error, trace)
         sys.stderr.flush()
         os._exit(1)

@@ -29,7 +29,7 @@ from research.training.state import TrainState
 
 
 class Session(loop.Host):
-    """What a run holds in memory while it trains, and how it answers the loop.
+    """Hold the memory of a run while it trains, and answer the loop.
 
     Args:
       run: the run.
@@ -99,12 +99,12 @@ class Session(loop.Host):
 
     @property
     def enough(self) -> bool:
-        """Whether early stopping has run out of patience."""
+        """Return whether early stopping has run out of patience."""
         return self.stops_early and self.judge().enough
 
     @property
     def steps_per_epoch(self) -> float:
-        """The number of steps in an epoch, which need not be whole."""
+        """Return the number of steps in an epoch, which need not be whole."""
         return len(self._run.train) / self._run.config.batch_size
 
     def costs(self, step: int) -> dict:

@@ -35,7 +35,7 @@ class Duration:
         return cls(amount, unit if unit == "percent" else unit + "s")
 
     def steps(self, *, batch_size: int, examples: int, total_steps: int | None = None) -> float:
-        """As a number of steps, exact: an epoch need not be a whole number of them."""
+        """Return the duration in steps, not rounded: an epoch need not be whole steps."""
         steps_of = {
             "steps": 1.0,
             "epochs": examples / batch_size,

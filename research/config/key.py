@@ -114,7 +114,7 @@ class Key:
 
     @property
     def _whole(self) -> bool:
-        """Whether a number must be whole, as the default is."""
+        """Return whether numbers must be whole, as the default is."""
         return isinstance(self.default[0] if isinstance(self.default, tuple) else self.default, int)
 
     def _check_type(self, key: str, value: Any) -> None:

@@ -176,7 +176,7 @@ class Layers:
         return self.drop_path(x, train, depth)
 
     def drop_path(self, x, train: bool, depth: float):
-        """In training, set the output of a residual branch to 0 for a random share of the examples.
+        """Set the output of a residual branch to 0 for a random share of the examples in training.
 
         Args:
           x: output of the branch.

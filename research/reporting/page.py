@@ -23,7 +23,7 @@ _COURSE = ("learning_rate", "examples_per_second")
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run folder holds. A run that has not ended has no `summary` and no `arrays`."""
+    """Hold the contents of a run folder; without an end it has no `summary` and no `arrays`."""
 
     name: str
     config: dict  # flat: {'optimizer.learning_rate': 0.001, ...}

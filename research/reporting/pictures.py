@@ -1,4 +1,4 @@
-"""What the arrays of `evaluation.npz` show of the test split, as sections of a report.
+"""Draw the arrays of `evaluation.npz`, from the test split, as sections of a report.
 
 A section is drawn if its arrays are there; nothing asks which task wrote them.
 """

@@ -19,7 +19,7 @@ _PAD = 0.04  # of an axis, beyond its ends, so that points on them are whole
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Where scores are drawn: scores worse than the ceiling lie on it."""
+    """Place scores on an axis; scores worse than the ceiling lie on it."""
 
     title: str
     tickformat: str  # in d3's notation

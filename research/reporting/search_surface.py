@@ -17,7 +17,7 @@ _POINTS = 40  # along each axis
 
 @dataclasses.dataclass(frozen=True)
 class Surface:
-    """What a Gaussian process expects where two axes vary; the others are the best trial's."""
+    """Hold the predictions of a Gaussian process over two axes; the others are the best trial's."""
 
     axes: tuple[Axis, Axis]
     shares: tuple[float, float]  # of all axes' importance; of all their main effects

@@ -1,4 +1,4 @@
-"""Where metrics go besides `metrics.jsonl`, which every run writes.
+"""Write metrics to other tools; every run writes `metrics.jsonl` itself.
 
 A writer is any function or class (workdir, config, step) -> object with `write(record)` and
 `close()`. `step` is the step that the run starts or resumes at. A writer that raises is dropped;
@@ -100,7 +100,7 @@ class wandb:  # noqa: N801
         self._run.log({**_numbers(record), "step": record["step"]})
 
     def close(self) -> None:
-        """Finish this session of the run."""
+        """Tell the tool that this process writes no more."""
         self._run.finish()
 
 

@@ -1,4 +1,4 @@
-"""How far probabilities can be trusted: of all that is said with confidence .8, is 80 % right?"""
+"""Measure calibration: of all predictions with confidence .8, are 80 % right?"""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""What a metric is: (outputs, targets, mask) -> (sum, weight) over a batch.
+"""Define metrics: (outputs, targets, mask) -> (sum, weight) over a batch.
 
 Sums and weights of batches add up exactly to those of a split, on any number of devices. `finish`
 turns the total into what is reported; by default it is sum / weight. A metric may sum arrays, such

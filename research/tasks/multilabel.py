@@ -20,7 +20,7 @@ _MACRO_F1 = dataclasses.replace(  # from the same sums
 
 
 class MultiLabel(Task):
-    """Each of L labels is there or not. Targets are float32 (B, L), outputs are logits (B, L)."""
+    """Decide for each of L labels. Targets are float32 (B, L), outputs are logits (B, L)."""
 
     kind = "labels"
     losses = ("binary_cross_entropy",)

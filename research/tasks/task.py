@@ -1,5 +1,6 @@
-"""What a task is: pure functions between a model's outputs and the user's targets."""
+"""Define tasks: pure functions between a model's outputs and the user's targets."""
 
+import abc
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from research.tasks import losses, metrics
 from research.tasks.metric import Metric, as_metric, mean
 
 
-class Task:
+class Task(abc.ABC):
     """A task: targets, loss, metrics, predictions, and the figures of a test.
 
     `loss` and `metrics` run inside compiled steps. They see `targets`, what the network is to
@@ -86,9 +87,9 @@ class Task:
         """Return what is fitted on the labels of train; it is kept in the checkpoint."""
         return {}
 
+    @abc.abstractmethod
     def targets(self, labels: jax.Array, statistics: Mapping) -> jax.Array:
         """Return the targets (B, ...) of labels (B, ...)."""
-        raise NotImplementedError
 
     def training_targets(self, targets: jax.Array, numbers: Mapping) -> jax.Array:
         """Return the targets that training uses, such as smoothed ones.
@@ -167,6 +168,7 @@ class Task:
         """Return the answer for each of N predictions in a word; [] if they are numbers."""
         return []
 
+    @abc.abstractmethod
     def score(self, outputs: np.ndarray, labels: np.ndarray, statistics: Mapping) -> dict:
         """Return a few numbers for each example of a test, computed in float64.
 
@@ -180,11 +182,10 @@ class Task:
         Returns:
           Arrays of n rows by name.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def figures(self, scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Return the figures of a test by name: floats, or dicts of floats by output."""
-        raise NotImplementedError
 
     def beside(self, scores: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Return figures that are reported once for a test, not for each member."""

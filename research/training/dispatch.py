@@ -1,4 +1,4 @@
-"""How steps are dispatched: how many at once, and from which thread."""
+"""Decide how many steps are dispatched at once, and from which thread."""
 
 import dataclasses
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -10,7 +10,7 @@ _DISPATCH_SECONDS = 0.5  # long enough to hide the dispatch, short enough for a 
 
 @dataclasses.dataclass
 class Pace:
-    """How many steps to dispatch at once."""
+    """Choose how many steps to dispatch at once."""
 
     fixed: int  # 0: as many as take half a second
     steps: int = 1

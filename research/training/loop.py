@@ -37,7 +37,7 @@ class Diverged(Exception):
 
 
 class Host:
-    """What surrounds the loop: screen, files and signals. This one does nothing; subclass it."""
+    """Connect the loop to screen, files and signals. This class does nothing; subclass it."""
 
     stops_early = False  # True: `judge` decides after each evaluation, and the loop waits for it
 

@@ -1,4 +1,4 @@
-"""From `config.search` to its space and its sampler, which proposes no training twice.
+"""Make the space and the sampler of `config.search`; it proposes no training twice.
 
 The same values train to the same score, so a repeat wastes a trial. Samplers repeat points if all
 axes are whole numbers or choices, or if a choice has a value on which no other axis depends.

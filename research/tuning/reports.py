@@ -1,4 +1,4 @@
-"""What trials report: metrics by name, and the objective with its direction and its scores."""
+"""Define what trials report: metrics by name, and the objective with its direction and scores."""
 
 import dataclasses
 import math
@@ -88,7 +88,7 @@ def metrics_in(report: dict) -> list[str]:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a trial reports at the end of a segment; lists have one entry for each of its lanes."""
+    """Report of a trial at the end of a segment; lists have one entry for each of its lanes."""
 
     step: int
     epoch: float

@@ -1,4 +1,4 @@
-"""What to try next: the names `config.search.method` may use.
+"""Samplers, which propose trials: the names `config.search.method` may use.
 
 A sampler is a pure function of the trials so far, in order of their numbers, including running
 ones. The same history gives the same proposals, so an interrupted search continues unchanged. A
